@@ -1,0 +1,1 @@
+//! Consumes CDRs, keeps the ledger and its aggregates, answers usage questions.

@@ -1,0 +1,1 @@
+//! The HTTP edge: takes a notification, makes it durable, answers, publishes.

@@ -1,0 +1,1 @@
+//! The stream traits over Kafka; the only crate that names rdkafka.

@@ -1,0 +1,1 @@
+//! Tariffs and rated legs: exact money, no clock, no IO.

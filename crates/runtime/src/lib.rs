@@ -1,0 +1,1 @@
+//! Settings, telemetry, lifecycle, and the health and metrics listener.

@@ -1,0 +1,1 @@
+//! The public contract: generated protobuf messages, ids, headers and the topic catalogue.

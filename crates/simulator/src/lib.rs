@@ -1,0 +1,1 @@
+//! A stand-in platform: scripted calls, honest repeats, faults on demand, and a verifier.

@@ -1,0 +1,1 @@
+//! Fences, offsets, outbox and pools: what every consumer's database work shares.

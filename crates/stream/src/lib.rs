@@ -1,0 +1,26 @@
+//! Publishing and consuming: the traits, the consumer runtime and the embedded log.
+//!
+//! ```text
+//!  publisher ──▶ Producer ──▶ topics ──▶ Consumer ──▶ consumer runtime ──▶ Store::apply
+//!                                ▲                                              │
+//!                                └──── Relay ◀──── outbox, in order ◀───────────┘
+//! ```
+//!
+//! Two implementations pass one conformance suite: Kafka (crate `tollgate-kafka`) and the
+//! embedded log in `embedded`. This crate never names Kafka's client, a database, or what the
+//! records mean.
+
+mod api;
+mod error;
+mod record;
+mod store;
+
+pub use api::{
+    Consumer, ConsumerOptions, Deliveries, Event, Position, Producer, ProducerKind, ReadFrom,
+    Relay, Stream, Token, TopicDescription, TopicReader, TopicSpec,
+};
+pub use error::{DeliveryError, EnqueueError, RelayError, StreamError};
+pub use record::{Headers, Incoming, Outgoing, TopicPartition};
+pub use store::{
+    Batch, Claim, Decode, Entry, Fence, Mark, Outcome, Pending, Rejection, Source, Store, StoreError,
+};

@@ -1,0 +1,1 @@
+//! Real Kafka and real PostgreSQL for tests, and nothing left behind.

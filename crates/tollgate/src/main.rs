@@ -1,0 +1,2 @@
+//! The one binary: composes, and nothing else.
+fn main() {}

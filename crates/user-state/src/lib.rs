@@ -1,0 +1,1 @@
+//! Consumes call events and CDRs, knows what every number is doing now.

@@ -1,0 +1,1 @@
+//! The vendor's dialect: reads pushes, verifies signatures, knows the release codes.
