@@ -1,0 +1,64 @@
+//! Liveness, readiness and metrics over HTTP.
+
+use std::sync::{Arc, RwLock};
+
+use actix_web::{HttpResponse, web};
+use metrics_exporter_prometheus::PrometheusHandle;
+
+type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// What makes a process ready; every service adds its checks. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Health {
+    checks: Arc<RwLock<Vec<(&'static str, Check)>>>,
+}
+
+impl Health {
+    /// Adds a check that must answer at once. The text of its error is shown to anybody.
+    pub fn add(
+        &self,
+        name: &'static str,
+        check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) {
+        self.lock_write().push((name, Box::new(check)));
+    }
+
+    /// Names and reasons of the checks that fail.
+    pub fn failing(&self) -> Vec<(&'static str, String)> {
+        let checks = self.checks.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        checks.iter().filter_map(|(name, check)| Some((*name, check().err()?))).collect()
+    }
+
+    fn lock_write(&self) -> std::sync::RwLockWriteGuard<'_, Vec<(&'static str, Check)>> {
+        self.checks.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Routes of the health and metrics listener.
+pub fn routes(
+    health: Health,
+    metrics: PrometheusHandle,
+) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
+    move |config| {
+        let health = health.clone();
+        let metrics = metrics.clone();
+        config
+            .route("/livez", web::get().to(|| async { HttpResponse::Ok().body("alive\n") }))
+            .route("/readyz", web::get().to(move || ready(health.clone())))
+            .route("/metrics", web::get().to(move || render(metrics.clone())));
+    }
+}
+
+async fn ready(health: Health) -> HttpResponse {
+    let failing = health.failing();
+    if failing.is_empty() {
+        return HttpResponse::Ok().body("ready\n");
+    }
+    let lines: Vec<String> =
+        failing.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
+    HttpResponse::ServiceUnavailable().body(lines.join("\n") + "\n")
+}
+
+async fn render(metrics: PrometheusHandle) -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(metrics.render())
+}

@@ -1,0 +1,171 @@
+//! HTTP listeners besides ingest: small, with one worker, loopback or behind a token.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{App, HttpResponse, HttpServer, web};
+use subtle::ConstantTimeEq;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::QUERY_REQUESTS;
+
+/// A listener cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen on {address} for {what}: {reason}; is another instance running? choose another address in the settings"
+)]
+pub struct ListenError {
+    /// For what.
+    pub what: &'static str,
+    /// Where.
+    pub address: SocketAddr,
+    /// Why not.
+    pub reason: std::io::Error,
+}
+
+/// Opens a listening socket with this backlog.
+pub fn bind(
+    what: &'static str,
+    address: SocketAddr,
+    backlog: i32,
+) -> Result<TcpListener, ListenError> {
+    let open = || {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(backlog)?;
+        Ok(TcpListener::from(socket))
+    };
+    open().map_err(|reason| ListenError { what, address, reason })
+}
+
+/// Who may ask.
+#[derive(Clone)]
+pub enum Access {
+    /// Everybody who reaches the port: no personal data there.
+    Open,
+    /// Whoever shows this bearer token; without one, everybody on loopback.
+    Token(Option<Arc<str>>),
+}
+
+/// Serves the routes until the token is cancelled. The future ends when the last request is done
+/// or five seconds have passed; it must be awaited or spawned for anything to be served.
+pub fn serve(
+    listener: TcpListener,
+    access: Access,
+    routes: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+    stop: CancellationToken,
+) -> std::io::Result<Server> {
+    let factory = move || {
+        let access = access.clone();
+        App::new()
+            .wrap(from_fn(move |request, next| guard(access.clone(), request, next)))
+            .configure(routes.clone())
+            .default_service(web::route().to(not_found))
+    };
+    let server = HttpServer::new(factory)
+        .workers(1)
+        .client_request_timeout(Duration::from_secs(5))
+        .shutdown_timeout(5)
+        .shutdown_signal(async move { stop.cancelled().await })
+        .listen(listener)?
+        .run();
+    Ok(server)
+}
+
+async fn not_found() -> HttpResponse {
+    HttpResponse::NotFound().json(serde_json::json!({
+        "error": "no such page",
+        "hint": "see docs/api.md for the paths",
+    }))
+}
+
+async fn guard(
+    access: Access,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    if let Access::Token(Some(token)) = &access {
+        let shown = request
+            .headers()
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "));
+        let right = shown.is_some_and(|shown| bool::from(shown.as_bytes().ct_eq(token.as_bytes())));
+        if !right {
+            metrics::counter!(QUERY_REQUESTS.name, "status" => "401").increment(1);
+            let answer = HttpResponse::Unauthorized()
+                .insert_header(("WWW-Authenticate", "Bearer"))
+                .json(serde_json::json!({
+                    "error": "a token is needed",
+                    "hint": "send `Authorization: Bearer …` with the content of listeners.query_token_file",
+                }));
+            return Ok(request.into_response(answer).map_into_right_body());
+        }
+    }
+    let counted = matches!(access, Access::Token(_));
+    let response = next.call(request).await?;
+    if counted {
+        let status = match response.status().as_u16() {
+            200..=299 => "2xx",
+            400..=499 => "4xx",
+            _ => "5xx",
+        };
+        metrics::counter!(QUERY_REQUESTS.name, "status" => status).increment(1);
+    }
+    Ok(response.map_into_left_body())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Health;
+
+    async fn get(address: SocketAddr, token: Option<&str>) -> u16 {
+        let mut request = reqwest::Client::new().get(format!("http://{address}/page"));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        request.send().await.unwrap().status().as_u16()
+    }
+
+    #[actix_web::test]
+    async fn a_query_listener_with_a_token_answers_only_those_who_show_it() {
+        let listener = bind("test", ([127, 0, 0, 1], 0).into(), 16).unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let routes = |config: &mut web::ServiceConfig| {
+            config.route("/page", web::get().to(|| async { "page" }));
+        };
+        let access = Access::Token(Some("open-sesame".into()));
+        let serving = tokio::spawn(serve(listener, access, routes, stop.clone()).unwrap());
+        assert_eq!(get(address, None).await, 401);
+        assert_eq!(get(address, Some("wrong")).await, 401);
+        assert_eq!(get(address, Some("open-sesame")).await, 200);
+        stop.cancel();
+        serving.await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_process_is_ready_when_no_check_fails() {
+        let health = Health::default();
+        assert!(health.failing().is_empty());
+        health.add("spool", || Err("disk is full".into()));
+        assert_eq!(health.failing(), vec![("spool", "disk is full".to_owned())]);
+    }
+
+    #[test]
+    fn a_taken_port_is_named() {
+        let first = bind("test", ([127, 0, 0, 1], 0).into(), 16).unwrap();
+        let address = first.local_addr().unwrap();
+        let error = bind("health", address, 16).unwrap_err();
+        assert!(error.to_string().contains(&address.to_string()));
+    }
+}

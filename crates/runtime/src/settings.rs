@@ -1,0 +1,240 @@
+//! Settings: a TOML file, over it the environment, over it the flags; unknown names refused.
+
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Prefix of every environment variable that is a setting.
+pub const ENV_PREFIX: &str = "TOLLGATE_";
+
+/// Separates the levels of a setting in an environment variable: `TOLLGATE_EDGE__LISTEN`.
+pub const ENV_SEPARATOR: &str = "__";
+
+/// Environment variables with the prefix that are read by the command line and are no settings.
+const NOT_SETTINGS: [&str; 1] = ["config"];
+
+/// The settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file that was named is not there.
+    #[error("settings file {0} does not exist; name another with --config, or leave it out")]
+    NoFile(PathBuf),
+    /// A name is unknown, or a value does not fit; one line each.
+    #[error("settings are refused:\n{0}")]
+    Refused(String),
+    /// A file that holds a secret cannot be read.
+    #[error("{setting} names {path}, which cannot be read: {reason}")]
+    Secret {
+        /// Which setting.
+        setting: String,
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Reads the settings. `overrides` come from flags and win over everything; a flag that was not
+/// given must not be in them.
+pub fn load<T: DeserializeOwned>(
+    file: Option<&Path>,
+    overrides: &serde_json::Value,
+) -> Result<T, SettingsError> {
+    let mut figment = Figment::new();
+    if let Some(path) = file {
+        if !path.is_file() {
+            return Err(SettingsError::NoFile(path.to_owned()));
+        }
+        figment = figment.merge(Toml::file_exact(path));
+    }
+    let environment = Env::prefixed(ENV_PREFIX).ignore(&NOT_SETTINGS).split(ENV_SEPARATOR);
+    figment
+        .merge(environment)
+        .merge(Serialized::globals(overrides))
+        .extract()
+        .map_err(|errors| SettingsError::Refused(describe(errors)))
+}
+
+fn describe(errors: figment::Error) -> String {
+    let mut lines: Vec<String> = errors
+        .into_iter()
+        .map(|error| {
+            let place = error.path.join(".");
+            let source = error
+                .metadata
+                .as_ref()
+                .map_or_else(String::new, |metadata| format!(" (from {})", source_of(metadata)));
+            // The value itself may be a secret: `kind` of an invalid type quotes it, so only the
+            // names and the expectation are shown.
+            format!(
+                "  {}{source}: {}",
+                if place.is_empty() { "settings" } else { &place },
+                kind(&error.kind)
+            )
+        })
+        .collect();
+    lines.sort();
+    lines.join("\n")
+}
+
+fn source_of(metadata: &figment::Metadata) -> String {
+    match &metadata.source {
+        Some(figment::Source::File(path)) => path.display().to_string(),
+        _ => metadata.name.to_string(),
+    }
+}
+
+fn kind(kind: &figment::error::Kind) -> String {
+    use figment::error::Kind;
+    match kind {
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => {
+            format!("does not fit; expected {expected}")
+        }
+        Kind::UnknownField(name, known) => {
+            format!("unknown setting `{name}`; known here: {}", known.join(", "))
+        }
+        Kind::UnknownVariant(_, known) => format!("expected one of {}", known.join(", ")),
+        Kind::MissingField(name) => format!("missing setting `{name}`"),
+        other => other.to_string(),
+    }
+}
+
+/// Reads a secret from its file, less a line end. `setting` is named in the error.
+pub fn read_secret(setting: &str, path: &Path) -> Result<String, SettingsError> {
+    std::fs::read_to_string(path)
+        .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+        .map_err(|error| SettingsError::Secret {
+            setting: setting.to_owned(),
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
+}
+
+/// Logging.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogSettings {
+    /// Filter in the form of `tracing-subscriber`, such as `info` or `info,tollgate_edge=debug`.
+    /// Default `info`.
+    pub filter: String,
+    /// `text` for people, `json` for collectors. Default `text`.
+    pub format: LogFormat,
+    /// File that holds the key of the hashes that stand for session ids in logs. Equal keys on
+    /// all edges make their logs comparable. Default: a random key for each process.
+    pub hash_key_file: Option<PathBuf>,
+}
+
+/// Form of the log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One readable line an event.
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { filter: "info".into(), format: LogFormat::Text, hash_key_file: None }
+    }
+}
+
+/// The listeners besides ingest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenerSettings {
+    /// Address of health and metrics: `/livez`, `/readyz`, `/metrics`. They hold no personal
+    /// data. Default `127.0.0.1:9090`.
+    pub health: std::net::SocketAddr,
+    /// Address of the query API. Beyond loopback it needs `query_token_file`. Default
+    /// `127.0.0.1:8081`.
+    pub query: std::net::SocketAddr,
+    /// File that holds the bearer token of the query API. Default: none, loopback only.
+    pub query_token_file: Option<PathBuf>,
+}
+
+impl Default for ListenerSettings {
+    fn default() -> Self {
+        Self {
+            health: ([127, 0, 0, 1], 9090).into(),
+            query: ([127, 0, 0, 1], 8081).into(),
+            query_token_file: None,
+        }
+    }
+}
+
+impl ListenerSettings {
+    /// Refuses a query listener that anybody could ask.
+    pub fn validate(&self) -> Result<(), String> {
+        if !self.query.ip().is_loopback() && self.query_token_file.is_none() {
+            return Err(format!(
+                "listeners.query is {}, which is not loopback, and listeners.query_token_file is not set; set it, or bind the query API to 127.0.0.1",
+                self.query
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Sample {
+        log: LogSettings,
+        listeners: ListenerSettings,
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn an_unknown_setting_is_refused_with_its_name_and_file() {
+        let file = file("[log]\nfilterr = \"debug\"\n");
+        let error = load::<Sample>(Some(file.path()), &serde_json::json!({})).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("filterr"), "{text}");
+        assert!(text.contains(&file.path().display().to_string()), "{text}");
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let file = file("[log]\nfilter = \"debug\"\n");
+        let sample: Sample =
+            load(Some(file.path()), &serde_json::json!({"log": {"filter": "warn"}})).unwrap();
+        assert_eq!(sample.log.filter, "warn");
+    }
+
+    #[test]
+    fn a_refused_value_is_not_quoted() {
+        let file = file("[listeners]\nhealth = \"s3cret\"\n");
+        let error = load::<Sample>(Some(file.path()), &serde_json::json!({})).unwrap_err();
+        assert!(!error.to_string().contains("s3cret"), "{error}");
+        assert!(error.to_string().contains("listeners.health"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = load::<Sample>(Some(Path::new("/no/such.toml")), &serde_json::json!({}));
+        assert!(error.unwrap_err().to_string().contains("/no/such.toml"));
+    }
+
+    #[test]
+    fn an_open_query_listener_needs_a_token() {
+        let mut sample = Sample::default();
+        assert!(sample.listeners.validate().is_ok());
+        sample.listeners.query = ([0, 0, 0, 0], 8081).into();
+        let reason = sample.listeners.validate().unwrap_err();
+        assert!(reason.contains("listeners.query") && reason.contains("query_token_file"));
+    }
+}

@@ -1,0 +1,67 @@
+//! Logs and the metrics recorder of the process.
+
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tollgate_telemetry::{Kind, Metric};
+use tracing_subscriber::EnvFilter;
+
+use crate::pseudonym;
+use crate::settings::{LogFormat, LogSettings, SettingsError, read_secret};
+
+/// Starts logging to standard error. Call once, first of all.
+pub fn init_logs(settings: &LogSettings) -> Result<(), SettingsError> {
+    if let Some(path) = &settings.hash_key_file {
+        pseudonym::set_key(read_secret("log.hash_key_file", path)?.into_bytes());
+    }
+    let filter = EnvFilter::try_new(&settings.filter)
+        .map_err(|error| SettingsError::Refused(format!("  log.filter: {error}; try `info`")))?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second initialisation, as tests do, keeps the first.
+    let _ = match settings.format {
+        LogFormat::Text => logs.try_init(),
+        LogFormat::Json => logs.json().flatten_event(true).try_init(),
+    };
+    Ok(())
+}
+
+/// Seconds: from a tenth of a millisecond, which a fast disk reaches, to ten minutes, which a
+/// backlog does.
+const SECONDS: [f64; 17] = [
+    0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+    30.0, 120.0, 600.0,
+];
+
+/// Counts of things taken together.
+const SIZES: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0, 2000.0];
+
+/// Installs the recorder and describes the metrics. Call once in a process.
+pub fn init_metrics(metrics: &[&[Metric]]) -> Result<PrometheusHandle, SettingsError> {
+    let mut builder = PrometheusBuilder::new();
+    for metric in metrics.iter().copied().flatten().filter(|metric| metric.kind == Kind::Histogram)
+    {
+        let buckets: &[f64] = if metric.name.ends_with("_seconds") { &SECONDS } else { &SIZES };
+        builder = builder
+            .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)
+            .map_err(|error| SettingsError::Refused(format!("  buckets: {error}")))?;
+    }
+    let handle = builder
+        .install_recorder()
+        .map_err(|error| SettingsError::Refused(format!("  metrics recorder: {error}")))?;
+    for group in metrics {
+        tollgate_telemetry::describe(group);
+    }
+    metrics_process::Collector::default().describe();
+    Ok(handle)
+}
+
+/// Keeps the recorder's memory bounded and the process figures fresh. Runs until dropped.
+pub async fn upkeep(handle: PrometheusHandle) {
+    let mut every = tokio::time::interval(Duration::from_secs(5));
+    let process = metrics_process::Collector::default();
+    loop {
+        every.tick().await;
+        process.collect();
+        handle.run_upkeep();
+    }
+}
