@@ -1,1 +1,47 @@
-//! Fences, offsets, outbox and pools: what every consumer's database work shares.
+//! What every consumer's database work shares: pools, migrations, fences and offsets, the
+//! outbox, and what an error of the database means.
+//!
+//! ```text
+//!  Settings ──▶ connect ──▶ Database ──▶ Schema::ensure (own tables, then the domain's)
+//!                              │
+//!      fence(source) ──────────┤  epoch + 1: whoever held the partition writes no more
+//!                              │
+//!      transaction(claim, Step::Advance | Step::Hold)        needs the epoch to be in force
+//!          ├─ the domain's own statements
+//!          ├─ append_outbox                                   position from the fence row
+//!          └─ commit
+//!                              │
+//!      read_outbox ──▶ relay publishes ──▶ delete_outbox      fenced as well
+//! ```
+//!
+//! The modules [`postgres`] and [`sqlite`] have the same functions; a domain writes its
+//! statements once per dialect and shares the rest. Both pass one conformance suite.
+//!
+//! This crate never knows what a record means, never holds a transaction open for anything but
+//! the database, and never lets a value from a row into an error text: SQLSTATE and constraint
+//! names only.
+//!
+//! # A store of a domain, in short
+//!
+//! ```ignore
+//! let mut tx = postgres::transaction(pool, batch.claim, &Step::advance(&batch)).await?;
+//! sqlx::query("INSERT INTO …").bind(id).execute(&mut *tx).await.map_err(classify)?;
+//! postgres::append_outbox(&mut tx, batch.claim, &outgoing).await?;
+//! postgres::commit(tx).await?;
+//! ```
+
+mod connect;
+mod error;
+mod headers;
+pub mod metrics;
+mod migrate;
+pub mod postgres;
+mod settings;
+mod source;
+pub mod sqlite;
+
+pub use connect::{Database, SqlitePools, connect};
+pub use error::classify;
+pub use migrate::{Migration, Schema, migrate};
+pub use settings::Settings;
+pub use source::{Position, Step, source_id};

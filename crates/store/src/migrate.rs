@@ -1,0 +1,221 @@
+//! Schema versions: numbered steps that are applied once, in one transaction, by one process.
+
+use sha2::{Digest, Sha256};
+use sqlx::{AssertSqlSafe, Executor, PgPool, Row};
+use tokio::sync::OnceCell;
+use tollgate_stream::StoreError;
+
+use crate::connect::SqlitePools;
+use crate::error::classify_own;
+use crate::{Database, sqlite};
+
+/// One step of a domain's schema. Its version is its place in the slice, from 1; a step that was
+/// released is never changed, a change is a new step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migration {
+    /// Statements for PostgreSQL, separated by semicolons.
+    pub postgres: &'static str,
+    /// Statements for SQLite, separated by semicolons.
+    pub sqlite: &'static str,
+}
+
+/// This crate's own tables, under the domain name `store`.
+const OWN: &[Migration] = &[Migration {
+    postgres: include_str!("../migrations/0001.postgres.sql"),
+    sqlite: include_str!("../migrations/0001.sqlite.sql"),
+}];
+
+/// `tollgate` in ASCII; the advisory lock under which schemas are changed.
+const LOCK: i64 = 0x746f_6c6c_6761_7465;
+
+/// A domain's schema, brought up to date once per process when it is first needed, so that a
+/// consumer can start while the database is down.
+#[derive(Debug)]
+pub struct Schema {
+    domain: &'static str,
+    migrations: &'static [Migration],
+    done: OnceCell<()>,
+}
+
+impl Schema {
+    /// Names a domain's steps; nothing happens yet.
+    pub const fn new(domain: &'static str, migrations: &'static [Migration]) -> Self {
+        Self { domain, migrations, done: OnceCell::const_new() }
+    }
+
+    /// Migrates unless it was done already. Call it before the first fence and the first query.
+    pub async fn ensure(&self, database: &Database) -> Result<(), StoreError> {
+        self.done.get_or_try_init(|| migrate(database, self.domain, self.migrations)).await?;
+        Ok(())
+    }
+}
+
+/// Brings this crate's tables and the domain's up to date. Any number of processes may call this
+/// at once. Refuses a schema that is newer than the program, or that was made by steps that read
+/// otherwise.
+pub async fn migrate(
+    database: &Database,
+    domain: &str,
+    migrations: &[Migration],
+) -> Result<(), StoreError> {
+    match database {
+        Database::Postgres(pool) => migrate_postgres(pool, domain, migrations).await,
+        Database::Sqlite(pools) => migrate_sqlite(pools, domain, migrations).await,
+    }
+}
+
+async fn migrate_postgres(
+    pool: &PgPool,
+    domain: &str,
+    migrations: &[Migration],
+) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await.map_err(classify_own)?;
+    // Building an index may take as long as it takes; the lock too, while another builds.
+    tx.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+        .await
+        .map_err(classify_own)?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(LOCK)
+        .execute(&mut *tx)
+        .await
+        .map_err(classify_own)?;
+    // Asked first, since CREATE … IF NOT EXISTS needs the permission even when there is nothing
+    // to do.
+    let row = sqlx::query(
+        "SELECT current_setting('search_path') AS name,
+                to_regnamespace(current_setting('search_path')) IS NOT NULL AS found,
+                to_regclass(current_setting('search_path') || '.tollgate_schema') IS NOT NULL
+                    AS versioned",
+    )
+    .fetch_one(&mut *tx)
+    .await
+    .map_err(classify_own)?;
+    let name: String = row.try_get("name").map_err(classify_own)?;
+    let found: bool = row.try_get("found").map_err(classify_own)?;
+    let versioned: bool = row.try_get("versioned").map_err(classify_own)?;
+    if !found {
+        // Safe: the settings allow lower-case letters, digits and underscores only.
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA \"{name}\"")))
+            .execute(&mut *tx)
+            .await
+            .map_err(classify_own)?;
+    }
+    if !versioned {
+        tx.execute(
+            "CREATE TABLE tollgate_schema (
+                 domain text NOT NULL, version integer NOT NULL, digest text NOT NULL,
+                 applied_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (domain, version))",
+        )
+        .await
+        .map_err(classify_own)?;
+    }
+    for (domain, migrations) in [("store", OWN), (domain, migrations)] {
+        let applied: Vec<(i32, String)> = sqlx::query_as(
+            "SELECT version, digest FROM tollgate_schema WHERE domain = $1 ORDER BY version",
+        )
+        .bind(domain)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(classify_own)?;
+        let steps: Vec<_> = migrations.iter().map(|migration| migration.postgres).collect();
+        for (version, sql) in missing(domain, &steps, &applied)? {
+            sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(classify_own)?;
+            sqlx::query(
+                "INSERT INTO tollgate_schema (domain, version, digest) VALUES ($1, $2, $3)",
+            )
+            .bind(domain)
+            .bind(version)
+            .bind(digest(sql))
+            .execute(&mut *tx)
+            .await
+            .map_err(classify_own)?;
+            tracing::info!(domain, version, "schema migrated");
+        }
+    }
+    tx.commit().await.map_err(classify_own)
+}
+
+async fn migrate_sqlite(
+    pools: &SqlitePools,
+    domain: &str,
+    migrations: &[Migration],
+) -> Result<(), StoreError> {
+    let mut tx = sqlite::begin(pools).await?;
+    tx.execute(
+        "CREATE TABLE IF NOT EXISTS tollgate_schema (
+             domain TEXT NOT NULL, version INTEGER NOT NULL, digest TEXT NOT NULL,
+             applied_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, PRIMARY KEY (domain, version))
+             STRICT",
+    )
+    .await
+    .map_err(classify_own)?;
+    for (domain, migrations) in [("store", OWN), (domain, migrations)] {
+        let applied: Vec<(i32, String)> = sqlx::query_as(
+            "SELECT version, digest FROM tollgate_schema WHERE domain = ? ORDER BY version",
+        )
+        .bind(domain)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(classify_own)?;
+        let steps: Vec<_> = migrations.iter().map(|migration| migration.sqlite).collect();
+        for (version, sql) in missing(domain, &steps, &applied)? {
+            sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(classify_own)?;
+            sqlx::query("INSERT INTO tollgate_schema (domain, version, digest) VALUES (?, ?, ?)")
+                .bind(domain)
+                .bind(version)
+                .bind(digest(sql))
+                .execute(&mut *tx)
+                .await
+                .map_err(classify_own)?;
+            tracing::info!(domain, version, "schema migrated");
+        }
+    }
+    tx.commit().await.map_err(classify_own)
+}
+
+/// The steps to apply, after checking that those applied are the program's own.
+fn missing(
+    domain: &str,
+    steps: &[&'static str],
+    applied: &[(i32, String)],
+) -> Result<Vec<(i32, &'static str)>, StoreError> {
+    if applied.len() > steps.len() {
+        return Err(StoreError::Refused(format!(
+            "schema of {domain} is at version {}, newer than this program, which knows {}; run \
+             the newer release, or restore the backup from before the upgrade",
+            applied.len(),
+            steps.len()
+        )));
+    }
+    for (index, (version, recorded)) in applied.iter().enumerate() {
+        if usize::try_from(*version) != Ok(index + 1) || *recorded != digest(steps[index]) {
+            return Err(StoreError::Refused(format!(
+                "version {version} of the schema of {domain} was made by another step than this \
+                 program's; it comes from another release line"
+            )));
+        }
+    }
+    Ok(steps.iter().enumerate().skip(applied.len()).map(|(i, sql)| (i as i32 + 1, *sql)).collect())
+}
+
+fn digest(sql: &str) -> String {
+    hex::encode(Sha256::digest(sql.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_missing_steps_are_applied_and_strange_schemas_are_refused() {
+        let done = |sql: &[&str]| -> Vec<(i32, String)> {
+            sql.iter().enumerate().map(|(i, sql)| (i as i32 + 1, digest(sql))).collect()
+        };
+        assert_eq!(missing("x", &["a", "b"], &[]), Ok(vec![(1, "a"), (2, "b")]));
+        assert_eq!(missing("x", &["a", "b"], &done(&["a"])), Ok(vec![(2, "b")]));
+        assert_eq!(missing("x", &["a"], &done(&["a"])), Ok(vec![]));
+        let newer = missing("x", &["a"], &done(&["a", "b"])).unwrap_err().to_string();
+        assert!(newer.contains("version 2") && newer.contains("newer than this program"));
+        assert!(missing("x", &["a"], &done(&["c"])).is_err());
+    }
+}

@@ -1,0 +1,255 @@
+//! Fences, offsets and outbox in SQLite. Same functions as [`crate::postgres`].
+
+use bytes::Bytes;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, SqliteConnection, Transaction};
+use tollgate_stream::{Claim, Fence, Mark, Outgoing, Pending, Source, StoreError, TopicPartition};
+
+use crate::error::{classify, classify_own};
+use crate::metrics::{self, counted};
+use crate::{Position, SqlitePools, Step, headers, source_id};
+
+/// A transaction of this database.
+pub type Tx = Transaction<'static, Sqlite>;
+
+/// Takes a partition over: raises its epoch, making its row first if need be, and says where to
+/// go on. Waits for a transaction of the former holder that is just running.
+pub async fn fence(pools: &SqlitePools, source: &Source) -> Result<Fence, StoreError> {
+    let row = sqlx::query(
+        "INSERT INTO tollgate_fence AS fence
+             (source, group_name, cluster_id, topic, partition, epoch, next_offset,
+              outbox_position)
+         VALUES (?1, ?2, ?3, ?4, ?5, 1, 0, 0)
+         ON CONFLICT (source) DO UPDATE SET epoch = fence.epoch + 1
+         RETURNING epoch, next_offset, mark_offset, mark_timestamp, mark_event_id",
+    )
+    .bind(source_id(source).as_slice())
+    .bind(&source.group)
+    .bind(&source.cluster_id)
+    .bind(&*source.partition.topic)
+    .bind(source.partition.partition)
+    .fetch_one(&pools.writer)
+    .await
+    .map_err(classify_own)?;
+    ::metrics::counter!(metrics::FENCES.name).increment(1);
+    read_fence(&row).map_err(classify_own)
+}
+
+fn read_fence(row: &SqliteRow) -> Result<Fence, sqlx::Error> {
+    let mark = match row.try_get::<Option<i64>, _>("mark_offset")? {
+        None => None,
+        Some(offset) => Some(Mark {
+            offset,
+            timestamp_ms: row.try_get("mark_timestamp")?,
+            event_id: String::from_utf8_lossy(row.try_get("mark_event_id")?).into_owned(),
+        }),
+    };
+    Ok(Fence { epoch: row.try_get("epoch")?, next_offset: row.try_get("next_offset")?, mark })
+}
+
+/// Begins a transaction without a fence: for what no partition owns, such as commands.
+pub async fn begin(pools: &SqlitePools) -> Result<Tx, StoreError> {
+    let tx = pools.writer.begin_with("BEGIN IMMEDIATE").await.map_err(classify_own)?;
+    let (writer, readers) = (&pools.writer, &pools.readers);
+    metrics::connections(writer.size() + readers.size(), writer.num_idle() + readers.num_idle());
+    Ok(tx)
+}
+
+/// Begins a transaction that holds the partition until it ends. [`StoreError::Fenced`] when the
+/// claim's epoch, or `from`, is not in force.
+pub async fn transaction(
+    pools: &SqlitePools,
+    claim: &Claim,
+    step: &Step<'_>,
+) -> Result<Tx, StoreError> {
+    let mut tx = begin(pools).await?;
+    match step {
+        Step::Advance { from, to, mark } => advance(&mut tx, claim, *from, *to, mark).await?,
+        Step::Hold => hold(&mut tx, claim).await?,
+    }
+    Ok(tx)
+}
+
+/// Commits. After [`StoreError::Transient`] it is not known whether it did: fence again, and go
+/// on from where that says.
+pub async fn commit(tx: Tx) -> Result<(), StoreError> {
+    tx.commit().await.map_err(classify)?;
+    ::metrics::counter!(metrics::COMMITS.name).increment(1);
+    Ok(())
+}
+
+/// Begins a reading transaction in which every statement sees the same rows.
+pub async fn snapshot(pools: &SqlitePools) -> Result<Tx, StoreError> {
+    pools.readers.begin().await.map_err(classify_own)
+}
+
+/// Moves the offset; the first statement of a batch's transaction.
+pub async fn advance(
+    tx: &mut SqliteConnection,
+    claim: &Claim,
+    from: i64,
+    to: i64,
+    mark: &Mark,
+) -> Result<(), StoreError> {
+    let done = sqlx::query(
+        "UPDATE tollgate_fence
+         SET next_offset = ?4, mark_offset = ?5, mark_timestamp = ?6, mark_event_id = ?7
+         WHERE source = ?1 AND epoch = ?2 AND next_offset = ?3",
+    )
+    .bind(source_id(&claim.source).as_slice())
+    .bind(claim.epoch)
+    .bind(from)
+    .bind(to)
+    .bind(mark.offset)
+    .bind(mark.timestamp_ms)
+    .bind(mark.event_id.as_bytes())
+    .execute(tx)
+    .await
+    .map_err(classify_own)?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(counted(StoreError::Fenced)) }
+}
+
+/// Holds the partition without moving the offset; the first statement of any other transaction
+/// that writes for it.
+pub async fn hold(tx: &mut SqliteConnection, claim: &Claim) -> Result<(), StoreError> {
+    // BEGIN IMMEDIATE has locked the whole file; what is read here stays true until the end.
+    let row = sqlx::query("SELECT 1 FROM tollgate_fence WHERE source = ?1 AND epoch = ?2")
+        .bind(source_id(&claim.source).as_slice())
+        .bind(claim.epoch)
+        .fetch_optional(tx)
+        .await
+        .map_err(classify_own)?;
+    row.map(drop).ok_or_else(|| counted(StoreError::Fenced))
+}
+
+/// Appends records to the partition's outbox, in order, within a fenced transaction.
+pub async fn append_outbox(
+    tx: &mut SqliteConnection,
+    claim: &Claim,
+    records: &[Outgoing],
+) -> Result<(), StoreError> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let source = source_id(&claim.source);
+    let count = records.len() as i64;
+    let last: Option<i64> = sqlx::query_scalar(
+        "UPDATE tollgate_fence SET outbox_position = outbox_position + ?3
+         WHERE source = ?1 AND epoch = ?2 RETURNING outbox_position",
+    )
+    .bind(source.as_slice())
+    .bind(claim.epoch)
+    .bind(count)
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(classify_own)?;
+    let last = last.ok_or_else(|| counted(StoreError::Fenced))?;
+
+    for (position, record) in (last - count + 1..).zip(records) {
+        sqlx::query(
+            "INSERT INTO tollgate_outbox (source, position, topic, key, value, headers)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )
+        .bind(source.as_slice())
+        .bind(position)
+        .bind(&*record.topic)
+        .bind(&*record.key)
+        .bind(record.value.as_deref())
+        .bind(headers::encode(&record.headers))
+        .execute(&mut *tx)
+        .await
+        .map_err(classify)?;
+    }
+    ::metrics::counter!(metrics::OUTBOX_APPENDED.name).increment(records.len() as u64);
+    Ok(())
+}
+
+/// The oldest rows of the partition's outbox, in order, at most `limit`.
+pub async fn read_outbox(
+    pools: &SqlitePools,
+    claim: &Claim,
+    limit: usize,
+) -> Result<Vec<Pending>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT position, topic, key, value, headers FROM tollgate_outbox
+         WHERE source = ?1 ORDER BY position LIMIT ?2",
+    )
+    .bind(source_id(&claim.source).as_slice())
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(&pools.readers)
+    .await
+    .map_err(classify_own)?;
+    rows.iter().map(read_pending).collect::<Result<_, _>>().map_err(classify_own)
+}
+
+fn read_pending(row: &SqliteRow) -> Result<Pending, sqlx::Error> {
+    let headers = headers::decode(row.try_get("headers")?)
+        .ok_or_else(|| sqlx::Error::ColumnNotFound("headers".to_owned()))?;
+    Ok(Pending {
+        position: row.try_get("position")?,
+        record: Outgoing {
+            topic: row.try_get::<&str, _>("topic")?.into(),
+            key: row.try_get::<Vec<u8>, _>("key")?.into(),
+            value: row.try_get::<Option<Vec<u8>>, _>("value")?.map(Bytes::from),
+            headers,
+        },
+    })
+}
+
+/// Removes the rows of the partition's outbox up to this position, in a fenced transaction of
+/// its own.
+pub async fn delete_outbox(
+    pools: &SqlitePools,
+    claim: &Claim,
+    up_to: i64,
+) -> Result<(), StoreError> {
+    let mut tx = transaction(pools, claim, &Step::Hold).await?;
+    delete_outbox_rows(&mut tx, claim, up_to).await?;
+    commit(tx).await
+}
+
+/// Removes the rows of the partition's outbox up to this position, within a fenced transaction.
+pub async fn delete_outbox_rows(
+    tx: &mut SqliteConnection,
+    claim: &Claim,
+    up_to: i64,
+) -> Result<(), StoreError> {
+    let done = sqlx::query("DELETE FROM tollgate_outbox WHERE source = ?1 AND position <= ?2")
+        .bind(source_id(&claim.source).as_slice())
+        .bind(up_to)
+        .execute(tx)
+        .await
+        .map_err(classify_own)?;
+    ::metrics::counter!(metrics::OUTBOX_DELETED.name).increment(done.rows_affected());
+    Ok(())
+}
+
+/// Where a group stands in each of its partitions.
+pub async fn positions(pools: &SqlitePools, group: &str) -> Result<Vec<Position>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT group_name, cluster_id, topic, partition, epoch, next_offset,
+                (SELECT count(*) FROM tollgate_outbox AS o WHERE o.source = f.source) AS waiting
+         FROM tollgate_fence AS f WHERE group_name = ?1 ORDER BY cluster_id, topic, partition",
+    )
+    .bind(group)
+    .fetch_all(&pools.readers)
+    .await
+    .map_err(classify_own)?;
+    rows.iter().map(read_position).collect::<Result<_, _>>().map_err(classify_own)
+}
+
+fn read_position(row: &SqliteRow) -> Result<Position, sqlx::Error> {
+    Ok(Position {
+        source: Source {
+            group: row.try_get("group_name")?,
+            cluster_id: row.try_get("cluster_id")?,
+            partition: TopicPartition::new(
+                row.try_get::<&str, _>("topic")?,
+                row.try_get("partition")?,
+            ),
+        },
+        epoch: row.try_get("epoch")?,
+        next_offset: row.try_get("next_offset")?,
+        outbox_rows: row.try_get("waiting")?,
+    })
+}
