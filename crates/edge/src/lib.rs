@@ -1,1 +1,32 @@
 //! The HTTP edge: takes a notification, makes it durable, answers, publishes.
+//!
+//! ```text
+//!  POST ─▶ route ─▶ admission ─▶ body ─▶ ack ─┬─ spooled: spool, fsync ──────▶ 200
+//!                                             └─ delivered: decode, Kafka ───▶ 200
+//!                                                   └ past the deadline: as spooled
+//!  spool ─▶ publisher: decode, normalise, produce ─▶ confirmed ─▶ spool position
+//! ```
+//!
+//! The edge shares nothing with other edges and keeps nothing but its spool. It never waits for
+//! Kafka under `spooled`, never looks into a body before the answer unless a rule needs it, and
+//! never throws away what it answered 200.
+
+mod ack;
+mod admission;
+mod applications;
+mod body;
+mod decode;
+mod delivered;
+mod flight;
+pub mod metrics;
+mod publisher;
+mod quota;
+mod receive;
+mod refusal;
+mod service;
+mod settings;
+
+pub use applications::{Application, Applications, Service};
+pub use decode::{Decoder, Normalised};
+pub use service::{Edge, EdgeError, Running};
+pub use settings::{Ack, Settings};

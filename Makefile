@@ -1,0 +1,33 @@
+# Two commands matter: `make run` and `make test`. The rest is for those who work here.
+
+.PHONY: run test build fmt deny fuzz docs clean help
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
+
+run: ## build and start the whole system in one process, with simulated traffic
+	@scripts/require.sh build
+	@cargo build --release --locked -p tollgate
+	@exec target/release/tollgate dev --simulate $(ARGS)
+
+test: ## everything: format, lints, unit, integration and whole-system tests
+	@scripts/test.sh
+
+build: ## release build of the one binary
+	@scripts/require.sh build
+	@cargo build --release --locked -p tollgate
+
+fmt: ## format the code
+	@cargo fmt --all
+
+docs: ## write the generated reference pages anew
+	@UPDATE_DOCS=1 UPDATE_SCHEMA=1 cargo test --locked -p tollgate-schema -p tollgate -- --quiet
+
+deny: ## check licences, bans and sources of the dependencies (needs cargo-deny)
+	@cargo deny --locked check licenses bans sources
+
+fuzz: ## fuzz body, headers and spool frames for a minute each (needs nightly and cargo-fuzz)
+	@scripts/fuzz.sh
+
+clean: ## remove build output and the data of `make run`
+	@cargo clean && rm -rf data

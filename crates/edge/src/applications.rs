@@ -1,0 +1,237 @@
+//! Whose notification is it: the configured applications and how a request names one.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tollgate_runtime::settings::{SettingsError, read_secret};
+
+use crate::settings::{Ack, check_url_length};
+
+/// The platform's service an application was created for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Service {
+    /// Voice callback.
+    Callback,
+    /// Voice notification.
+    Notification,
+    /// Voice verification code.
+    VerificationCode,
+    /// PrivateNumber.
+    PrivateNumber,
+}
+
+impl Service {
+    /// As in settings and query answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Callback => "callback",
+            Self::Notification => "notification",
+            Self::VerificationCode => "verification_code",
+            Self::PrivateNumber => "private_number",
+        }
+    }
+}
+
+/// One application at the platform.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Application {
+    /// A short name for people, dashboards and labels.
+    pub name: String,
+    /// The platform's APP_Key.
+    pub app_key: String,
+    /// The service it was created for; a CDR does not tell a notification from a verification
+    /// code. Default: none.
+    #[serde(default)]
+    pub service: Option<Service>,
+    /// Unguessable path segment of its notification URLs: letters, digits and hyphens, 16 at
+    /// least. Prefer `path_secret_file`. Default: none, the paths are `/status` and `/fee`.
+    #[serde(default)]
+    pub path_secret: Option<String>,
+    /// File that holds the path segment. Default: none.
+    #[serde(default)]
+    pub path_secret_file: Option<PathBuf>,
+    /// File that holds the platform's APP_Secret, by which X-AKSK is verified. Default: none,
+    /// nothing is verified.
+    #[serde(default)]
+    pub app_secret_file: Option<PathBuf>,
+    /// Answer 403 to what is not verified. A refused status is lost for good: think twice.
+    /// Default false.
+    #[serde(default)]
+    pub enforce_authentication: bool,
+    /// What a 200 means for this application. Default: as `edge.ack`.
+    #[serde(default)]
+    pub ack: Option<Ack>,
+    /// Minutes that this source's clock texts are ahead of UTC, 480 for a relay that converts to
+    /// Beijing time. Default 0, as the platform documents.
+    #[serde(default)]
+    pub utc_offset_minutes: i32,
+}
+
+/// An application with its secrets read.
+#[derive(Clone)]
+pub struct Known {
+    /// As configured; the secrets in it are not used.
+    pub settings: Application,
+    /// APP_Secret.
+    pub app_secret: Option<String>,
+    /// The URLs that the platform may have signed: status, then fee.
+    pub urls: Vec<String>,
+}
+
+/// The applications by path secret and by key.
+#[derive(Clone, Default)]
+pub struct Applications {
+    known: Vec<Known>,
+    by_path: HashMap<[u8; 32], usize>,
+    by_key: HashMap<String, usize>,
+}
+
+impl Applications {
+    /// Reads the secrets and refuses what is ambiguous.
+    pub fn new(
+        configured: &[Application],
+        public_url: Option<&str>,
+    ) -> Result<Self, SettingsError> {
+        let mut this = Self::default();
+        for (index, application) in configured.iter().enumerate() {
+            let secret = path_secret(application)?;
+            let refuse = |reason: String| Err(SettingsError::Refused(format!("  {reason}")));
+            if application.app_key.is_empty() || application.name.is_empty() {
+                return refuse("applications need a name and an app_key".into());
+            }
+            if application.enforce_authentication && application.app_secret_file.is_none() {
+                return refuse(format!(
+                    "application {}: enforce_authentication needs app_secret_file",
+                    application.name
+                ));
+            }
+            if application.utc_offset_minutes.abs() > 14 * 60 {
+                return refuse(format!(
+                    "application {}: utc_offset_minutes is beyond 14 hours",
+                    application.name
+                ));
+            }
+            if this.by_key.insert(application.app_key.clone(), index).is_some() {
+                return refuse(format!("application {}: its app_key is taken", application.name));
+            }
+            if configured[..index].iter().any(|other| other.name == application.name) {
+                return refuse(format!("application {}: its name is taken", application.name));
+            }
+            if let Some(secret) = &secret
+                && this.by_path.insert(digest(secret), index).is_some()
+            {
+                return refuse(format!(
+                    "application {}: its path_secret is taken",
+                    application.name
+                ));
+            }
+            let urls = urls(public_url, secret.as_deref());
+            for url in &urls {
+                check_url_length(url, &application.name)
+                    .map_err(|reason| SettingsError::Refused(format!("  {reason}")))?;
+            }
+            let app_secret = application
+                .app_secret_file
+                .as_deref()
+                .map(|path| read_secret("applications.app_secret_file", path))
+                .transpose()?;
+            this.known.push(Known { settings: application.clone(), app_secret, urls });
+        }
+        Ok(this)
+    }
+
+    /// The application of a path's secret segment. Takes as long for a near miss as for any
+    /// other: digests are compared, not the text.
+    pub fn by_path_secret(&self, segment: &str) -> Option<&Known> {
+        self.by_path.get(&digest(segment)).map(|index| &self.known[*index])
+    }
+
+    /// The application of an APP_Key.
+    pub fn by_key(&self, app_key: &str) -> Option<&Known> {
+        self.by_key.get(app_key).map(|index| &self.known[*index])
+    }
+
+    /// Label for metrics: a configured name, or `other`, so that senders cannot add labels.
+    pub fn label(&self, app_key: &str) -> String {
+        self.by_key(app_key).map_or_else(|| "other".into(), |known| known.settings.name.clone())
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[Known] {
+        &self.known
+    }
+}
+
+fn digest(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+fn path_secret(application: &Application) -> Result<Option<String>, SettingsError> {
+    let refuse = |reason: &str| {
+        Err(SettingsError::Refused(format!("  application {}: {reason}", application.name)))
+    };
+    let secret = match (&application.path_secret, &application.path_secret_file) {
+        (Some(_), Some(_)) => return refuse("path_secret and path_secret_file exclude each other"),
+        (Some(secret), None) => secret.clone(),
+        (None, Some(path)) => read_secret("applications.path_secret_file", path)?,
+        (None, None) => return Ok(None),
+    };
+    if secret.len() < 16 || !secret.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+        return refuse("its path secret must be 16 or more letters, digits and hyphens");
+    }
+    Ok(Some(secret))
+}
+
+fn urls(public_url: Option<&str>, secret: Option<&str>) -> Vec<String> {
+    let Some(base) = public_url else { return Vec::new() };
+    let base = base.trim_end_matches('/');
+    let segment = secret.map_or_else(String::new, |secret| format!("/{secret}"));
+    ["status", "fee"].map(|kind| format!("{base}{segment}/{kind}")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn application(name: &str, secret: Option<&str>) -> Application {
+        Application {
+            name: name.into(),
+            app_key: format!("key-{name}"),
+            service: None,
+            path_secret: secret.map(Into::into),
+            path_secret_file: None,
+            app_secret_file: None,
+            enforce_authentication: false,
+            ack: None,
+            utc_offset_minutes: 0,
+        }
+    }
+
+    #[test]
+    fn a_path_secret_names_its_application_and_no_other() {
+        let applications = Applications::new(
+            &[application("one", Some("a-long-enough-secret")), application("two", None)],
+            Some("https://voice.example.com"),
+        )
+        .unwrap();
+        let known = applications.by_path_secret("a-long-enough-secret").unwrap();
+        assert_eq!(known.settings.name, "one");
+        assert_eq!(known.urls[1], "https://voice.example.com/a-long-enough-secret/fee");
+        assert!(applications.by_path_secret("a-long-enough-secreT").is_none());
+        assert_eq!(applications.label("key-two"), "two");
+        assert_eq!(applications.label("anything"), "other");
+    }
+
+    #[test]
+    fn doubled_secrets_and_weak_secrets_are_refused() {
+        let same = [application("one", Some("a-long-enough-secret")), application("two", Some("a-long-enough-secret"))];
+        assert!(Applications::new(&same, None).is_err());
+        assert!(Applications::new(&[application("one", Some("short"))], None).is_err());
+        assert!(Applications::new(&[application("one", Some("under_score_under_score"))], None).is_err());
+    }
+}

@@ -1,0 +1,223 @@
+//! Records on their way from the spool to the stream: what is sent, what came back, what must go
+//! again. Pure bookkeeping behind one lock; the producer's thread reports into it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tollgate_spool::Position as SpoolPosition;
+use tollgate_stream::{Deliveries, DeliveryError, Outgoing, Position, Token};
+
+use crate::metrics::{PUBLISHED, RETRIED};
+
+/// All records of the publisher that are not confirmed.
+#[derive(Default)]
+pub struct Flight {
+    state: Mutex<State>,
+    /// Signalled whenever something has landed.
+    pub landed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    next_token: Token,
+    /// Sent, not reported.
+    flying: HashMap<Token, Sent>,
+    /// Reported as not confirmed; in the order they were first sent.
+    again: BTreeMap<Token, Sent>,
+    /// Refused for good.
+    refused: Vec<(Sent, String)>,
+    /// Records left for each request of the spool.
+    left: HashMap<SpoolPosition, usize>,
+    done: Vec<SpoolPosition>,
+}
+
+/// A record and the request it came from.
+#[derive(Clone)]
+pub struct Sent {
+    /// Position of the request in the spool.
+    pub request: SpoolPosition,
+    /// The record.
+    pub record: Outgoing,
+}
+
+/// What has landed since the last look.
+pub struct Landed {
+    /// Requests all of whose records are confirmed or kept as dead letters.
+    pub done: Vec<SpoolPosition>,
+    /// Records that no topic will ever take; each must be kept and then reported by
+    /// [`Flight::put_away`].
+    pub refused: Vec<(Sent, String)>,
+}
+
+impl Flight {
+    /// Announces a request and how many records it has. One without records is done at once.
+    pub fn announce(&self, request: SpoolPosition, records: usize) {
+        let mut state = self.lock();
+        if records == 0 {
+            state.done.push(request);
+        } else {
+            state.left.insert(request, records);
+        }
+    }
+
+    /// Notes a record as sent, before it is, since the report may come at once.
+    pub fn take_off(&self, sent: Sent) -> Token {
+        let mut state = self.lock();
+        let token = state.next_token;
+        state.next_token += 1;
+        state.flying.insert(token, sent);
+        token
+    }
+
+    /// Takes a record back that the producer did not take.
+    pub fn cancel(&self, token: Token) {
+        self.lock().flying.remove(&token);
+    }
+
+    /// A record that the producer refuses at once and for good.
+    pub fn refuse(&self, token: Token, reason: String) {
+        let mut state = self.lock();
+        if let Some(sent) = state.flying.remove(&token) {
+            state.refused.push((sent, reason));
+        }
+    }
+
+    /// A refused record is kept elsewhere; its request waits for it no longer.
+    pub fn put_away(&self, request: SpoolPosition) {
+        self.lock().landed(request);
+    }
+
+    /// Records sent and not reported.
+    pub fn in_flight(&self) -> usize {
+        self.lock().flying.len()
+    }
+
+    /// What must be sent again, in order, once nothing is in flight any more: sending earlier
+    /// would let a record overtake its neighbours of the same session.
+    pub fn take_again(&self) -> Vec<Sent> {
+        let mut state = self.lock();
+        if !state.flying.is_empty() {
+            return Vec::new();
+        }
+        std::mem::take(&mut state.again).into_values().collect()
+    }
+
+    /// Whether something waits to be sent again.
+    pub fn must_repeat(&self) -> bool {
+        !self.lock().again.is_empty()
+    }
+
+    /// What has landed since the last call.
+    pub fn landed(&self) -> Landed {
+        let mut state = self.lock();
+        Landed {
+            done: std::mem::take(&mut state.done),
+            refused: std::mem::take(&mut state.refused),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while holding the lock leaves whole entries behind: each call changes one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn landed(&mut self, request: SpoolPosition) {
+        let Some(left) = self.left.get_mut(&request) else { return };
+        *left -= 1;
+        if *left == 0 {
+            self.left.remove(&request);
+            self.done.push(request);
+        }
+    }
+}
+
+impl Deliveries for Flight {
+    fn delivered(&self, token: Token, outcome: Result<Position, DeliveryError>) {
+        let mut state = self.lock();
+        let Some(sent) = state.flying.remove(&token) else { return };
+        match outcome {
+            Ok(_) => {
+                metrics::counter!(PUBLISHED.name, "topic" => sent.record.topic.to_string())
+                    .increment(1);
+                state.landed(sent.request);
+            }
+            Err(DeliveryError::Retry(_)) => {
+                metrics::counter!(RETRIED.name, "reason" => "not_confirmed").increment(1);
+                state.again.insert(token, sent);
+            }
+            Err(DeliveryError::Permanent(reason)) => state.refused.push((sent, reason)),
+        }
+        drop(state);
+        self.landed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(sequence: u64, name: &str) -> Sent {
+        Sent {
+            request: SpoolPosition { epoch: 1, sequence },
+            record: Outgoing {
+                topic: "cdrs".into(),
+                key: name.to_owned().into(),
+                value: None,
+                headers: Vec::new(),
+            },
+        }
+    }
+
+    const STORED: Position = Position { partition: 0, offset: 0 };
+
+    #[test]
+    fn a_request_is_done_when_its_last_record_is_confirmed() {
+        let flight = Flight::default();
+        flight.announce(SpoolPosition { epoch: 1, sequence: 7 }, 2);
+        let first = flight.take_off(sent(7, "a"));
+        let second = flight.take_off(sent(7, "b"));
+        flight.delivered(second, Ok(STORED));
+        assert!(flight.landed().done.is_empty());
+        flight.delivered(first, Ok(STORED));
+        flight.delivered(first, Ok(STORED));
+        assert_eq!(flight.landed().done, vec![SpoolPosition { epoch: 1, sequence: 7 }]);
+    }
+
+    #[test]
+    fn what_failed_goes_again_in_the_old_order_and_only_when_all_has_landed() {
+        let flight = Flight::default();
+        let tokens: Vec<Token> = ["a", "b", "c"]
+            .into_iter()
+            .enumerate()
+            .map(|(index, name)| {
+                flight.announce(SpoolPosition { epoch: 1, sequence: index as u64 }, 1);
+                flight.take_off(sent(index as u64, name))
+            })
+            .collect();
+        let failed = || Err(DeliveryError::Retry("broker gone".into()));
+        flight.delivered(tokens[2], failed());
+        flight.delivered(tokens[0], failed());
+        assert!(flight.must_repeat());
+        assert!(flight.take_again().is_empty(), "one is still in flight");
+        flight.delivered(tokens[1], Ok(STORED));
+        let names: Vec<_> = flight.take_again().into_iter().map(|sent| sent.record.key).collect();
+        assert_eq!(names, vec!["a", "c"]);
+    }
+
+    #[test]
+    fn a_refused_record_holds_its_request_until_it_is_put_away() {
+        let flight = Flight::default();
+        let request = SpoolPosition { epoch: 1, sequence: 1 };
+        flight.announce(request, 1);
+        let token = flight.take_off(sent(1, "a"));
+        flight.delivered(token, Err(DeliveryError::Permanent("too large".into())));
+        let landed = flight.landed();
+        assert!(landed.done.is_empty());
+        assert_eq!(landed.refused.len(), 1);
+        flight.put_away(request);
+        assert_eq!(flight.landed().done, vec![request]);
+    }
+}

@@ -1,0 +1,131 @@
+//! Every answer that is not 200, its reason, and what the sender reads.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+
+/// Why a notification was not taken. Nothing of it has been stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The path has spent its quota of bytes that are not JSON, and this body is not either.
+    MalformedQuota,
+    /// The application enforces authentication and this request is not verified.
+    NotAuthenticated,
+    /// No such path.
+    UnknownPath,
+    /// Not POST.
+    Method,
+    /// The body did not arrive in time.
+    SlowBody,
+    /// The connection broke before the body was complete.
+    BrokenBody,
+    /// The body is larger than the limit.
+    TooLarge,
+    /// The spool has reached its bound.
+    SpoolFull,
+    /// Kept free for status notifications; this is a CDR, which comes again.
+    Reserved,
+    /// The spool's disk fails.
+    DiskFailing,
+    /// More is waiting than can be taken.
+    Overloaded,
+    /// `delivered` without a fallback, and Kafka did not confirm in time.
+    NotDelivered,
+    /// Shutting down.
+    Draining,
+}
+
+impl Refusal {
+    /// Label of the metric.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::MalformedQuota => "malformed_quota",
+            Self::NotAuthenticated => "not_authenticated",
+            Self::UnknownPath => "unknown_path",
+            Self::Method => "method",
+            Self::SlowBody => "slow_body",
+            Self::BrokenBody => "broken_body",
+            Self::TooLarge => "too_large",
+            Self::SpoolFull => "spool_full",
+            Self::Reserved => "reserved_for_status",
+            Self::DiskFailing => "disk_failing",
+            Self::Overloaded => "overloaded",
+            Self::NotDelivered => "not_delivered",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// The HTTP status.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::MalformedQuota | Self::BrokenBody => StatusCode::BAD_REQUEST,
+            Self::NotAuthenticated => StatusCode::FORBIDDEN,
+            Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::SpoolFull
+            | Self::Reserved
+            | Self::DiskFailing
+            | Self::Overloaded
+            | Self::NotDelivered
+            | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Seconds after which trying again makes sense.
+    fn retry_after(self) -> Option<&'static str> {
+        (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(match self {
+            Self::SpoolFull | Self::Reserved | Self::DiskFailing => "60",
+            _ => "1",
+        })
+    }
+
+    /// The whole answer. Whatever is unread of the body ends with the connection.
+    pub fn response(self) -> HttpResponse {
+        let mut builder = HttpResponse::build(self.status());
+        if let Some(seconds) = self.retry_after() {
+            builder.insert_header(("Retry-After", seconds));
+        }
+        if self == Self::Method {
+            builder.insert_header(("Allow", "POST"));
+        }
+        if matches!(self, Self::SlowBody | Self::TooLarge | Self::Reserved | Self::Overloaded | Self::Draining) {
+            builder.force_close();
+        }
+        builder.content_type("application/json;charset=UTF-8").body(format!(
+            r#"{{"resultcode":"{}","resultdesc":"{}"}}"#,
+            self.status().as_u16(),
+            self.reason()
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_503_says_when_to_try_again_and_nothing_is_a_redirect() {
+        let all = [
+            Refusal::MalformedQuota,
+            Refusal::NotAuthenticated,
+            Refusal::UnknownPath,
+            Refusal::Method,
+            Refusal::SlowBody,
+            Refusal::BrokenBody,
+            Refusal::TooLarge,
+            Refusal::SpoolFull,
+            Refusal::Reserved,
+            Refusal::DiskFailing,
+            Refusal::Overloaded,
+            Refusal::NotDelivered,
+            Refusal::Draining,
+        ];
+        for refusal in all {
+            let response = refusal.response();
+            assert!(response.status().is_client_error() || response.status().is_server_error());
+            let unavailable = response.status() == StatusCode::SERVICE_UNAVAILABLE;
+            assert_eq!(response.headers().contains_key("Retry-After"), unavailable, "{refusal:?}");
+        }
+    }
+}
