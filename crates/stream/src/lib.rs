@@ -12,8 +12,14 @@
 
 mod api;
 mod error;
+mod event;
+pub mod metrics;
+pub mod partitioner;
+mod quarantine;
 mod record;
+pub mod settings;
 mod store;
+pub mod topics;
 
 pub use api::{
     Consumer, ConsumerOptions, Deliveries, Event, Position, Producer, ProducerKind, ReadFrom,
@@ -22,5 +28,6 @@ pub use api::{
 pub use error::{DeliveryError, EnqueueError, RelayError, StreamError};
 pub use record::{Headers, Incoming, Outgoing, TopicPartition};
 pub use store::{
-    Batch, Claim, Decode, Entry, Fence, Mark, Outcome, Pending, Rejection, Source, Store, StoreError,
+    Batch, Claim, Decode, Entry, Fence, Mark, Outcome, Pending, Rejection, Source, Store,
+    StoreError,
 };
