@@ -1,1 +1,3 @@
 //! The durable log behind the 200.
+
+pub mod disk;
