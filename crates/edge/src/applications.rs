@@ -156,6 +156,11 @@ impl Applications {
         self.by_key.get(app_key).map(|index| &self.known[*index])
     }
 
+    /// Whether any application refuses what is not verified.
+    pub fn any_enforces(&self) -> bool {
+        self.known.iter().any(|known| known.settings.enforce_authentication)
+    }
+
     /// Label for metrics: a configured name, or `other`, so that senders cannot add labels.
     pub fn label(&self, app_key: &str) -> String {
         self.by_key(app_key).map_or_else(|| "other".into(), |known| known.settings.name.clone())

@@ -28,8 +28,22 @@ struct State {
     /// Refused for good.
     refused: Vec<(Sent, String)>,
     /// Records left for each request of the spool.
-    left: HashMap<SpoolPosition, usize>,
-    done: Vec<SpoolPosition>,
+    left: HashMap<SpoolPosition, Left>,
+    done: Vec<Done>,
+}
+
+struct Left {
+    records: usize,
+    received_at_ms: i64,
+}
+
+/// A request all of whose records are confirmed or kept as dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Done {
+    /// Its position in the spool.
+    pub request: SpoolPosition,
+    /// When it was received, milliseconds since 1970.
+    pub received_at_ms: i64,
 }
 
 /// A record and the request it came from.
@@ -43,8 +57,8 @@ pub struct Sent {
 
 /// What has landed since the last look.
 pub struct Landed {
-    /// Requests all of whose records are confirmed or kept as dead letters.
-    pub done: Vec<SpoolPosition>,
+    /// Requests that are done.
+    pub done: Vec<Done>,
     /// Records that no topic will ever take; each must be kept and then reported by
     /// [`Flight::put_away`].
     pub refused: Vec<(Sent, String)>,
@@ -52,12 +66,12 @@ pub struct Landed {
 
 impl Flight {
     /// Announces a request and how many records it has. One without records is done at once.
-    pub fn announce(&self, request: SpoolPosition, records: usize) {
+    pub fn announce(&self, request: SpoolPosition, received_at_ms: i64, records: usize) {
         let mut state = self.lock();
         if records == 0 {
-            state.done.push(request);
+            state.done.push(Done { request, received_at_ms });
         } else {
-            state.left.insert(request, records);
+            state.left.insert(request, Left { records, received_at_ms });
         }
     }
 
@@ -126,10 +140,11 @@ impl Flight {
 impl State {
     fn landed(&mut self, request: SpoolPosition) {
         let Some(left) = self.left.get_mut(&request) else { return };
-        *left -= 1;
-        if *left == 0 {
+        left.records -= 1;
+        if left.records == 0 {
+            let received_at_ms = left.received_at_ms;
             self.left.remove(&request);
-            self.done.push(request);
+            self.done.push(Done { request, received_at_ms });
         }
     }
 }
@@ -171,19 +186,23 @@ mod tests {
         }
     }
 
+    fn done(request: SpoolPosition) -> Done {
+        Done { request, received_at_ms: 0 }
+    }
+
     const STORED: Position = Position { partition: 0, offset: 0 };
 
     #[test]
     fn a_request_is_done_when_its_last_record_is_confirmed() {
         let flight = Flight::default();
-        flight.announce(SpoolPosition { epoch: 1, sequence: 7 }, 2);
+        flight.announce(SpoolPosition { epoch: 1, sequence: 7 }, 0, 2);
         let first = flight.take_off(sent(7, "a"));
         let second = flight.take_off(sent(7, "b"));
         flight.delivered(second, Ok(STORED));
         assert!(flight.landed().done.is_empty());
         flight.delivered(first, Ok(STORED));
         flight.delivered(first, Ok(STORED));
-        assert_eq!(flight.landed().done, vec![SpoolPosition { epoch: 1, sequence: 7 }]);
+        assert_eq!(flight.landed().done, vec![done(SpoolPosition { epoch: 1, sequence: 7 })]);
     }
 
     #[test]
@@ -193,7 +212,7 @@ mod tests {
             .into_iter()
             .enumerate()
             .map(|(index, name)| {
-                flight.announce(SpoolPosition { epoch: 1, sequence: index as u64 }, 1);
+                flight.announce(SpoolPosition { epoch: 1, sequence: index as u64 }, 0, 1);
                 flight.take_off(sent(index as u64, name))
             })
             .collect();
@@ -211,13 +230,13 @@ mod tests {
     fn a_refused_record_holds_its_request_until_it_is_put_away() {
         let flight = Flight::default();
         let request = SpoolPosition { epoch: 1, sequence: 1 };
-        flight.announce(request, 1);
+        flight.announce(request, 0, 1);
         let token = flight.take_off(sent(1, "a"));
         flight.delivered(token, Err(DeliveryError::Permanent("too large".into())));
         let landed = flight.landed();
         assert!(landed.done.is_empty());
         assert_eq!(landed.refused.len(), 1);
         flight.put_away(request);
-        assert_eq!(flight.landed().done, vec![request]);
+        assert_eq!(flight.landed().done, vec![done(request)]);
     }
 }

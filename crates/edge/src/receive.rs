@@ -1,0 +1,223 @@
+//! One request, from its head to its answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use actix_web::http::Method;
+use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH};
+use actix_web::{HttpRequest, HttpResponse, web};
+use tollgate_schema::v1::Authenticity;
+use tollgate_spool::Request;
+use tollgate_voicecall::peek::{self, Peek};
+
+use crate::ack::{Acknowledger, Held};
+use crate::admission::{Budget, is_past_reserve};
+use crate::applications::{Applications, Known};
+use crate::body::{self, Body, Limits, NoBody};
+use crate::decode::Decoder;
+use crate::metrics::{
+    ABORTED, ACK_SECONDS, ACKNOWLEDGED, BUDGET_USED, RECEIVED_BYTES, REFUSED, REQUESTS,
+};
+use crate::quota::Quota;
+use crate::refusal::Refusal;
+use crate::settings::Ack;
+
+/// What the platform reads when its notification was taken.
+const SUCCESS: &str = r#"{"resultcode":"0","resultdesc":"Success"}"#;
+
+/// Bytes of an authentication header that are kept; a longer one cannot be right.
+const HEADER_BYTES: usize = 4096;
+
+/// Everything a request needs, shared by all workers.
+pub struct Receiver {
+    /// Name of this edge.
+    pub edge_id: String,
+    /// Contract where the application does not say.
+    pub ack: Ack,
+    /// Limits of a body.
+    pub limits: Limits,
+    /// Memory of bodies.
+    pub budget: Budget,
+    /// Malformed bytes by path.
+    pub quota: Arc<Quota>,
+    /// Who is configured.
+    pub applications: Arc<Applications>,
+    /// Reads bodies, where a rule needs it before the answer.
+    pub decoder: Arc<Decoder>,
+    /// Makes it durable.
+    pub acknowledger: Arc<Acknowledger>,
+    /// Set while the process shuts down: connections are closed after their answer.
+    pub draining: AtomicBool,
+    /// Requests between head and answer.
+    pub open: AtomicUsize,
+}
+
+/// `/status` and `/fee`: no application is named by the path.
+pub async fn open_path(
+    request: HttpRequest,
+    payload: web::Payload,
+    receiver: web::Data<Receiver>,
+) -> HttpResponse {
+    answer(&receiver, &request, payload, None).await
+}
+
+/// `/<secret>/status` and `/<secret>/fee`.
+pub async fn secret_path(
+    request: HttpRequest,
+    payload: web::Payload,
+    receiver: web::Data<Receiver>,
+    secret: web::Path<String>,
+) -> HttpResponse {
+    match receiver.applications.by_path_secret(&secret) {
+        Some(known) => answer(&receiver, &request, payload, Some(known)).await,
+        None => refuse(Refusal::UnknownPath),
+    }
+}
+
+/// Anything else.
+pub async fn unknown_path() -> HttpResponse {
+    refuse(Refusal::UnknownPath)
+}
+
+async fn answer(
+    receiver: &Receiver,
+    request: &HttpRequest,
+    payload: web::Payload,
+    known: Option<&Known>,
+) -> HttpResponse {
+    let started = Instant::now();
+    receiver.open.fetch_add(1, Ordering::Relaxed);
+    let taken = receiver.take(request, payload, known).await;
+    receiver.open.fetch_sub(1, Ordering::Relaxed);
+    let mut response = match taken {
+        Ok(held) => {
+            metrics::counter!(REQUESTS.name, "status" => "200").increment(1);
+            metrics::counter!(ACKNOWLEDGED.name, "contract" => held.as_str()).increment(1);
+            metrics::histogram!(ACK_SECONDS.name).record(started.elapsed().as_secs_f64());
+            HttpResponse::Ok().content_type("application/json;charset=UTF-8").body(SUCCESS)
+        }
+        Err(NoBody::Refused(refusal)) => refuse(refusal),
+        Err(NoBody::Aborted) => {
+            metrics::counter!(ABORTED.name).increment(1);
+            Refusal::BrokenBody.response()
+        }
+    };
+    if receiver.draining.load(Ordering::Relaxed) {
+        response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+    }
+    response
+}
+
+fn refuse(refusal: Refusal) -> HttpResponse {
+    let status = match refusal.status().as_u16() {
+        400 => "400",
+        403 => "403",
+        404 => "404",
+        405 => "405",
+        408 => "408",
+        413 => "413",
+        _ => "503",
+    };
+    metrics::counter!(REQUESTS.name, "status" => status).increment(1);
+    metrics::counter!(REFUSED.name, "reason" => refusal.reason()).increment(1);
+    refusal.response()
+}
+
+impl Receiver {
+    async fn take(
+        &self,
+        request: &HttpRequest,
+        payload: web::Payload,
+        known: Option<&Known>,
+    ) -> Result<Held, NoBody> {
+        if request.method() != Method::POST {
+            return Err(NoBody::Refused(Refusal::Method));
+        }
+        let reserved = self.is_reserved();
+        let body =
+            body::read(payload, announced(request), self.limits, &self.budget, reserved).await?;
+        if body.is_large() {
+            metrics::gauge!(BUDGET_USED.name).set(self.budget.used() as f64);
+        }
+        let notification = self.notification(request, &body, known);
+        self.look(&notification, reserved, known).map_err(NoBody::Refused)?;
+        let contract = known.and_then(|known| known.settings.ack).unwrap_or(self.ack);
+        let length = body.bytes.len() as u64;
+        let held =
+            self.acknowledger.acknowledge(notification, contract).await.map_err(NoBody::Refused)?;
+        metrics::counter!(RECEIVED_BYTES.name).increment(length);
+        Ok(held)
+    }
+
+    fn is_reserved(&self) -> bool {
+        let usage = self.acknowledger.spool_usage();
+        is_past_reserve(usage.bytes, usage.max_bytes) || self.budget.is_reserved()
+    }
+
+    fn notification(&self, request: &HttpRequest, body: &Body, known: Option<&Known>) -> Request {
+        let header = |name: &str| {
+            let value = request.headers().get(name)?;
+            let bytes = value.as_bytes();
+            let kept = &bytes[..bytes.len().min(HEADER_BYTES)];
+            Some(String::from_utf8_lossy(kept).into_owned())
+        };
+        Request {
+            application: known.map_or_else(String::new, |known| known.settings.app_key.clone()),
+            received_at_ms: now_ms(),
+            edge_id: self.edge_id.clone(),
+            peer: request.peer_addr().map_or_else(String::new, |peer| peer.ip().to_string()),
+            authorization: header(AUTHORIZATION.as_str()),
+            signature: header("x-aksk").or_else(|| header("x-wsse")),
+            body: body.bytes.clone(),
+        }
+    }
+
+    /// The few looks into a body that must come before the answer. Most requests pass untouched.
+    fn look(
+        &self,
+        notification: &Request,
+        reserved: bool,
+        known: Option<&Known>,
+    ) -> Result<(), Refusal> {
+        if reserved && peek::peek(&notification.body) == Peek::Cdr {
+            return Err(Refusal::Reserved);
+        }
+        let path = known.map_or("", |known| known.settings.app_key.as_str());
+        if self.quota.is_spent(path, notification.received_at_ms)
+            && !peek::is_well_formed(&notification.body)
+        {
+            return Err(Refusal::MalformedQuota);
+        }
+        if self.applications.any_enforces() {
+            self.authenticate(notification)?;
+        }
+        Ok(())
+    }
+
+    fn authenticate(&self, notification: &Request) -> Result<(), Refusal> {
+        let identity = self.decoder.identify(notification);
+        let verified =
+            !matches!(identity.authenticity, Authenticity::Absent | Authenticity::Failed);
+        let enforces = |app_key: &str| {
+            self.applications.by_key(app_key).is_some_and(|known| known.settings.enforce_authentication)
+        };
+        if verified {
+            return Ok(());
+        }
+        // A CDR names its application itself, whatever path it came by.
+        if enforces(&identity.application) || self.decoder.app_keys(notification).any(|key| enforces(&key)) {
+            return Err(Refusal::NotAuthenticated);
+        }
+        Ok(())
+    }
+}
+
+fn announced(request: &HttpRequest) -> Option<usize> {
+    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}

@@ -1,0 +1,210 @@
+//! The command line: what can be asked of `tollgate`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Takes the notifications of a cloud voice platform, loses none, and makes events, money and
+/// presence of them.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, about, propagate_version = true)]
+#[command(after_help = "Settings: flags win over the environment (TOLLGATE_EDGE__LISTEN), which wins over the file.\nExit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 a check found something.\nFirst look: `tollgate dev --simulate`")]
+pub struct Cli {
+    /// Settings file (TOML).
+    #[arg(long, short, global = true, env = "TOLLGATE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Log filter, such as `info` or `warn,tollgate_edge=debug`.
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Set one setting, such as `edge.listen=127.0.0.1:9000`; may be repeated.
+    #[arg(long = "set", global = true, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything in one process, for a first look: embedded log and SQLite, or real servers.
+    Dev(Dev),
+    /// Run an edge: take notifications, publish events.
+    Edge,
+    /// Run a billing consumer and its query API.
+    Billing,
+    /// Run a user-state consumer and its query API.
+    UserState,
+    /// Play the platform: send calls to an edge and verify what became of them.
+    Simulate(Simulate),
+    /// Create or check the topics.
+    #[command(subcommand)]
+    Topics(Topics),
+    /// Look into a spool directory, verify it, or publish what a dead edge left.
+    #[command(subcommand)]
+    Spool(Spool),
+    /// List what was quarantined, or feed it to an edge again.
+    #[command(subcommand)]
+    Quarantine(Quarantine),
+    /// Check, activate or list tariffs.
+    #[command(subcommand)]
+    Tariff(Tariff),
+    /// Print a topic's records as JSON, one a line.
+    Tail(Tail),
+    /// Check or show the settings.
+    #[command(subcommand)]
+    Config(Config),
+    /// Print what Tollgate makes of one notification body, as one JSON document.
+    Explain(Explain),
+}
+
+#[derive(Debug, Args)]
+pub struct Dev {
+    /// Where everything is kept.
+    #[arg(long, default_value = "data", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Send simulated traffic to the edge.
+    #[arg(long)]
+    pub simulate: bool,
+    /// Simulated calls a second.
+    #[arg(long, default_value_t = 5.0, value_name = "CALLS")]
+    pub rate: f64,
+    /// Use this Kafka cluster instead of the embedded log.
+    #[arg(long, value_name = "HOST:PORT,…")]
+    pub brokers: Option<String>,
+    /// Use this PostgreSQL database instead of SQLite.
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
+    /// Address that takes notifications.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Address of the query API.
+    #[arg(long, value_name = "ADDRESS")]
+    pub query: Option<SocketAddr>,
+    /// Address of health and metrics.
+    #[arg(long, value_name = "ADDRESS")]
+    pub health: Option<SocketAddr>,
+    /// Print no live line.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Topics {
+    /// Create the topics that are missing; existing ones stay as they are.
+    Create {
+        /// Copies of each partition, where the cluster has fewer brokers than the catalogue asks
+        /// for.
+        #[arg(long, value_name = "N")]
+        replication: Option<i32>,
+    },
+    /// Compare the topics with the catalogue; exit code 3 if they differ.
+    Check,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Spool {
+    /// Epochs, sequences, what is unconfirmed, damage and dead letters.
+    Inspect {
+        /// The spool's directory.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
+    /// Read every byte; exit code 3 if something is damaged or missing.
+    Verify {
+        /// The spool's directory.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
+    /// Publish what a dead edge's spool still holds, then confirm it there.
+    Replay {
+        /// The spool's directory; no edge may be using it.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Quarantine {
+    /// Print what is in quarantine, one JSON object a line.
+    List {
+        /// Show the contents; they may hold phone numbers.
+        #[arg(long)]
+        reveal: bool,
+    },
+    /// Publish again what can be read now; what was replayed before is left alone.
+    Replay {
+        /// Only this quarantine id; without it, all.
+        #[arg(long, value_name = "ID")]
+        id: Option<String>,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Tariff {
+    /// Read a tariff file and say what it means, or what is wrong with it.
+    Check {
+        /// The tariff (TOML).
+        file: PathBuf,
+    },
+    /// Register a tariff and make it the one that is in force from now on.
+    Activate {
+        /// The tariff (TOML).
+        file: PathBuf,
+    },
+    /// List registered tariffs.
+    List,
+}
+
+#[derive(Debug, Args)]
+pub struct Tail {
+    /// call-events, cdrs, quarantine, rated-cdrs or user-states.
+    pub topic: String,
+    /// Begin with the oldest record instead of the next one.
+    #[arg(long)]
+    pub from_beginning: bool,
+    /// Stop at the end of what is there now.
+    #[arg(long)]
+    pub until_end: bool,
+    /// Show phone numbers and contents whole.
+    #[arg(long)]
+    pub reveal: bool,
+    /// Ask a running `tollgate dev` at this query address instead of Kafka.
+    #[arg(long, value_name = "URL")]
+    pub dev: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Read the settings and say whether they can be used.
+    Check,
+    /// Print the settings in force, and what follows from them; secrets stay out.
+    Show,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The body, as it would be POSTed; `-` reads standard input.
+    pub file: PathBuf,
+    /// Tariff (TOML) to rate CDRs by; without it the sample tariff.
+    #[arg(long, value_name = "FILE")]
+    pub tariff: Option<PathBuf>,
+    /// The application of the path it came by (its app_key).
+    #[arg(long, default_value = "", value_name = "APP_KEY")]
+    pub application: String,
+    /// When it was received (RFC 3339); without it, now.
+    #[arg(long, value_name = "TIME")]
+    pub received_at: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Simulate {
+    #[command(flatten)]
+    pub options: SimulateOptions,
+}
+
+/// Filled from the simulator's own options.
+#[derive(Debug, Args)]
+pub struct SimulateOptions {}
