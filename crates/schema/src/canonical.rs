@@ -93,7 +93,11 @@ impl<'a> Walk<'a> {
         self.out.push('{');
         let begin = self.out.len();
         let mut members: Vec<Member<'a>> = Vec::new();
+        let mut in_order = true;
         while !self.leaves(b'}') {
+            if self.out.len() > begin {
+                self.out.push(',');
+            }
             let start = self.out.len();
             let key = self.string()?;
             write_string(&mut self.out, &key);
@@ -101,9 +105,12 @@ impl<'a> Walk<'a> {
             self.at += 1; // the colon
             self.out.push(':');
             self.value(depth + 1)?;
+            in_order &= members.last().is_none_or(|last| last.key < key);
             members.push(Member { key, written: start..self.out.len() });
         }
-        self.arrange(begin, members);
+        if !in_order {
+            self.arrange(begin, members);
+        }
         self.out.push('}');
         Ok(())
     }
@@ -122,11 +129,11 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Puts the members written since `begin` into order, with commas, the last of equals only.
+    /// Puts the members written since `begin` into order, and keeps the last of equals only.
     fn arrange(&mut self, begin: usize, mut members: Vec<Member<'a>>) {
         // Stable: of equal keys the last received stays last.
         members.sort_by(|left, right| left.key.cmp(&right.key));
-        let mut sorted = String::with_capacity(self.out.len() - begin + members.len());
+        let mut sorted = String::with_capacity(self.out.len() - begin);
         for (index, member) in members.iter().enumerate() {
             if members.get(index + 1).is_some_and(|next| next.key == member.key) {
                 continue;

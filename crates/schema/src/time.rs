@@ -6,13 +6,13 @@ const NANOS_PER_SECOND: i32 = 1_000_000_000;
 
 /// An instant that the other side cannot hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("instant is out of range: expected one between the years 1 and 9999")]
+#[error("instant is out of range: expected one from 0001-01-01 to 9999-12-30T22:00:00Z")]
 pub struct OutOfRange;
 
 /// First instant of the year 1: the earliest that protobuf's Timestamp and RFC 3339 allow.
 const EARLIEST_MS: i64 = -62_135_596_800_000;
-/// First millisecond of the year 10000.
-const END_MS: i64 = 253_402_300_800_000;
+/// The end of what jiff holds, which leaves room in the year 9999 for every UTC offset.
+const END_MS: i64 = 253_402_207_200_000;
 
 /// The protobuf form. Instants before 1970 have a negative second and, as protobuf demands, a
 /// fraction that counts forward.
@@ -25,8 +25,8 @@ pub fn to_proto(instant: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds, nanos }
 }
 
-/// Reads the protobuf form. A fraction outside of [0, 1) second, or a year outside of 1 to 9999,
-/// is an error: it is not a Timestamp by protobuf's definition.
+/// Reads the protobuf form. A fraction outside of [0, 1) second is an error, and so is an instant
+/// before the year 1 or in the last hours of the year 9999.
 pub fn from_proto(instant: &prost_types::Timestamp) -> Result<Timestamp, OutOfRange> {
     let valid = (0..NANOS_PER_SECOND).contains(&instant.nanos)
         && (EARLIEST_MS / 1000..END_MS / 1000).contains(&instant.seconds);
@@ -46,10 +46,13 @@ pub fn proto_from_millis(millis: i64) -> prost_types::Timestamp {
 /// Milliseconds since 1970 UTC, finer fractions cut off towards the past. `None` where they do
 /// not fit.
 pub fn proto_to_millis(instant: &prost_types::Timestamp) -> Option<i64> {
-    instant.seconds.checked_mul(1000)?.checked_add(i64::from(instant.nanos.div_euclid(1_000_000)))
+    let millis = i128::from(instant.seconds) * 1000;
+    let fraction = i128::from(instant.nanos.div_euclid(1_000_000));
+    i64::try_from(millis + fraction).ok()
 }
 
-/// RFC 3339 in UTC, such as `2019-01-24T03:04:24Z`. `None` outside of the years 1 to 9999.
+/// RFC 3339 in UTC, such as `2019-01-24T03:04:24Z`. `None` before the year 1 and in the last
+/// hours of the year 9999.
 pub fn rfc3339(millis: i64) -> Option<String> {
     if !(EARLIEST_MS..END_MS).contains(&millis) {
         return None;
@@ -62,4 +65,65 @@ pub fn to_millis(instant: Timestamp) -> i64 {
     let millis = instant.as_nanosecond().div_euclid(1_000_000);
     // jiff's range is the years -9999 to 9999, which is far inside an i64 of milliseconds.
     millis as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_instant_survives_protobuf(
+            seconds in EARLIEST_MS / 1000..END_MS / 1000,
+            nanos in 0..NANOS_PER_SECOND,
+        ) {
+            let proto = prost_types::Timestamp { seconds, nanos };
+            let instant = from_proto(&proto).unwrap();
+            prop_assert_eq!(to_proto(instant), proto);
+            prop_assert_eq!(Some(to_millis(instant)), proto_to_millis(&proto));
+        }
+
+        #[test]
+        fn milliseconds_survive_protobuf(millis in any::<i64>()) {
+            let proto = proto_from_millis(millis);
+            prop_assert!((0..NANOS_PER_SECOND).contains(&proto.nanos));
+            prop_assert_eq!(proto_to_millis(&proto), Some(millis));
+        }
+
+        #[test]
+        fn the_text_of_an_instant_is_read_back_as_the_same_instant(
+            millis in EARLIEST_MS..END_MS,
+        ) {
+            let text = rfc3339(millis).unwrap();
+            prop_assert_eq!(to_millis(text.parse().unwrap()), millis);
+        }
+    }
+
+    #[test]
+    fn fractions_before_1970_count_forward() {
+        let proto = to_proto(Timestamp::new(-1, -500_000_000).unwrap());
+        assert_eq!((proto.seconds, proto.nanos), (-2, 500_000_000));
+        assert_eq!(proto_to_millis(&proto), Some(-1500));
+        assert_eq!(rfc3339(-1500).as_deref(), Some("1969-12-31T23:59:58.5Z"));
+    }
+
+    #[test]
+    fn instants_that_protobuf_does_not_allow_are_refused() {
+        for (seconds, nanos) in [(0, -1), (0, NANOS_PER_SECOND), (END_MS / 1000, 0), (i64::MIN, 0)]
+        {
+            let proto = prost_types::Timestamp { seconds, nanos };
+            assert_eq!(from_proto(&proto), Err(OutOfRange), "{seconds} {nanos}");
+        }
+        assert_eq!(proto_to_millis(&prost_types::Timestamp { seconds: i64::MAX, nanos: 0 }), None);
+    }
+
+    #[test]
+    fn years_that_rfc_3339_cannot_write_have_no_text() {
+        assert_eq!(rfc3339(EARLIEST_MS).as_deref(), Some("0001-01-01T00:00:00Z"));
+        assert_eq!(rfc3339(EARLIEST_MS - 1), None);
+        assert_eq!(rfc3339(END_MS - 1).as_deref(), Some("9999-12-30T21:59:59.999Z"));
+        assert_eq!(rfc3339(END_MS), None);
+    }
 }
