@@ -23,7 +23,7 @@
 //!
 //! # A store of a domain, in short
 //!
-//! ```ignore
+//! ```text
 //! let mut tx = postgres::transaction(pool, batch.claim, &Step::advance(&batch)).await?;
 //! sqlx::query("INSERT INTO …").bind(id).execute(&mut *tx).await.map_err(classify)?;
 //! postgres::append_outbox(&mut tx, batch.claim, &outgoing).await?;

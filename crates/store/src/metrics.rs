@@ -52,10 +52,15 @@ pub(crate) fn counted(error: StoreError) -> StoreError {
     error
 }
 
-/// Records how many connections a pool has open.
-pub(crate) fn connections(open: u32, idle: usize) {
-    let open = f64::from(open);
-    let idle = (idle as f64).min(open);
-    ::metrics::gauge!(CONNECTIONS.name, "state" => "idle").set(idle);
-    ::metrics::gauge!(CONNECTIONS.name, "state" => "busy").set(open - idle);
+/// Records how many connections the pools have open.
+pub(crate) fn connections<DB: sqlx::Database>(pools: &[&sqlx::Pool<DB>]) {
+    let (mut all, mut idle) = (0, 0);
+    for pool in pools {
+        let open = pool.size() as usize;
+        all += open;
+        // The pool's own count wraps below zero for a moment while connections change hands.
+        idle += pool.num_idle().min(open);
+    }
+    ::metrics::gauge!(CONNECTIONS.name, "state" => "idle").set(idle as f64);
+    ::metrics::gauge!(CONNECTIONS.name, "state" => "busy").set((all - idle) as f64);
 }

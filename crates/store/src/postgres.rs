@@ -51,7 +51,7 @@ fn read_fence(row: &PgRow) -> Result<Fence, sqlx::Error> {
 /// Begins a transaction without a fence: for what no partition owns, such as commands.
 pub async fn begin(pool: &PgPool) -> Result<Tx, StoreError> {
     let tx = pool.begin().await.map_err(classify_own)?;
-    metrics::connections(pool.size(), pool.num_idle());
+    metrics::connections(&[pool]);
     Ok(tx)
 }
 

@@ -89,7 +89,7 @@ mod tests {
     fn the_id_of_a_source_never_changes() {
         assert_eq!(
             hex::encode(source_id(&source("billing", "cluster", "cdrs", 7))),
-            "00000000000000000000000000000000"
+            "6d850ee30703ec9f2d98f6066d887852"
         );
     }
 }

@@ -50,8 +50,7 @@ fn read_fence(row: &SqliteRow) -> Result<Fence, sqlx::Error> {
 /// Begins a transaction without a fence: for what no partition owns, such as commands.
 pub async fn begin(pools: &SqlitePools) -> Result<Tx, StoreError> {
     let tx = pools.writer.begin_with("BEGIN IMMEDIATE").await.map_err(classify_own)?;
-    let (writer, readers) = (&pools.writer, &pools.readers);
-    metrics::connections(writer.size() + readers.size(), writer.num_idle() + readers.num_idle());
+    metrics::connections(&[&pools.writer, &pools.readers]);
     Ok(tx)
 }
 

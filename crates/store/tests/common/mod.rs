@@ -1,0 +1,159 @@
+//! One handle over both dialects, so that one suite tests both.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sqlx::Row;
+use tollgate_store::{Database, Migration, Settings, Step, classify, connect, migrate};
+use tollgate_store::{postgres, sqlite};
+use tollgate_stream::{Claim, Fence, Mark, Outgoing, Source, StoreError, TopicPartition};
+
+/// A table as a domain would have it.
+pub const DOMAIN: &[Migration] = &[Migration {
+    postgres: "CREATE TABLE result (id bytea PRIMARY KEY, note text, n bigint);
+               CREATE INDEX result_note ON result (note);",
+    sqlite: "CREATE TABLE result (id BLOB PRIMARY KEY, note TEXT, n INTEGER) STRICT;
+             CREATE INDEX result_note ON result (note);",
+}];
+
+/// A database with the tables made.
+pub struct Fixture {
+    pub database: Database,
+    pub settings: Settings,
+}
+
+impl Fixture {
+    pub async fn new(settings: Settings) -> anyhow::Result<Self> {
+        let database = connect(&settings)?;
+        migrate(&database, "test", DOMAIN).await?;
+        Ok(Self { database, settings })
+    }
+
+    /// Another process, as far as the database can tell.
+    pub fn another(&self) -> anyhow::Result<Self> {
+        Ok(Self { database: connect(&self.settings)?, settings: self.settings.clone() })
+    }
+
+    pub async fn transaction(&self, claim: &Claim, step: &Step<'_>) -> Result<Tx, StoreError> {
+        Ok(match &self.database {
+            Database::Postgres(pool) => {
+                Tx::Postgres(postgres::transaction(pool, claim, step).await?)
+            }
+            Database::Sqlite(pools) => Tx::Sqlite(sqlite::transaction(pools, claim, step).await?),
+        })
+    }
+
+    /// Applies one record: a row, and what is given for the outbox.
+    pub async fn apply(
+        &self,
+        claim: &Claim,
+        from: i64,
+        outbox: &[Outgoing],
+    ) -> Result<(), StoreError> {
+        let mark = mark(from);
+        let step = Step::Advance { from, to: from + 1, mark: &mark };
+        let mut tx = self.transaction(claim, &step).await?;
+        tx.insert(&from.to_be_bytes(), "x").await?;
+        tx.append(claim, outbox).await?;
+        tx.commit().await
+    }
+
+    pub async fn results(&self) -> Result<i64, StoreError> {
+        let sql = "SELECT count(*) FROM result";
+        match &self.database {
+            Database::Postgres(pool) => sqlx::query(sql).fetch_one(pool).await.map(|r| r.get(0)),
+            Database::Sqlite(pools) => {
+                sqlx::query(sql).fetch_one(&pools.readers).await.map(|r| r.get(0))
+            }
+        }
+        .map_err(classify)
+    }
+
+    pub async fn positions_in_outbox(&self, claim: &Claim) -> Result<Vec<i64>, StoreError> {
+        let rows = self.database.read_outbox(claim, 1000).await?;
+        Ok(rows.iter().map(|row| row.position).collect())
+    }
+}
+
+pub enum Tx {
+    Postgres(postgres::Tx),
+    Sqlite(sqlite::Tx),
+}
+
+impl Tx {
+    pub async fn insert(&mut self, id: &[u8], note: &str) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(tx) => {
+                sqlx::query("INSERT INTO result (id, note) VALUES ($1, $2)")
+                    .bind(id)
+                    .bind(note)
+                    .execute(&mut **tx)
+                    .await
+                    .map_err(classify)?;
+            }
+            Self::Sqlite(tx) => {
+                sqlx::query("INSERT INTO result (id, note) VALUES (?, ?)")
+                    .bind(id)
+                    .bind(note)
+                    .execute(&mut **tx)
+                    .await
+                    .map_err(classify)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub async fn run(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(tx) => sqlx::query(sql).execute(&mut **tx).await.map(drop),
+            Self::Sqlite(tx) => sqlx::query(sql).execute(&mut **tx).await.map(drop),
+        }
+        .map_err(classify)
+    }
+
+    pub async fn append(&mut self, claim: &Claim, records: &[Outgoing]) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(tx) => postgres::append_outbox(tx, claim, records).await,
+            Self::Sqlite(tx) => sqlite::append_outbox(tx, claim, records).await,
+        }
+    }
+
+    pub async fn commit(self) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(tx) => postgres::commit(tx).await,
+            Self::Sqlite(tx) => sqlite::commit(tx).await,
+        }
+    }
+}
+
+pub fn source(partition: i32) -> Source {
+    Source {
+        group: "group".to_owned(),
+        cluster_id: "cluster".to_owned(),
+        partition: TopicPartition::new("cdrs", partition),
+    }
+}
+
+pub fn claim(source: &Source, fence: &Fence) -> Claim {
+    Claim { source: source.clone(), epoch: fence.epoch, partitions: 12 }
+}
+
+pub fn mark(offset: i64) -> Mark {
+    Mark { offset, timestamp_ms: 1_000 + offset, event_id: format!("event-{offset}") }
+}
+
+pub fn outgoing(name: &str) -> Outgoing {
+    Outgoing {
+        topic: Arc::from("rated-cdrs"),
+        key: Bytes::copy_from_slice(name.as_bytes()),
+        value: Some(Bytes::from_static(b"\0\xff")),
+        headers: vec![(Arc::from("ce_id"), Bytes::copy_from_slice(name.as_bytes()))],
+    }
+}
+
+/// The error of a call that must fail.
+pub fn failure<T>(result: Result<T, StoreError>) -> StoreError {
+    result.err().expect("this call must fail")
+}

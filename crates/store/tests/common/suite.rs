@@ -1,0 +1,336 @@
+//! What both dialects must do.
+
+use bytes::Bytes;
+use tollgate_store::{Database, Migration, Schema, Step, migrate, postgres, sqlite};
+use tollgate_stream::{Mark, Outgoing, Source, StoreError};
+
+use crate::common::{DOMAIN, Fixture, claim, failure, mark, outgoing, source};
+
+type Result = anyhow::Result<()>;
+
+/// Runs everything, each part on partitions of its own.
+pub async fn everything(fixture: &Fixture) -> Result {
+    a_fence_raises_the_epoch_and_knows_where_to_go_on(fixture).await?;
+    a_mark_of_any_form_is_kept(fixture).await?;
+    a_wrong_from_is_fenced_and_changes_nothing(fixture).await?;
+    a_stale_epoch_can_do_nothing(fixture).await?;
+    a_running_transaction_ends_before_the_takeover(fixture).await?;
+    holders_that_fight_apply_every_offset_once(fixture).await?;
+    the_outbox_keeps_order_and_content(fixture).await?;
+    a_rollback_takes_the_outbox_rows_with_it(fixture).await?;
+    a_snapshot_does_not_move(fixture).await?;
+    positions_say_where_the_group_stands(fixture).await?;
+    a_violated_key_is_the_datas_fault_and_no_value_is_told(fixture).await?;
+    a_missing_table_is_not_the_datas_fault(fixture).await?;
+    schemas_are_made_once_and_strange_ones_refused(fixture).await
+}
+
+async fn a_fence_raises_the_epoch_and_knows_where_to_go_on(fixture: &Fixture) -> Result {
+    let source = source(1);
+    let first = fixture.database.fence(&source).await?;
+    assert_eq!((first.epoch, first.next_offset, first.mark.clone()), (1, 0, None));
+    fixture.apply(&claim(&source, &first), 0, &[]).await?;
+    fixture.apply(&claim(&source, &first), 1, &[]).await?;
+    let second = fixture.database.fence(&source).await?;
+    assert_eq!((second.epoch, second.next_offset), (2, 2));
+    assert_eq!(second.mark, Some(mark(1)));
+    // Another cluster has other offsets.
+    let elsewhere = Source { cluster_id: "other".to_owned(), ..source };
+    assert_eq!(fixture.database.fence(&elsewhere).await?.next_offset, 0);
+    clear(fixture).await
+}
+
+async fn a_mark_of_any_form_is_kept(fixture: &Fixture) -> Result {
+    let source = source(2);
+    let mut from = 0;
+    for event_id in [String::new(), "\0'\"é".to_owned(), "long".repeat(5_000)] {
+        let fence = fixture.database.fence(&source).await?;
+        let mark = Mark { offset: from + 9, timestamp_ms: -1, event_id };
+        let step = Step::Advance { from, to: from + 10, mark: &mark };
+        fixture.transaction(&claim(&source, &fence), &step).await?.commit().await?;
+        from += 10;
+        assert_eq!(fixture.database.fence(&source).await?.mark, Some(mark));
+    }
+    Ok(())
+}
+
+async fn a_wrong_from_is_fenced_and_changes_nothing(fixture: &Fixture) -> Result {
+    let source = source(3);
+    let claim = claim(&source, &fixture.database.fence(&source).await?);
+    fixture.apply(&claim, 0, &[]).await?;
+    for wrong in [0, 2] {
+        assert_eq!(failure(fixture.apply(&claim, wrong, &[]).await), StoreError::Fenced);
+    }
+    assert_eq!(fixture.results().await?, 1);
+    fixture.apply(&claim, 1, &[]).await?;
+    clear(fixture).await
+}
+
+async fn a_stale_epoch_can_do_nothing(fixture: &Fixture) -> Result {
+    let source = source(4);
+    let old = claim(&source, &fixture.database.fence(&source).await?);
+    fixture.apply(&old, 0, &[outgoing("a")]).await?;
+    let new = claim(&source, &fixture.database.fence(&source).await?);
+
+    assert_eq!(failure(fixture.apply(&old, 1, &[]).await), StoreError::Fenced);
+    assert_eq!(failure(fixture.transaction(&old, &Step::Hold).await), StoreError::Fenced);
+    assert_eq!(failure(fixture.database.delete_outbox(&old, 99).await), StoreError::Fenced);
+    // Even inside a transaction of somebody who is entitled to one.
+    let mut tx = fixture.transaction(&new, &Step::Hold).await?;
+    assert_eq!(failure(tx.append(&old, &[outgoing("b")]).await), StoreError::Fenced);
+    drop(tx);
+
+    assert_eq!(fixture.positions_in_outbox(&new).await?, [1]);
+    fixture.apply(&new, 1, &[]).await?;
+    clear(fixture).await
+}
+
+async fn a_running_transaction_ends_before_the_takeover(fixture: &Fixture) -> Result {
+    let source = source(5);
+    let old = claim(&source, &fixture.database.fence(&source).await?);
+    let mark = mark(0);
+    let step = Step::Advance { from: 0, to: 1, mark: &mark };
+    let mut tx = fixture.transaction(&old, &step).await?;
+    tx.insert(b"running", "x").await?;
+
+    let other = fixture.another()?;
+    let (commit, fence) = tokio::join!(
+        // Polled first; by now it holds the row, and gives it up only by committing.
+        async {
+            tokio::task::yield_now().await;
+            tx.commit().await
+        },
+        other.database.fence(&source)
+    );
+    commit?;
+    let fence = fence?;
+    assert_eq!((fence.epoch, fence.next_offset), (2, 1), "the takeover saw what was committed");
+    assert_eq!(failure(fixture.apply(&old, 1, &[]).await), StoreError::Fenced);
+    other.database.close().await;
+    clear(fixture).await
+}
+
+async fn holders_that_fight_apply_every_offset_once(fixture: &Fixture) -> Result {
+    const HOLDERS: usize = 4;
+    const END: i64 = 40;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..HOLDERS {
+        let holder = fixture.another()?;
+        tasks.spawn(async move {
+            let source = source(6);
+            let mut fenced = 0;
+            loop {
+                let fence = match holder.database.fence(&source).await {
+                    Err(StoreError::Transient(_)) => continue,
+                    fence => fence?,
+                };
+                let claim = claim(&source, &fence);
+                // A few at a time, so that others get in between.
+                for offset in fence.next_offset..END.min(fence.next_offset + 5) {
+                    match holder.apply(&claim, offset, &[outgoing("x")]).await {
+                        Ok(()) => {}
+                        Err(StoreError::Fenced | StoreError::Transient(_)) => {
+                            fenced += 1;
+                            break;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                if fence.next_offset >= END {
+                    holder.database.close().await;
+                    return Ok(fenced);
+                }
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    let source = source(6);
+    let fence = fixture.database.fence(&source).await?;
+    assert_eq!(fence.next_offset, END);
+    assert_eq!(fixture.results().await?, END, "each offset left exactly one row");
+    let outbox = fixture.positions_in_outbox(&claim(&source, &fence)).await?;
+    assert_eq!(outbox, (1..=END).collect::<Vec<_>>());
+    clear(fixture).await
+}
+
+async fn the_outbox_keeps_order_and_content(fixture: &Fixture) -> Result {
+    let (source, other) = (source(7), source(8));
+    let here = claim(&source, &fixture.database.fence(&source).await?);
+    let there = claim(&other, &fixture.database.fence(&other).await?);
+    let mut records: Vec<Outgoing> = (0..20).map(|n| outgoing(&format!("r{n}"))).collect();
+    records[3].value = None;
+    records[4].value = Some(Bytes::new());
+    records[5].key = Bytes::new();
+    records[6].headers = Vec::new();
+    records[7].value = Some(Bytes::from(vec![7; 2 << 20]));
+    fixture.apply(&here, 0, &records[..10]).await?;
+    let mut tx = fixture.transaction(&there, &Step::Hold).await?;
+    tx.append(&there, &[outgoing("elsewhere")]).await?;
+    tx.commit().await?;
+    let mut tx = fixture.transaction(&here, &Step::Hold).await?;
+    tx.append(&here, &records[10..15]).await?;
+    tx.append(&here, &[]).await?;
+    tx.append(&here, &records[15..]).await?;
+    tx.commit().await?;
+
+    let rows = fixture.database.read_outbox(&here, 1000).await?;
+    assert_eq!(rows.iter().map(|row| row.record.clone()).collect::<Vec<_>>(), records);
+    assert_eq!(
+        rows.iter().map(|row| row.position).collect::<Vec<_>>(),
+        (1..=20).collect::<Vec<_>>()
+    );
+    let some = fixture.database.read_outbox(&here, 3).await?;
+    assert_eq!(some.iter().map(|row| row.position).collect::<Vec<_>>(), [1, 2, 3]);
+
+    fixture.database.delete_outbox(&here, 17).await?;
+    assert_eq!(fixture.positions_in_outbox(&here).await?, [18, 19, 20]);
+    fixture.database.delete_outbox(&here, 20).await?;
+    assert_eq!(fixture.positions_in_outbox(&here).await?, [0; 0]);
+    assert_eq!(fixture.positions_in_outbox(&there).await?, [1], "the neighbour's rows stay");
+
+    // A position is never used again, and survives a takeover.
+    let here = claim(&source, &fixture.database.fence(&source).await?);
+    fixture.apply(&here, 1, &[outgoing("later")]).await?;
+    assert_eq!(fixture.positions_in_outbox(&here).await?, [21]);
+    clear(fixture).await
+}
+
+async fn a_rollback_takes_the_outbox_rows_with_it(fixture: &Fixture) -> Result {
+    let source = source(9);
+    let claim = claim(&source, &fixture.database.fence(&source).await?);
+    let mark = mark(0);
+    let step = Step::Advance { from: 0, to: 1, mark: &mark };
+    let mut tx = fixture.transaction(&claim, &step).await?;
+    tx.append(&claim, &[outgoing("lost")]).await?;
+    drop(tx);
+    fixture.apply(&claim, 0, &[outgoing("kept")]).await?;
+    let rows = fixture.database.read_outbox(&claim, 10).await?;
+    assert_eq!(rows.len(), 1);
+    assert_eq!((rows[0].position, &*rows[0].record.key), (1, &b"kept"[..]));
+    clear(fixture).await
+}
+
+async fn a_snapshot_does_not_move(fixture: &Fixture) -> Result {
+    const COUNT: &str = "SELECT count(*) FROM result";
+    let source = source(10);
+    let claim = claim(&source, &fixture.database.fence(&source).await?);
+    fixture.apply(&claim, 0, &[]).await?;
+    match &fixture.database {
+        Database::Postgres(pool) => {
+            let mut reader = postgres::snapshot(pool).await?;
+            let before: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *reader).await?;
+            fixture.apply(&claim, 1, &[]).await?;
+            let after: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *reader).await?;
+            assert_eq!((before, after), (1, 1));
+            let write = sqlx::query("DELETE FROM result").execute(&mut *reader).await;
+            assert!(write.is_err(), "a snapshot only reads");
+        }
+        Database::Sqlite(pools) => {
+            let mut reader = sqlite::snapshot(pools).await?;
+            let before: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *reader).await?;
+            fixture.apply(&claim, 1, &[]).await?;
+            let after: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *reader).await?;
+            assert_eq!((before, after), (1, 1));
+            let write = sqlx::query("DELETE FROM result").execute(&mut *reader).await;
+            assert!(write.is_err(), "a snapshot only reads");
+        }
+    }
+    assert_eq!(fixture.results().await?, 2);
+    clear(fixture).await
+}
+
+async fn positions_say_where_the_group_stands(fixture: &Fixture) -> Result {
+    let source = Source { group: "positions".to_owned(), ..source(11) };
+    let claim = claim(&source, &fixture.database.fence(&source).await?);
+    fixture.apply(&claim, 0, &[outgoing("a"), outgoing("b")]).await?;
+    let positions = fixture.database.positions("positions").await?;
+    assert_eq!(positions.len(), 1);
+    assert_eq!(positions[0].source, source);
+    assert_eq!((positions[0].epoch, positions[0].next_offset, positions[0].outbox_rows), (1, 1, 2));
+    assert!(fixture.database.positions("nobody").await?.is_empty());
+    clear(fixture).await
+}
+
+async fn a_violated_key_is_the_datas_fault_and_no_value_is_told(fixture: &Fixture) -> Result {
+    let source = source(12);
+    let claim = claim(&source, &fixture.database.fence(&source).await?);
+    let mut tx = fixture.transaction(&claim, &Step::Hold).await?;
+    tx.insert(b"+8613800138000", "x").await?;
+    let error = failure(tx.insert(b"+8613800138000", "x").await);
+    assert!(matches!(error, StoreError::Rejected(_)), "{error}");
+    assert!(error.to_string().contains("result"), "{error} names the constraint");
+    for form in ["8613800138000", "2b38363133383030313338303030"] {
+        assert!(!error.to_string().contains(form), "{error}");
+    }
+    Ok(())
+}
+
+async fn a_missing_table_is_not_the_datas_fault(fixture: &Fixture) -> Result {
+    let source = source(13);
+    let claim = claim(&source, &fixture.database.fence(&source).await?);
+    let mut tx = fixture.transaction(&claim, &Step::Hold).await?;
+    let error = failure(tx.run("SELECT * FROM nowhere").await);
+    assert!(matches!(error, StoreError::Refused(_)), "{error}");
+    Ok(())
+}
+
+async fn schemas_are_made_once_and_strange_ones_refused(fixture: &Fixture) -> Result {
+    const FIRST: Migration = Migration {
+        postgres: "CREATE TABLE step (n integer)",
+        sqlite: "CREATE TABLE step (n INTEGER)",
+    };
+    const SECOND: Migration = Migration {
+        postgres: "ALTER TABLE step ADD COLUMN m integer; CREATE INDEX step_m ON step (m);",
+        sqlite: "ALTER TABLE step ADD COLUMN m INTEGER; CREATE INDEX step_m ON step (m);",
+    };
+    const BROKEN: Migration = Migration {
+        postgres: "CREATE TABLE half (n integer); CREATE TABLE step (n integer);",
+        sqlite: "CREATE TABLE half (n INTEGER); CREATE TABLE step (n INTEGER);",
+    };
+    static SCHEMA: [Migration; 1] = [FIRST];
+
+    // Several instances start at once.
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let other = fixture.another()?;
+        tasks.spawn(async move {
+            let schema = Schema::new("steps", &SCHEMA);
+            let done = schema.ensure(&other.database).await;
+            other.database.close().await;
+            done
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    let database = &fixture.database;
+    migrate(database, "steps", &[FIRST, SECOND]).await?;
+    migrate(database, "steps", &[FIRST, SECOND]).await?;
+    let newer = failure(migrate(database, "steps", &[FIRST]).await);
+    assert!(newer.to_string().contains("newer than this program"), "{newer}");
+    let other_line = failure(migrate(database, "steps", &[SECOND, FIRST]).await);
+    assert!(other_line.to_string().contains("another release line"), "{other_line}");
+
+    // A step that fails leaves nothing behind.
+    let broken = failure(migrate(database, "steps", &[FIRST, SECOND, BROKEN]).await);
+    assert!(matches!(broken, StoreError::Refused(_)), "{broken}");
+    let third = Migration {
+        postgres: "CREATE TABLE half (n integer)",
+        sqlite: "CREATE TABLE half (n INTEGER)",
+    };
+    migrate(database, "steps", &[FIRST, SECOND, third]).await?;
+    // The domains do not disturb each other.
+    migrate(database, "test", DOMAIN).await?;
+    Ok(())
+}
+
+async fn clear(fixture: &Fixture) -> Result {
+    let source = source(99);
+    let claim = claim(&source, &fixture.database.fence(&source).await?);
+    let mut tx = fixture.transaction(&claim, &Step::Hold).await?;
+    tx.run("DELETE FROM result").await?;
+    tx.commit().await?;
+    Ok(())
+}

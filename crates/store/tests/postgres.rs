@@ -1,0 +1,274 @@
+//! The suite on a real PostgreSQL, and what only PostgreSQL can do wrong.
+
+mod common;
+#[path = "common/suite.rs"]
+mod suite;
+
+use std::time::Duration;
+
+use common::{Fixture, claim, failure, source};
+use sqlx::PgPool;
+use tollgate_store::{Database, Settings, Step, connect, migrate, postgres};
+use tollgate_stream::StoreError;
+use tollgate_testkit::{Postgres, PostgresOptions, free_port};
+
+fn settings(name: &str) -> anyhow::Result<Settings> {
+    Ok(Settings::for_url(Postgres::shared().create_database(name)?))
+}
+
+fn pool(fixture: &Fixture) -> &PgPool {
+    match &fixture.database {
+        Database::Postgres(pool) => pool,
+        Database::Sqlite(_) => unreachable!("settings name a server"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_passes_the_suite() -> anyhow::Result<()> {
+    let fixture = Fixture::new(settings("suite")?).await?;
+    suite::everything(&fixture).await?;
+    fixture.database.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_session_has_its_timeouts_and_its_name() -> anyhow::Result<()> {
+    let fixture = Fixture::new(settings("session")?).await?;
+    let mut connections = Vec::new();
+    for _ in 0..3 {
+        connections.push(pool(&fixture).acquire().await?);
+    }
+    for connection in &mut connections {
+        for (name, expected) in [
+            ("statement_timeout", "30s"),
+            ("lock_timeout", "10s"),
+            ("idle_in_transaction_session_timeout", "5s"),
+            ("transaction_isolation", "read committed"),
+            ("application_name", "tollgate"),
+            ("search_path", "tollgate"),
+            ("synchronous_commit", "on"),
+        ] {
+            let value: String = sqlx::query_scalar("SELECT current_setting($1)")
+                .bind(name)
+                .fetch_one(&mut **connection)
+                .await?;
+            assert_eq!(value, expected, "{name}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stopped_holder_does_not_hang_the_takeover() -> anyhow::Result<()> {
+    let settings = Settings { idle_in_transaction_timeout_ms: 300, ..settings("stopped")? };
+    let fixture = Fixture::new(settings).await?;
+    let other = fixture.another()?;
+    let source = source(0);
+    let old = claim(&source, &fixture.database.fence(&source).await?);
+    let mark = common::mark(0);
+    let step = Step::Advance { from: 0, to: 1, mark: &mark };
+    // A process that is stopped here keeps its lock, and says nothing more.
+    let mut stopped = fixture.transaction(&old, &step).await?;
+    stopped.insert(b"lost", "x").await?;
+
+    let fence = other.database.fence(&source).await?;
+    assert_eq!((fence.epoch, fence.next_offset), (2, 0));
+
+    // It wakes up, and can neither write nor commit.
+    let error = failure(stopped.commit().await);
+    assert!(matches!(error, StoreError::Transient(_)), "{error}");
+    assert_eq!(failure(fixture.apply(&old, 0, &[]).await), StoreError::Fenced);
+    assert_eq!(other.results().await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lock_that_is_not_given_up_is_transient() -> anyhow::Result<()> {
+    let settings = settings("lock")?;
+    let fixture = Fixture::new(settings.clone()).await?;
+    let hasty = Settings { lock_timeout_ms: 100, idle_in_transaction_timeout_ms: 50, ..settings };
+    let other = connect(&hasty)?;
+    let source = source(0);
+    let claim = claim(&source, &fixture.database.fence(&source).await?);
+    let held = fixture.transaction(&claim, &Step::Hold).await?;
+    let error = failure(other.fence(&source).await);
+    assert!(matches!(&error, StoreError::Transient(e) if e.contains("55P03")), "{error}");
+    drop(held);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_slow_statement_is_ended_and_transient() -> anyhow::Result<()> {
+    let settings = Settings {
+        statement_timeout_ms: 100,
+        lock_timeout_ms: 90,
+        idle_in_transaction_timeout_ms: 80,
+        ..settings("slow")?
+    };
+    let fixture = Fixture::new(settings).await?;
+    let mut tx = common::Tx::Postgres(postgres::begin(pool(&fixture)).await?);
+    let error = failure(tx.run("SELECT pg_sleep(60)").await);
+    assert!(matches!(&error, StoreError::Transient(e) if e.contains("57014")), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn data_that_postgres_cannot_take_is_rejected_without_its_value() -> anyhow::Result<()> {
+    let fixture = Fixture::new(settings("rejected")?).await?;
+    let source = source(0);
+    let claim = claim(&source, &fixture.database.fence(&source).await?);
+    // Random enough not to be compressed below the limit of an index row.
+    let mut seed = 1_u64;
+    let long: String = (0..40_000)
+        .map(|_| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(b'!' + ((seed >> 33) % 90) as u8)
+        })
+        .collect();
+    for (note, code) in [("+8613800138000\0", "22021"), (&*long, "54000")] {
+        let mut tx = fixture.transaction(&claim, &Step::Hold).await?;
+        let error = failure(tx.insert(b"id", note).await);
+        assert!(matches!(&error, StoreError::Rejected(e) if e.contains(code)), "{code}: {error}");
+        assert!(!error.to_string().contains("8613") && error.to_string().len() < 100);
+    }
+    let mut tx = fixture.transaction(&claim, &Step::Hold).await?;
+    let error = failure(tx.run("INSERT INTO result (id, n) VALUES ('', 1e30)").await);
+    assert!(matches!(&error, StoreError::Rejected(e) if e.contains("22003")), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_two_that_deadlock_one_goes_on_and_the_other_tries_again() -> anyhow::Result<()> {
+    let fixture = Fixture::new(settings("deadlock")?).await?;
+    let (one, two) = (source(1), source(2));
+    let one = claim(&one, &fixture.database.fence(&one).await?);
+    let two = claim(&two, &fixture.database.fence(&two).await?);
+    let mut first = postgres::transaction(pool(&fixture), &one, &Step::Hold).await?;
+    let mut second = postgres::transaction(pool(&fixture), &two, &Step::Hold).await?;
+    let results: (_, _) = tokio::join!(
+        async {
+            let result = postgres::hold(&mut first, &two).await;
+            drop(first);
+            result
+        },
+        async {
+            let result = postgres::hold(&mut second, &one).await;
+            drop(second);
+            result
+        }
+    );
+    let errors: Vec<_> = [results.0, results.1].into_iter().filter_map(Result::err).collect();
+    assert!(matches!(&errors[..], [StoreError::Transient(e)] if e.contains("40P01")), "{errors:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_that_is_ended_is_transient_and_the_pool_recovers() -> anyhow::Result<()> {
+    let fixture = Fixture::new(settings("ended")?).await?;
+    let source = source(0);
+    let claim = claim(&source, &fixture.database.fence(&source).await?);
+    let mut tx = postgres::transaction(pool(&fixture), &claim, &Step::Hold).await?;
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *tx).await?;
+    sqlx::query("SELECT pg_terminate_backend($1, 10000)").bind(pid).execute(pool(&fixture)).await?;
+    let error = failure(postgres::append_outbox(&mut tx, &claim, &[common::outgoing("x")]).await);
+    assert!(matches!(error, StoreError::Transient(_)), "{error}");
+    drop(tx);
+    fixture.apply(&claim, 0, &[]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn connecting_succeeds_while_the_server_is_down_and_works_when_it_is_back()
+-> anyhow::Result<()> {
+    let server = Postgres::start(&PostgresOptions::new().fsync(false))?;
+    let settings = Settings { connect_timeout_ms: 300, ..Settings::for_url(server.url()) };
+    server.stop();
+    let database = connect(&settings)?;
+    let error = failure(database.ping().await);
+    assert!(matches!(error, StoreError::Transient(_)), "{error}");
+    let error = failure(migrate(&database, "test", common::DOMAIN).await);
+    assert!(matches!(error, StoreError::Transient(_)), "{error}");
+
+    server.restart()?;
+    let patient = connect(&Settings { connect_timeout_ms: 10_000, ..settings })?;
+    migrate(&patient, "test", common::DOMAIN).await?;
+    let source = source(0);
+    let claim = claim(&source, &database.fence(&source).await?);
+
+    // And it survives the server's death without being made again.
+    server.kill();
+    let error = failure(database.fence(&source).await);
+    assert!(matches!(error, StoreError::Transient(_)), "{error}");
+    server.restart()?;
+    let fixture = Fixture { database, settings: Settings::default() };
+    let mut applied = Err(StoreError::Transient("not tried".to_owned()));
+    for _ in 0..100 {
+        applied = fixture.apply(&claim, 0, &[]).await;
+        if !matches!(applied, Err(StoreError::Transient(_))) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    applied?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_login_or_database_is_refused_with_its_own_message() -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir()?;
+    let hba = directory.path().join("pg_hba.conf");
+    std::fs::write(
+        &hba,
+        "local all all trust\nhost all guarded 127.0.0.1/32 scram-sha-256\n\
+         host all tollgate 127.0.0.1/32 trust\n",
+    )?;
+    // The server runs under another account.
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755))?;
+    std::fs::set_permissions(&hba, std::fs::Permissions::from_mode(0o644))?;
+    let server = Postgres::start(
+        &PostgresOptions::new().fsync(false).setting("hba_file", &hba.display().to_string()),
+    )?;
+    server.sql("postgres", "CREATE ROLE guarded LOGIN PASSWORD 'right'")?;
+    let port = server.port();
+    for (login, database, expected) in [
+        ("guarded:wrong", "postgres", "28P01, login refused"),
+        ("stranger:any", "postgres", "28000, login refused"),
+        ("tollgate", "nowhere", "3D000, no such database"),
+    ] {
+        let url = format!("postgres://{login}@127.0.0.1:{port}/{database}");
+        let error = failure(connect(&Settings::for_url(url))?.ping().await);
+        assert!(matches!(&error, StoreError::Refused(e) if e.contains(expected)), "{error}");
+        assert!(!error.to_string().contains("wrong"), "{error}");
+    }
+    let url = format!("postgres://guarded:right@127.0.0.1:{port}/postgres");
+    let guarded = connect(&Settings::for_url(url))?;
+    guarded.ping().await?;
+    let error = failure(migrate(&guarded, "test", common::DOMAIN).await);
+    assert!(matches!(&error, StoreError::Refused(e) if e.contains("42501")), "{error}");
+    // With a schema of its own it needs no further right.
+    server.sql("postgres", "CREATE SCHEMA tollgate AUTHORIZATION guarded")?;
+    migrate(&guarded, "test", common::DOMAIN).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_listening_is_transient() -> anyhow::Result<()> {
+    let url = format!("postgres://x:secret@127.0.0.1:{}/x", free_port());
+    let settings = Settings { connect_timeout_ms: 100, ..Settings::for_url(url) };
+    let error = failure(connect(&settings)?.ping().await);
+    assert!(matches!(error, StoreError::Transient(_)), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_schemas_in_one_database_do_not_meet() -> anyhow::Result<()> {
+    let blue = settings("schemas")?;
+    let green = Settings { schema: "green".to_owned(), ..blue.clone() };
+    let (blue, green) = (Fixture::new(blue).await?, Fixture::new(green).await?);
+    let source = source(0);
+    assert_eq!(blue.database.fence(&source).await?.epoch, 1);
+    assert_eq!(blue.database.fence(&source).await?.epoch, 2);
+    assert_eq!(green.database.fence(&source).await?.epoch, 1);
+    Ok(())
+}
