@@ -18,11 +18,12 @@ use serde::de::IgnoredAny;
 /// Deepest nesting of arrays and objects that is canonicalised.
 pub const MAX_DEPTH: usize = 128;
 
-/// A text without a canonical form. Names places, never content.
+/// A text without a canonical form: such a record goes to quarantine, where the message is shown.
+/// Names places, never content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CanonicalError {
     /// The text is not JSON.
-    #[error("not JSON at line {line}, column {column}; quarantine the bytes")]
+    #[error("not JSON: syntax error at line {line}, column {column}")]
     Syntax {
         /// Line, from 1.
         line: usize,
@@ -30,13 +31,13 @@ pub enum CanonicalError {
         column: usize,
     },
     /// A string has an escape that is no Unicode text: half of a surrogate pair.
-    #[error("string at byte {at} has a lone surrogate; quarantine the record")]
+    #[error("string at byte {at} has a lone surrogate, which stands for no Unicode text")]
     LoneSurrogate {
         /// Offset of the string's opening quote.
         at: usize,
     },
     /// Arrays and objects are nested more than [`MAX_DEPTH`] deep.
-    #[error("nested deeper than {MAX_DEPTH} levels at byte {at}; quarantine the record")]
+    #[error("nested more than {MAX_DEPTH} levels deep at byte {at}")]
     TooDeep {
         /// Offset of the bracket that is one too many.
         at: usize,

@@ -153,7 +153,7 @@ impl Rule {
 /// The identity of a record.
 ///
 /// `fields` are those that [`Rule::fields`] names, in that order, normalised by the caller: text
-/// as unescaped UTF-8, instants as decimal milliseconds since 1970 in UTC, integers as decimal
+/// as unescaped UTF-8, eventType in its documented spelling, instants as decimal milliseconds since 1970 in UTC, integers as decimal
 /// text; absent, null and "" are empty.
 pub fn record_id(kind: RecordKind, rule: Rule, fields: &[&[u8]]) -> RecordId {
     debug_assert_eq!(fields.len(), rule.fields().len(), "fields of rule {}", rule.name());
@@ -174,8 +174,8 @@ pub fn quarantine_id(bytes: &[u8]) -> QuarantineId {
     QuarantineId(first_16(&Sha256::digest(bytes).into()))
 }
 
-/// The identity of a ledger entry. `kind` is `charge`, `reversal` or what else billing writes
-/// about a record; `revision` counts a record's entries from 1.
+/// The identity of a ledger entry. `kind` is `charge` or `reversal`; `revision` counts a record's
+/// charges from 1, and a reversal has that of the charge it takes back.
 pub fn entry_id(record: &RecordId, kind: &str, revision: u32) -> EntryId {
     let revision = revision.to_string();
     EntryId(hash([

@@ -101,8 +101,8 @@ fn notes(topic: &Topic) -> &'static str {
         "cdrs" => {
             "At least once. Drop repeats by `ce_id`, which is `event_id`. The platform may send a record again with \
              other content: the same `record_id` under another `event_id` is a revision, and all \
-             revisions are here. Which one billing charged is the `event_id` of the record's \
-             latest charge in `rated-cdrs`. A CDR may come before the call's last events, hours \
+             revisions are here. Which one billing charged is the `event_id` of the \
+             record's charge with the greatest `revision` in `rated-cdrs`. A CDR may come before the call's last events, hours \
              after them, or never."
         }
         "quarantine" => {

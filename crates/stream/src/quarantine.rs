@@ -74,6 +74,7 @@ impl Found<'_> {
             detail,
             source: Some(self.source),
             found_by: self.claim.source.group.clone(),
+            content_length: if kept.len() < content.len() { content.len() as u64 } else { 0 },
             ..Quarantined::default()
         };
         Outgoing::event(&QUARANTINE, id.clone(), &id, self.time_ms, message.encode_to_vec())
@@ -131,5 +132,7 @@ mod tests {
         let second = refused(&claim(), &row, "too large", 2);
         assert!(first.size() < 512 * 1024 && second.size() < 2048);
         assert_eq!((&first.key, &second.key), (&row.key, &row.key));
+        let first = Quarantined::decode(first.value.unwrap()).unwrap();
+        assert_eq!(first.content_length, 4 * 1024 * 1024);
     }
 }
