@@ -1,0 +1,171 @@
+//! Status notifications (P 4).
+
+use jiff::tz::Offset;
+use tollgate_schema::ids::{self, RecordId, RecordKind, Rule};
+use tollgate_schema::time::proto_from_millis;
+use tollgate_schema::v1::{CallEvent, EventType, Party};
+
+use crate::field::{Damage, Fields};
+use crate::json::Kind;
+use crate::message;
+
+/// Known members of statusInfo; sorted.
+pub(crate) const NAMES: &[&str] = &[
+    "callRelDirection",
+    "called",
+    "caller",
+    "digitInfo",
+    "notifyMode",
+    "partyType",
+    "sessionId",
+    "stateCode",
+    "stateDesc",
+    "subscriptionId",
+    "timestamp",
+    "userData",
+];
+
+/// The documented spellings.
+const TYPES: [(&str, EventType); 6] = [
+    ("callin", EventType::Callin),
+    ("callout", EventType::Callout),
+    ("alerting", EventType::Alerting),
+    ("answer", EventType::Answer),
+    ("collectInfo", EventType::CollectInfo),
+    ("disconnect", EventType::Disconnect),
+];
+
+/// Reads a status notification. `body` is the whole of it, `event_type` and `info` are its
+/// members as written. The event has its record id; event id and provenance are the caller's.
+pub(crate) fn read(
+    body: &str,
+    event_type: &str,
+    info: Option<&str>,
+    zone: Offset,
+) -> Result<(RecordId, CallEvent), Damage> {
+    let type_text = message::event_type(event_type)?;
+    let known = TYPES.iter().find(|(name, _)| message::is(&type_text, name));
+    let mut fields = match info {
+        None => Fields::none(zone),
+        Some(info) if Kind::of(info) == Kind::Object => Fields::of(info, NAMES, zone),
+        Some(info) => {
+            let found = Kind::of(info).name();
+            return Err(Damage { field: "statusInfo", expected: "an object", found });
+        }
+    };
+
+    let session_id = fields.text("sessionId")?;
+    let occurred_at = fields.time("timestamp")?;
+    let called = fields.text("called")?;
+    let is_collect_info = known.is_some_and(|(_, kind)| *kind == EventType::CollectInfo);
+    let digits = fields.text_or_empty("digitInfo")?;
+    // Only there "" is an answer: nothing was pressed.
+    let digits = digits.filter(|digits| is_collect_info || !digits.is_empty());
+    let (hung_up_by, hung_up_by_text) = hung_up_by(&mut fields)?;
+
+    let event = CallEvent {
+        session_id: session_id.clone().unwrap_or_default(),
+        r#type: known.map_or(EventType::Unspecified, |(_, kind)| *kind).into(),
+        type_text: known.is_none().then(|| type_text.clone()),
+        occurred_at: occurred_at.map(proto_from_millis),
+        caller: fields.text("caller")?,
+        called,
+        digits,
+        state_code: fields.integer("stateCode")?,
+        state_description: fields.text("stateDesc")?,
+        hung_up_by: hung_up_by.into(),
+        hung_up_by_text,
+        user_data: fields.text("userData")?,
+        subscription_id: fields.text("subscriptionId")?,
+        notify_mode: fields.text("notifyMode")?,
+        unreadable_fields: fields.into_unreadable(),
+        original_json: body.to_owned(),
+        ..CallEvent::default()
+    };
+
+    let record_id = match (session_id, occurred_at) {
+        (Some(session), Some(instant)) => ids::record_id(
+            RecordKind::Status,
+            Rule::StatusByEvent,
+            &[
+                session.as_bytes(),
+                known
+                    .map_or_else(
+                        || type_text.trim().to_ascii_lowercase(),
+                        |(name, _)| (*name).to_owned(),
+                    )
+                    .as_bytes(),
+                text(event.called.as_ref()),
+                instant.to_string().as_bytes(),
+                text(event.digits.as_ref().filter(|_| is_collect_info)),
+            ],
+        ),
+        _ => ids::record_id(RecordKind::Status, Rule::ByBytes, &[body.as_bytes()]),
+    };
+    Ok((record_id, event))
+}
+
+fn text(value: Option<&String>) -> &[u8] {
+    value.map_or(&[], |text| text.as_bytes())
+}
+
+/// Who hung up: partyType of a callback (P 4.1), else callRelDirection of PrivateNumber (P 6.1).
+/// What is not known is kept as text.
+fn hung_up_by(fields: &mut Fields<'_>) -> Result<(Party, Option<String>), Damage> {
+    let party_type = fields.text("partyType")?;
+    let direction = fields.integer("callRelDirection")?;
+    let by_type = party_type.as_deref().and_then(|text| match text.trim() {
+        text if text.eq_ignore_ascii_case("caller") => Some(Party::Caller),
+        text if text.eq_ignore_ascii_case("callee") => Some(Party::Callee),
+        text if text.eq_ignore_ascii_case("platform") => Some(Party::Platform),
+        _ => None,
+    });
+    if let Some(party) = by_type {
+        return Ok((party, None));
+    }
+    Ok(match direction {
+        Some(1) => (Party::Caller, party_type),
+        Some(2) => (Party::Callee, party_type),
+        Some(other) => (Party::Unspecified, party_type.or_else(|| Some(other.to_string()))),
+        None => (Party::Unspecified, party_type),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_sorted_for_bisection() {
+        assert!(NAMES.is_sorted());
+    }
+
+    fn event(event_type: &str, info: &str) -> CallEvent {
+        read("{}", event_type, Some(info), Offset::UTC).unwrap().1
+    }
+
+    #[test]
+    fn who_hung_up_is_read_from_party_type_then_from_the_release_direction() {
+        let by = |info| {
+            let event = event("\"disconnect\"", info);
+            (event.hung_up_by(), event.hung_up_by_text)
+        };
+        assert_eq!(by(r#"{"partyType":"caller"}"#), (Party::Caller, None));
+        assert_eq!(by(r#"{"partyType":"CALLEE"}"#), (Party::Callee, None));
+        assert_eq!(by(r#"{"partyType":"platform"}"#), (Party::Platform, None));
+        assert_eq!(by(r#"{"partyType":"sbc"}"#), (Party::Unspecified, Some("sbc".into())));
+        assert_eq!(by(r#"{"callRelDirection":1}"#), (Party::Caller, None));
+        assert_eq!(by(r#"{"callRelDirection":"2"}"#), (Party::Callee, None));
+        assert_eq!(by(r#"{"callRelDirection":3}"#), (Party::Unspecified, Some("3".into())));
+        assert_eq!(by("{}"), (Party::Unspecified, None));
+    }
+
+    #[test]
+    fn empty_digits_are_an_answer_only_of_collect_info() {
+        assert_eq!(event("\"collectInfo\"", r#"{"digitInfo":""}"#).digits, Some(String::new()));
+        assert_eq!(event("\"collectInfo\"", r#"{"digitInfo":null}"#).digits, None);
+        assert_eq!(event("\"collectInfo\"", "{}").digits, None);
+        assert_eq!(event("\"answer\"", r#"{"digitInfo":""}"#).digits, None);
+        assert_eq!(event("\"answer\"", r#"{"digitInfo":"0*#"}"#).digits.unwrap(), "0*#");
+    }
+}
