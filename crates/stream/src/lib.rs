@@ -11,6 +11,7 @@
 //! records mean.
 
 mod api;
+pub mod consumer;
 mod error;
 mod event;
 pub mod metrics;

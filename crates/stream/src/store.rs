@@ -27,6 +27,16 @@ pub trait Store: Send + Sync + 'static {
     /// Removes rows that were published.
     async fn published(&self, claim: &Claim, rows: &[Pending]) -> Result<(), StoreError>;
 
+    /// Whether the claim is still in force: [`StoreError::Fenced`] when it is not. Called after a
+    /// relay was opened and before it sends anything, so it must look at the fence row itself,
+    /// in the database, and not at anything remembered.
+    ///
+    /// The default asks [`Store::published`] about no rows, which therefore must check the fence
+    /// also when there is nothing to remove.
+    async fn holds(&self, claim: &Claim) -> Result<(), StoreError> {
+        self.published(claim, &[]).await
+    }
+
     /// Work that time or another table asks for: expiries, jobs. Returns whether there is more.
     async fn tick(&self, _claim: &Claim, _now_ms: i64) -> Result<bool, StoreError> {
         Ok(false)
