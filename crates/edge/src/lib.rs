@@ -25,6 +25,8 @@ mod receive;
 mod refusal;
 mod service;
 mod settings;
+mod tls;
+mod topics_guard;
 
 pub use applications::{Application, Applications, Service};
 pub use decode::{Decoder, Normalised};

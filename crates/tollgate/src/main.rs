@@ -1,2 +1,38 @@
 //! The one binary: composes, and nothing else.
-fn main() {}
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+
+mod cli;
+mod commands;
+mod compose;
+mod config;
+mod dev_api;
+mod live_line;
+mod mask;
+mod reference;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("tollgate: cannot start: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    let code = match runtime.block_on(commands::run(cli)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tollgate: {error:#}");
+            commands::exit_code(&error)
+        }
+    };
+    // Blocking calls into a client that hangs must not hold the exit.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    code
+}

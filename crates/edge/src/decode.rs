@@ -1,0 +1,208 @@
+//! From a stored request to the records of the topics. Runs after the answer, except where a rule
+//! needs it before.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::Offset;
+use prost::Message;
+use tollgate_schema::time::proto_to_millis;
+use tollgate_schema::topics::{CALL_EVENTS, CDRS, QUARANTINE};
+use tollgate_schema::v1::{Authenticity, QuarantineReason, Quarantined};
+use tollgate_spool::{Position, Request};
+use tollgate_stream::Outgoing;
+use tollgate_voicecall::aksk;
+use tollgate_voicecall::{Record, Source, read};
+
+use crate::applications::Applications;
+use crate::metrics::{AUTHENTICITY, LAST_NOTIFICATION, QUARANTINED, RECORDS};
+use crate::quota::Quota;
+
+/// Makes records of requests.
+pub struct Decoder {
+    applications: Arc<Applications>,
+    quota: Arc<Quota>,
+}
+
+/// Whose a request is, as far as its path and headers tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// APP_Key; empty when neither path nor headers name one.
+    pub application: String,
+    /// What the headers prove.
+    pub authenticity: Authenticity,
+}
+
+/// A request's records, ready to be sent, and what they are.
+pub struct Normalised {
+    /// One for each status, CDR and quarantined record, in order.
+    pub records: Vec<Outgoing>,
+    seen: Vec<Seen>,
+    authenticity: Authenticity,
+}
+
+struct Seen {
+    application: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Status,
+    Cdr,
+    Quarantined(QuarantineReason),
+}
+
+impl Decoder {
+    /// `quota` is charged with what is not well-formed.
+    pub fn new(applications: Arc<Applications>, quota: Arc<Quota>) -> Self {
+        Self { applications, quota }
+    }
+
+    /// Reads, normalises and encodes one request. Always at least one record.
+    pub fn normalise(&self, request: &Request, position: Option<Position>) -> Normalised {
+        let identity = self.identify(request);
+        let authenticity = identity.authenticity;
+        let mut records = Vec::new();
+        let mut seen = Vec::new();
+        for record in read(&request.body, &self.source(request, position, identity)) {
+            seen.push(self.seen(&record, request));
+            records.push(encode(&record));
+        }
+        Normalised { records, seen, authenticity }
+    }
+
+    /// Application and authenticity by path and headers.
+    pub fn identify(&self, request: &Request) -> Identity {
+        // Which of the two names the token header had makes no difference to the formulas.
+        let headers = aksk::Headers {
+            authorization: request.authorization.as_deref().map(str::as_bytes),
+            x_aksk: request.signature.as_deref().map(str::as_bytes),
+            x_wsse: None,
+        };
+        let username = aksk::username(&headers).unwrap_or_default();
+        let application =
+            if request.application.is_empty() { username } else { &request.application };
+        let known = self.applications.by_key(application);
+        let secret = known.and_then(|known| known.app_secret.as_deref());
+        let urls = known.map_or(&[][..], |known| &known.urls);
+        let authenticity = aksk::verify(&headers, secret.as_slice(), urls);
+        let application = application.to_owned();
+        Identity { application, authenticity }
+    }
+
+    /// The appKeys that the CDRs of a request name.
+    pub fn app_keys(&self, request: &Request) -> impl Iterator<Item = String> + use<> {
+        let identity = Identity { application: String::new(), authenticity: Authenticity::Absent };
+        read(&request.body, &self.source(request, None, identity)).into_iter().filter_map(|record| {
+            match record {
+                Record::Cdr(cdr) => Some(cdr.app_key),
+                Record::Status(_) | Record::Quarantined(_) => None,
+            }
+        })
+    }
+
+    fn source(&self, request: &Request, position: Option<Position>, identity: Identity) -> Source {
+        let offset_minutes = self
+            .applications
+            .by_key(&request.application)
+            .map_or(0, |known| known.settings.utc_offset_minutes);
+        Source {
+            received_at: Timestamp::from_millisecond(request.received_at_ms).unwrap_or_default(),
+            edge_id: request.edge_id.clone(),
+            spool_epoch: position.map_or(0, |position| position.epoch),
+            spool_sequence: position.map_or(0, |position| position.sequence),
+            application: identity.application,
+            authenticity: identity.authenticity,
+            zone: Offset::from_seconds(offset_minutes * 60).unwrap_or(Offset::UTC),
+        }
+    }
+
+    fn seen(&self, record: &Record, request: &Request) -> Seen {
+        let (provenance, kind) = match record {
+            Record::Status(event) => (&event.provenance, Kind::Status),
+            Record::Cdr(cdr) => (&cdr.provenance, Kind::Cdr),
+            Record::Quarantined(quarantined) => {
+                if quarantined.reason() == QuarantineReason::MalformedBody {
+                    let bytes = request.body.len();
+                    self.quota.spend(&request.application, bytes, request.received_at_ms);
+                }
+                (&quarantined.provenance, Kind::Quarantined(quarantined.reason()))
+            }
+        };
+        let app_key = provenance.as_ref().map_or("", |provenance| provenance.application.as_str());
+        Seen { application: self.applications.label(app_key), kind }
+    }
+}
+
+impl Normalised {
+    /// Counts the records and remembers when the newest notification came.
+    pub fn count(&self, received_at_ms: i64) {
+        let result = match self.authenticity {
+            Authenticity::VerifiedP1 => "p1",
+            Authenticity::VerifiedP2 => "p2",
+            Authenticity::VerifiedP3 => "p3",
+            Authenticity::VerifiedP4 => "p4",
+            Authenticity::VerifiedP5 => "p5",
+            Authenticity::Failed => "failed",
+            Authenticity::Absent | Authenticity::Unspecified => "absent",
+        };
+        metrics::counter!(AUTHENTICITY.name, "result" => result).increment(1);
+        for seen in &self.seen {
+            let kind = seen.kind.label();
+            let application = seen.application.clone();
+            metrics::counter!(RECORDS.name, "application" => application.clone(), "kind" => kind)
+                .increment(1);
+            if let Kind::Quarantined(reason) = &seen.kind {
+                metrics::counter!(QUARANTINED.name, "reason" => reason_label(*reason)).increment(1);
+            } else {
+                let seconds = received_at_ms as f64 / 1000.0;
+                metrics::gauge!(LAST_NOTIFICATION.name, "application" => application, "kind" => kind)
+                    .set(seconds);
+            }
+        }
+    }
+}
+
+impl Kind {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Cdr => "cdr",
+            Self::Quarantined(_) => "quarantined",
+        }
+    }
+}
+
+fn reason_label(reason: QuarantineReason) -> &'static str {
+    match reason {
+        QuarantineReason::MalformedBody => "malformed_body",
+        QuarantineReason::UnknownObject => "unknown_object",
+        QuarantineReason::NoRecords => "no_records",
+        QuarantineReason::TooManyRecords => "too_many_records",
+        QuarantineReason::UnreadableRecord => "unreadable_record",
+        _ => "other",
+    }
+}
+
+fn encode(record: &Record) -> Outgoing {
+    match record {
+        Record::Status(event) => {
+            let at = event.occurred_at.as_ref().and_then(proto_to_millis);
+            let key = event.session_id.clone().into_bytes();
+            Outgoing::event(&CALL_EVENTS, key, &event.event_id, at, event.encode_to_vec())
+        }
+        Record::Cdr(cdr) => {
+            let at = cdr.ended_at.as_ref().or(cdr.failed_at.as_ref()).and_then(proto_to_millis);
+            let key = cdr.session_id.clone().into_bytes();
+            Outgoing::event(&CDRS, key, &cdr.event_id, at, cdr.encode_to_vec())
+        }
+        Record::Quarantined(quarantined) => quarantine(quarantined),
+    }
+}
+
+fn quarantine(quarantined: &Quarantined) -> Outgoing {
+    let provenance = quarantined.provenance.as_ref();
+    let at = provenance.and_then(|it| it.received_at.as_ref()).and_then(proto_to_millis);
+    let id = &quarantined.quarantine_id;
+    Outgoing::event(&QUARANTINE, id.clone().into_bytes(), id, at, quarantined.encode_to_vec())
+}

@@ -1,0 +1,291 @@
+//! The edge as a whole: what starts in which order, and what stops in which.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::{App, HttpServer, web};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tollgate_runtime::listener::{ListenError, bind};
+use tollgate_runtime::{Health, SettingsError, limits};
+use tollgate_spool::{DeadLetters, Disk, Spool, SpoolError, Usage};
+use tollgate_stream::{ProducerKind, Stream, StreamError};
+
+use crate::ack::Acknowledger;
+use crate::admission::Budget;
+use crate::applications::{Application, Applications};
+use crate::body::Limits;
+use crate::decode::Decoder;
+use crate::delivered::Delivery;
+use crate::flight::Flight;
+use crate::publisher::Publisher;
+use crate::quota::Quota;
+use crate::receive::{Receiver, open_path, secret_path, unknown_path};
+use crate::settings::{Ack, Settings};
+use crate::{tls, topics_guard};
+
+/// The edge cannot start, or has failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EdgeError {
+    /// The settings contradict each other.
+    #[error("settings are refused:\n  {0}")]
+    Inconsistent(String),
+    /// The settings cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The port cannot be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The spool cannot be used.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The stream refuses to be set up.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The certificate cannot be used.
+    #[error("cannot serve https: {0}")]
+    Tls(String),
+    /// The HTTP server failed.
+    #[error("http server failed: {0}")]
+    Server(#[from] std::io::Error),
+    /// A part of the edge ended by a panic.
+    #[error("a part of the edge failed: {0}")]
+    Part(#[from] tokio::task::JoinError),
+}
+
+/// What an edge is started with.
+pub struct Edge {
+    /// Settings of the edge.
+    pub settings: Settings,
+    /// Settings of its spool.
+    pub spool: tollgate_spool::Settings,
+    /// Applications at the platform.
+    pub applications: Vec<Application>,
+    /// Where events go.
+    pub stream: Arc<dyn Stream>,
+    /// The spool's way to the disk.
+    pub disk: Arc<dyn Disk>,
+    /// Where the edge adds its readiness.
+    pub health: Health,
+}
+
+/// A running edge.
+pub struct Running {
+    /// The address it takes notifications at.
+    pub address: SocketAddr,
+    spool: Arc<Spool>,
+    supervisor: JoinHandle<Result<(), EdgeError>>,
+}
+
+impl Running {
+    /// How full the spool is.
+    pub fn spool_usage(&self) -> Usage {
+        self.spool.usage()
+    }
+
+    /// The spool, for those who watch it.
+    pub fn spool(&self) -> Arc<Spool> {
+        Arc::clone(&self.spool)
+    }
+
+    /// Waits until the edge has stopped, in order or by a failure.
+    pub async fn stopped(self) -> Result<(), EdgeError> {
+        self.supervisor.await?
+    }
+}
+
+impl Edge {
+    /// Opens spool and port and starts to serve. Needs neither Kafka nor a topic. Cancelling
+    /// `stop` shuts down in order: unready, pause, no new requests, last answers, flush.
+    pub fn start(self, stop: CancellationToken) -> Result<Running, EdgeError> {
+        let Self { settings, spool: spool_settings, applications, stream, disk, health } = self;
+        settings
+            .validate(applications.len(), spool_settings.tail_bytes)
+            .map_err(EdgeError::Inconsistent)?;
+        let applications =
+            Arc::new(Applications::new(&applications, settings.public_url.as_deref())?);
+        let listener = bind("notifications", settings.listen, settings.backlog)?;
+        let address = listener.local_addr()?;
+        let connections = settings.max_connections(spool_settings.tail_bytes);
+        warn_about_open_files(connections);
+
+        let started_us = jiff::Timestamp::now().as_microsecond() as u64;
+        let (spool, reader) = Spool::open(spool_settings.options(started_us), Arc::clone(&disk))?;
+        let dead_letters = Arc::new(DeadLetters::open(&spool_settings.dir, disk)?);
+        let spool = Arc::new(spool);
+        let quota = Arc::new(Quota::new(settings.malformed_quota_bytes));
+        let decoder = Arc::new(Decoder::new(Arc::clone(&applications), Arc::clone(&quota)));
+        let flight = Arc::new(Flight::default());
+        let producer = stream.producer(ProducerKind::Spooled, Arc::clone(&flight) as _)?;
+        let delivery = delivery(&settings, &applications, stream.as_ref())?;
+
+        let receiver = web::Data::new(Receiver {
+            edge_id: settings.edge_id.clone(),
+            ack: settings.ack,
+            limits: Limits {
+                max_bytes: settings.max_body_bytes,
+                deadline: Duration::from_millis(settings.body_deadline_ms),
+            },
+            budget: Budget::new(settings.body_budget_bytes),
+            quota,
+            applications,
+            decoder: Arc::clone(&decoder),
+            acknowledger: Arc::new(Acknowledger::new(
+                Arc::clone(&spool),
+                Arc::clone(&decoder),
+                delivery.clone(),
+                Arc::clone(&dead_letters),
+                settings.delivered_fallback,
+            )),
+            draining: AtomicBool::new(false),
+            open: AtomicUsize::new(0),
+        });
+        let server = serve(&settings, connections, listener, receiver.clone())?;
+        let publisher = Publisher {
+            reader,
+            decoder,
+            producer,
+            flight,
+            dead_letters,
+            delivery,
+            max_in_flight: settings.max_in_flight,
+            flush_deadline: Duration::from_millis(settings.flush_deadline_ms),
+        };
+        add_health(&health, &spool, &receiver);
+        topics_guard::spawn(stream, Arc::clone(&spool), settings.allow_weak_topics, stop.clone());
+        let parts = Parts { server, publisher, spool: Arc::clone(&spool), receiver };
+        let drain_delay = Duration::from_millis(settings.drain_delay_ms);
+        let supervisor = tokio::spawn(supervise(parts, drain_delay, stop));
+        Ok(Running { address, spool, supervisor })
+    }
+}
+
+struct Parts {
+    server: Server,
+    publisher: Publisher,
+    spool: Arc<Spool>,
+    receiver: web::Data<Receiver>,
+}
+
+/// Runs the parts and takes them down in order.
+async fn supervise(
+    parts: Parts,
+    drain_delay: Duration,
+    stop: CancellationToken,
+) -> Result<(), EdgeError> {
+    let Parts { server, publisher, spool, receiver } = parts;
+    let handle = server.handle();
+    let mut serving = tokio::spawn(server);
+    let stop_publishing = CancellationToken::new();
+    let mut publishing = tokio::spawn(publisher.run(stop_publishing.clone()));
+
+    let failed = tokio::select! {
+        () = stop.cancelled() => None,
+        ended = &mut serving => Some(ended?.map_err(EdgeError::from)),
+        ended = &mut publishing => Some(ended?.map_err(EdgeError::from)),
+    };
+    receiver.draining.store(true, Ordering::Relaxed);
+    if failed.is_none() {
+        tokio::time::sleep(drain_delay).await;
+    }
+    stop_serving(&handle, &receiver).await;
+    spool.close().await;
+    stop_publishing.cancel();
+    if let Some(result) = failed {
+        // Whichever part failed, the other is awaited so that what it holds is flushed.
+        if !publishing.is_finished() {
+            let _ = publishing.await;
+        }
+        return result;
+    }
+    publishing.await??;
+    tracing::info!(unconfirmed = spool.usage().records, "edge has stopped; the spool keeps what is unconfirmed");
+    Ok(())
+}
+
+async fn stop_serving(handle: &ServerHandle, receiver: &Receiver) {
+    handle.stop(true).await;
+    let open = receiver.open.load(Ordering::Relaxed);
+    if open > 0 {
+        tracing::warn!(open, "requests were cut off by the shutdown's time limit; none of them was answered 200");
+    }
+}
+
+fn delivery(
+    settings: &Settings,
+    applications: &Applications,
+    stream: &dyn Stream,
+) -> Result<Option<Arc<Delivery>>, StreamError> {
+    let needed = settings.ack == Ack::Delivered
+        || applications.all().iter().any(|known| known.settings.ack == Some(Ack::Delivered));
+    if !needed {
+        return Ok(None);
+    }
+    let deadline = Duration::from_millis(settings.delivered_deadline_ms);
+    Ok(Some(Arc::new(Delivery::new(stream, deadline)?)))
+}
+
+fn serve(
+    settings: &Settings,
+    connections: usize,
+    listener: std::net::TcpListener,
+    receiver: web::Data<Receiver>,
+) -> Result<Server, EdgeError> {
+    let workers = match settings.workers {
+        0 => std::thread::available_parallelism().map_or(2, usize::from),
+        workers => workers,
+    };
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(receiver.clone())
+            .route("/status", web::route().to(open_path))
+            .route("/fee", web::route().to(open_path))
+            .route("/{secret}/status", web::route().to(secret_path))
+            .route("/{secret}/fee", web::route().to(secret_path))
+            .default_service(web::route().to(unknown_path))
+    })
+    .workers(workers)
+    .max_connections((connections / workers).max(1))
+    .tcp_nodelay(true)
+    .keep_alive(Duration::from_secs(settings.keep_alive_seconds))
+    .client_request_timeout(Duration::from_millis(settings.head_deadline_ms))
+    .client_disconnect_timeout(Duration::from_secs(1))
+    .shutdown_timeout(settings.body_deadline_ms.div_ceil(1000) + 5)
+    .disable_signals();
+    let server = match tls::config(settings)? {
+        Some(config) => server.listen_rustls_0_23(listener, config)?,
+        None => server.listen(listener)?,
+    };
+    Ok(server.run())
+}
+
+fn add_health(health: &Health, spool: &Arc<Spool>, receiver: &web::Data<Receiver>) {
+    let spool = Arc::clone(spool);
+    health.add("spool", move || {
+        if spool.is_writable() {
+            Ok(())
+        } else {
+            Err("its disk fails; see the log, then look at space and hardware".into())
+        }
+    });
+    let receiver = receiver.clone();
+    health.add("edge", move || {
+        if receiver.draining.load(Ordering::Relaxed) { Err("draining".into()) } else { Ok(()) }
+    });
+}
+
+fn warn_about_open_files(connections: usize) {
+    // Beside connections: segments, the producer's sockets, listeners, logs.
+    const OTHERS: u64 = 256;
+    let needed = connections as u64 + OTHERS;
+    match limits::raise_open_files() {
+        Some(limit) if limit < needed => {
+            tracing::warn!(limit, needed, "the limit of open files is too low for edge.memory_bytes' connections; raise it (ulimit -n, LimitNOFILE)");
+        }
+        _ => {}
+    }
+}
+

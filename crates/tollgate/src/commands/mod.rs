@@ -1,0 +1,51 @@
+//! The commands: each reads the settings it needs, composes, and says how it ended.
+
+mod config;
+mod consumers;
+mod dev;
+mod edge;
+pub mod explain;
+mod quarantine;
+mod simulate;
+mod spool;
+mod tail;
+mod tariff;
+mod topics;
+
+use std::process::ExitCode;
+
+use tollgate_runtime::SettingsError;
+
+use crate::cli::{Cli, Command};
+
+/// A check found something.
+pub const FOUND: u8 = 3;
+
+/// Carries out one command.
+pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match &cli.command {
+        Command::Dev(arguments) => dev::run(&cli, arguments).await,
+        Command::Edge => edge::run(&cli).await,
+        Command::Billing => consumers::billing(&cli).await,
+        Command::UserState => consumers::user_state(&cli).await,
+        Command::Simulate(arguments) => simulate::run(&cli, arguments).await,
+        Command::Topics(command) => topics::run(&cli, command).await,
+        Command::Spool(command) => spool::run(&cli, command).await,
+        Command::Quarantine(command) => quarantine::run(&cli, command).await,
+        Command::Tariff(command) => tariff::run(&cli, command).await,
+        Command::Tail(arguments) => tail::run(&cli, arguments).await,
+        Command::Config(command) => config::run(&cli, command),
+        Command::Explain(arguments) => explain::run(arguments),
+    }
+}
+
+/// 2 for settings and usage, 1 for everything else.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let about_settings = error.chain().any(|cause| cause.is::<SettingsError>() || cause.is::<Refused>());
+    ExitCode::from(if about_settings { 2 } else { 1 })
+}
+
+/// Settings that contradict each other, or an argument that makes no sense.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);

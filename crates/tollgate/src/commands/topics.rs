@@ -1,0 +1,38 @@
+//! `tollgate topics create|check`.
+
+use std::process::ExitCode;
+
+use tollgate_kafka::KafkaStream;
+use tollgate_schema::topics::ALL;
+use tollgate_stream::topics;
+
+use super::FOUND;
+use crate::cli::{self, Cli};
+use crate::config::{Config, Part};
+
+pub async fn run(cli: &Cli, command: &cli::Topics) -> anyhow::Result<ExitCode> {
+    let config = Config::read(cli, serde_json::json!({}))?;
+    config.validate(&[Part::Kafka])?;
+    let stream = KafkaStream::connect(&config.kafka)?;
+    match command {
+        cli::Topics::Create { replication } => {
+            let created = topics::create(stream.as_ref(), ALL, *replication).await?;
+            for name in &created {
+                println!("created {name}");
+            }
+            println!("{} of {} topics were there already", ALL.len() - created.len(), ALL.len());
+            Ok(ExitCode::SUCCESS)
+        }
+        cli::Topics::Check => {
+            let findings = topics::check(stream.as_ref(), ALL, None).await?;
+            for finding in &findings {
+                println!("{finding}");
+            }
+            if findings.is_empty() {
+                println!("all {} topics are as the catalogue asks", ALL.len());
+                return Ok(ExitCode::SUCCESS);
+            }
+            Ok(ExitCode::from(FOUND))
+        }
+    }
+}

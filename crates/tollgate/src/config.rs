@@ -1,0 +1,160 @@
+//! All settings of the program in one structure; each part belongs to the crate that uses it.
+
+use anyhow::Context;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tollgate_edge::Application;
+use tollgate_runtime::settings::{ListenerSettings, LogSettings, load};
+use tollgate_stream::{ConsumerSettings, EmbeddedSettings};
+
+use crate::cli::Cli;
+use crate::commands::Refused;
+
+/// The settings file. Every part may be left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Logging.
+    pub log: LogSettings,
+    /// Listeners of health, metrics and queries.
+    pub listeners: ListenerSettings,
+    /// The edge.
+    pub edge: tollgate_edge::Settings,
+    /// The edge's spool.
+    pub spool: tollgate_spool::Settings,
+    /// Applications at the platform.
+    pub applications: Vec<Application>,
+    /// The Kafka cluster.
+    pub kafka: tollgate_kafka::Settings,
+    /// The embedded log of `tollgate dev`.
+    pub embedded: EmbeddedSettings,
+    /// The database of a consumer. Billing and user-state may share a PostgreSQL database; a
+    /// SQLite file belongs to one of them.
+    pub database: tollgate_store::Settings,
+    /// How consumers batch, retry and give up.
+    pub consumer: ConsumerSettings,
+    /// The billing consumer.
+    pub billing: tollgate_billing::Settings,
+    /// The user-state consumer.
+    pub user_state: tollgate_user_state::Settings,
+}
+
+/// Which parts a command uses, so that only those are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Edge and spool.
+    Edge,
+    /// Kafka.
+    Kafka,
+    /// Database, consumer, query listener.
+    Consumer,
+}
+
+impl Config {
+    /// Reads file, environment and flags.
+    pub fn read(cli: &Cli, overrides: serde_json::Value) -> anyhow::Result<Self> {
+        let mut overrides = overrides;
+        if let Some(filter) = &cli.log {
+            set(&mut overrides, "log.filter", filter.as_str().into());
+        }
+        for assignment in &cli.set {
+            let Some((name, value)) = assignment.split_once('=') else {
+                let hint = "expected NAME=VALUE, such as edge.listen=127.0.0.1:9000";
+                return Err(Refused(format!("--set {assignment}: {hint}")).into());
+            };
+            set(&mut overrides, name, literal(value));
+        }
+        Ok(load(cli.config.as_deref(), &overrides)?)
+    }
+
+    /// Checks the parts that a command uses.
+    pub fn validate(&self, parts: &[Part]) -> anyhow::Result<()> {
+        let mut troubles = Vec::new();
+        let mut check = |section: &str, result: Result<(), String>| {
+            if let Err(reason) = result {
+                troubles.push(format!("  {section}: {reason}"));
+            }
+        };
+        check("listeners", self.listeners.validate());
+        if parts.contains(&Part::Edge) {
+            check("edge", self.edge.validate(self.applications.len(), self.spool.tail_bytes));
+            check("spool", self.spool.validate());
+        }
+        if parts.contains(&Part::Kafka) {
+            check("kafka", self.kafka.validate());
+        }
+        if parts.contains(&Part::Consumer) {
+            check("database", self.database.validate());
+            check("consumer", self.consumer.validate());
+            check("billing", self.billing.validate());
+            check("user_state", self.user_state.validate());
+        }
+        if troubles.is_empty() {
+            return Ok(());
+        }
+        Err(Refused(format!("settings are refused:\n{}", troubles.join("\n"))).into())
+    }
+
+    /// The settings without secrets, and what follows from them.
+    pub fn shown(&self) -> anyhow::Result<serde_json::Value> {
+        let mut value = serde_json::to_value(self).context("settings cannot be shown")?;
+        if let Some(applications) = value["applications"].as_array_mut() {
+            for application in applications {
+                if !application["path_secret"].is_null() {
+                    application["path_secret"] = "(set, not shown)".into();
+                }
+            }
+        }
+        value["derived"] = serde_json::json!({
+            "edge_max_connections": self.edge.max_connections(self.spool.tail_bytes),
+        });
+        Ok(value)
+    }
+}
+
+/// Puts a value at a dotted name.
+pub fn set(target: &mut serde_json::Value, name: &str, value: serde_json::Value) {
+    let mut place = target;
+    for part in name.split('.') {
+        if !place.is_object() {
+            *place = serde_json::json!({});
+        }
+        place = &mut place[part];
+    }
+    *place = value;
+}
+
+/// What a value on the command line means: a number, a truth value, or text.
+fn literal(text: &str) -> serde_json::Value {
+    match serde_json::from_str(text) {
+        Ok(value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_))) => value,
+        _ => text.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dotted_name_is_set_at_its_place() {
+        let mut value = serde_json::json!({"edge": {"workers": 1}});
+        set(&mut value, "edge.listen", literal("127.0.0.1:9"));
+        set(&mut value, "edge.workers", literal("4"));
+        assert_eq!(value, serde_json::json!({"edge": {"workers": 4, "listen": "127.0.0.1:9"}}));
+    }
+
+    #[test]
+    fn shown_settings_contain_no_secret() {
+        let mut config = Config::default();
+        config.database.url = "postgres://user:hunter2@db/tollgate".into();
+        config.applications.push(
+            serde_json::from_value(serde_json::json!({
+                "name": "a", "app_key": "k", "path_secret": "unguessable-segment",
+            }))
+            .unwrap(),
+        );
+        let shown = config.shown().unwrap().to_string();
+        assert!(!shown.contains("hunter2") && !shown.contains("unguessable-segment"), "{shown}");
+    }
+}

@@ -1,0 +1,200 @@
+//! Topics over HTTP: the embedded log has no network protocol of its own, so `tollgate dev` shows
+//! its topics here, to `tollgate tail --dev` and to the simulator's verifier.
+//!
+//! `GET /v1/topics/{name}/records?limit=1000[&from=latest][&follow=true]` opens a reading and
+//! answers `{"records":[…],"next":"…"}`; `?after=<next>` goes on with it. `next` is null at the
+//! end, except when following.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix_web::{HttpResponse, web};
+use anyhow::Context;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tollgate_schema::topics::Topic;
+use tollgate_stream::{Incoming, ReadFrom, Stream, StreamError, TopicPartition, TopicReader};
+
+/// Readings kept open; the one unused for longest goes first.
+const OPEN_READINGS: usize = 32;
+
+const MAX_LIMIT: usize = 5000;
+
+/// One page of a topic.
+#[derive(Debug, Serialize, Deserialize)]
+struct Page {
+    records: Vec<Shown>,
+    next: Option<String>,
+}
+
+/// A record on the wire.
+#[derive(Debug, Serialize, Deserialize)]
+struct Shown {
+    partition: i32,
+    offset: i64,
+    timestamp_ms: i64,
+    ce_id: Option<String>,
+    key: String,
+    value: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Query {
+    after: Option<String>,
+    limit: Option<usize>,
+    from: Option<String>,
+    #[serde(default)]
+    follow: bool,
+}
+
+/// The readings of all clients.
+pub struct Readings {
+    stream: Arc<dyn Stream>,
+    open: Mutex<HashMap<String, Reading>>,
+    clock: AtomicU64,
+}
+
+struct Reading {
+    reader: Box<dyn TopicReader>,
+    used: u64,
+}
+
+impl Readings {
+    /// Shows the topics of this stream.
+    pub fn new(stream: Arc<dyn Stream>) -> Arc<Self> {
+        Arc::new(Self { stream, open: Mutex::default(), clock: AtomicU64::new(0) })
+    }
+
+    async fn page(&self, topic: &Topic, query: &Query) -> Result<Option<Page>, StreamError> {
+        let tick = self.clock.fetch_add(1, Ordering::Relaxed);
+        let mut reading = match &query.after {
+            None => {
+                let latest = query.from.as_deref() == Some("latest");
+                let from = if latest { ReadFrom::Latest } else { ReadFrom::Earliest };
+                Reading { reader: self.stream.reader(&[topic.name], from).await?, used: tick }
+            }
+            Some(id) => match self.open.lock().await.remove(id) {
+                Some(reading) => reading,
+                None => return Ok(None),
+            },
+        };
+        let limit = query.limit.unwrap_or(1000).clamp(1, MAX_LIMIT);
+        let at_end = reading.reader.caught_up().await?;
+        let records = reading.reader.next(limit, Duration::from_millis(200)).await?;
+        let ended = records.is_empty() && at_end && !query.follow;
+        let next = (!ended).then(|| format!("{}-{tick}", topic.name));
+        if let Some(id) = &next {
+            reading.used = tick;
+            self.keep(id.clone(), reading).await;
+        }
+        Ok(Some(Page { records: records.iter().map(Shown::of).collect(), next }))
+    }
+
+    async fn keep(&self, id: String, reading: Reading) {
+        let mut open = self.open.lock().await;
+        if open.len() >= OPEN_READINGS
+            && let Some(oldest) = open.iter().min_by_key(|(_, it)| it.used).map(|(id, _)| id.clone())
+        {
+            open.remove(&oldest);
+        }
+        open.insert(id, reading);
+    }
+}
+
+impl Shown {
+    fn of(record: &Incoming) -> Self {
+        Self {
+            partition: record.partition.partition,
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            ce_id: record.header("ce_id").map(ToOwned::to_owned),
+            key: String::from_utf8_lossy(&record.key).into_owned(),
+            value: record.value.as_ref().map(|value| BASE64_STANDARD.encode(value)),
+        }
+    }
+
+    fn into_incoming(self, topic: &Topic) -> anyhow::Result<Incoming> {
+        let value = self.value.map(|text| BASE64_STANDARD.decode(text)).transpose()?;
+        let headers = self.ce_id.map(|id| (Arc::from("ce_id"), id.into_bytes().into()));
+        Ok(Incoming {
+            partition: TopicPartition::new(topic.name, self.partition),
+            offset: self.offset,
+            timestamp_ms: self.timestamp_ms,
+            key: self.key.into_bytes().into(),
+            value: value.map(Into::into),
+            headers: headers.into_iter().collect(),
+        })
+    }
+}
+
+/// Routes for the query listener.
+pub fn routes(readings: Arc<Readings>) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
+    move |config| {
+        let readings = Arc::clone(&readings);
+        config.route(
+            "/v1/topics/{name}/records",
+            web::get().to(move |name: web::Path<String>, query: web::Query<Query>| {
+                answer(Arc::clone(&readings), name.into_inner(), query.into_inner())
+            }),
+        );
+    }
+}
+
+async fn answer(readings: Arc<Readings>, name: String, query: Query) -> HttpResponse {
+    let Some(topic) = Topic::named(&name) else {
+        return HttpResponse::NotFound().json(serde_json::json!({
+            "error": "no such topic",
+            "hint": "see docs/topics.md for their names",
+        }));
+    };
+    match readings.page(topic, &query).await {
+        Ok(Some(page)) => HttpResponse::Ok().json(page),
+        Ok(None) => HttpResponse::Gone().json(serde_json::json!({
+            "error": "this reading is closed",
+            "hint": "begin again without `after`",
+        })),
+        Err(error) => HttpResponse::ServiceUnavailable().json(serde_json::json!({
+            "error": error.to_string(),
+            "hint": "try again",
+        })),
+    }
+}
+
+/// Follows a topic of a running `tollgate dev`.
+pub struct Pages {
+    client: reqwest::Client,
+    url: String,
+    topic: &'static Topic,
+    after: Option<String>,
+    latest: bool,
+}
+
+impl Pages {
+    /// `url` is the address of the query API.
+    pub fn new(url: &str, topic: &'static Topic, from_beginning: bool) -> anyhow::Result<Self> {
+        let url = format!("{}/v1/topics/{}/records", url.trim_end_matches('/'), topic.name);
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?;
+        Ok(Self { client, url, topic, after: None, latest: !from_beginning })
+    }
+
+    /// The next records; empty when nothing is there for the moment.
+    pub async fn next(&mut self) -> anyhow::Result<Vec<Incoming>> {
+        let mut query = vec![("follow", "true".to_owned())];
+        match &self.after {
+            Some(after) => query.push(("after", after.clone())),
+            None if self.latest => query.push(("from", "latest".to_owned())),
+            None => {}
+        }
+        let answer = self.client.get(&self.url).query(&query).send().await;
+        let answer = answer.with_context(|| {
+            format!("no answer from {}; is `tollgate dev` running, and is this its query address?", self.url)
+        })?;
+        let page: Page = answer.error_for_status()?.json().await?;
+        self.after = page.next;
+        page.records.into_iter().map(|record| record.into_incoming(self.topic)).collect()
+    }
+}
