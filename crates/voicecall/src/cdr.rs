@@ -54,6 +54,19 @@ pub(crate) const NAMES: &[&str] = &[
     "userData",
 ];
 
+/// Any of these makes an A leg, readable or not.
+const MAKES_A_LEG: [&str; 6] = [
+    "calleeNum",
+    "callerNum",
+    "callOutStartTime",
+    "callOutAlertingTime",
+    "callOutAnswerTime",
+    "callOutUnaswRsn",
+];
+
+/// The same for PrivateNumber.
+const MAKES_INBOUND_LEG: [&str; 3] = ["callerNum", "callInTime", "callOutUnaswRsn"];
+
 /// Any of these makes a B leg; a cause alone does not (P 5.2).
 const MAKES_B_LEG: [&str; 5] =
     ["fwdDisplayNum", "fwdDstNum", "fwdStartTime", "fwdAlertingTime", "fwdAnswerTime"];
@@ -71,6 +84,8 @@ pub(crate) fn read(item: &str, zone: Offset) -> Result<(RecordId, CallDetailReco
         || matches!(service_type, ServiceType::PrivateAx | ServiceType::PrivateAxb);
     let times = Times::read(&mut fields)?;
     let numbers = Numbers::read(&mut fields)?;
+    let makes_a_leg: &[&str] = if is_private { &MAKES_INBOUND_LEG } else { &MAKES_A_LEG };
+    let has_a_leg = makes_a_leg.iter().any(|name| fields.says_something(name));
     let has_b_leg = MAKES_B_LEG.iter().any(|name| fields.says_something(name));
     let b_leg = Leg {
         number: numbers.forwarded_to.clone(),
@@ -90,8 +105,7 @@ pub(crate) fn read(item: &str, zone: Offset) -> Result<(RecordId, CallDetailReco
         account_id: fields.text("spId")?,
         service_type: service_type.into(),
         service_type_text,
-        a_leg: Some(times.a_leg(&numbers, first_cause, is_private))
-            .filter(|leg| *leg != Leg::default()),
+        a_leg: has_a_leg.then(|| times.a_leg(&numbers, first_cause, is_private)),
         b_leg: has_b_leg.then_some(b_leg),
         ended_at: times.ended.map(proto_from_millis),
         failed_at: times.failed.map(proto_from_millis),

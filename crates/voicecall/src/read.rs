@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use jiff::tz::Offset;
-use tollgate_schema::canonical::canonical_json;
+use tollgate_schema::canonical::{CanonicalError, MAX_DEPTH, canonical_json};
 use tollgate_schema::ids::{self, EventId, RecordId};
 use tollgate_schema::time::to_proto;
 use tollgate_schema::v1::{
@@ -146,12 +146,22 @@ fn read_status(
     Ok(event)
 }
 
-/// The identity of a record's content; trouble if it has no canonical text, because something
-/// in it is no Unicode text or nested too deep.
+/// The identity of a record's content; trouble if it has no canonical text.
 fn event_id(record_id: &RecordId, text: &str, location: &str) -> Result<EventId, Trouble> {
-    canonical_json(text)
-        .map(|canonical| ids::event_id(record_id, &canonical))
-        .map_err(|error| Trouble { location: location.to_owned(), detail: error.to_string() })
+    canonical_json(text).map(|canonical| ids::event_id(record_id, &canonical)).map_err(|error| {
+        let detail = match error {
+            CanonicalError::LoneSurrogate { at } => {
+                format!("expected Unicode text, found a lone surrogate in the string at byte {at}")
+            }
+            CanonicalError::TooDeep { at } => {
+                format!(
+                    "expected at most {MAX_DEPTH} levels of nesting, found one more at byte {at}"
+                )
+            }
+            CanonicalError::Syntax { .. } => error.to_string(),
+        };
+        Trouble { location: location.to_owned(), detail }
+    })
 }
 
 /// What feeLst holds.
