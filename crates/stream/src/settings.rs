@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConsumerSettings {
+    /// Name of this member in its consumer group (static membership), different for each process
+    /// and stable over its restarts, so that a restart moves no partition. Default: none, each
+    /// start joins as a new member.
+    pub instance_id: Option<String>,
     /// Most records applied in one transaction. Default 500.
     pub batch_records: usize,
     /// Most bytes of records applied in one transaction, and of outbox rows relayed in one;
@@ -46,6 +50,7 @@ pub struct ConsumerSettings {
 impl Default for ConsumerSettings {
     fn default() -> Self {
         Self {
+            instance_id: None,
             batch_records: 500,
             batch_bytes: 4 * 1024 * 1024,
             batch_wait_ms: 20,

@@ -1,0 +1,39 @@
+//! `tollgate billing` and `tollgate user-state`.
+
+use std::process::ExitCode;
+
+use crate::cli::Cli;
+use crate::compose::{self, Process, QueryPort};
+use crate::config::{Config, Part};
+
+pub async fn billing(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let config = Config::read(cli, serde_json::json!({}))?;
+    config.validate(&[Part::Kafka, Part::Consumer])?;
+    let process = Process::begin(&config)?;
+    let query = QueryPort::open(&config)?;
+    let address = query.address;
+    let stream = compose::kafka(&config)?;
+    let database = compose::database(&config.database)?;
+    let options = compose::billing_options(&config, stream, database);
+    let handle = tollgate_billing::start(options, process.stop.clone())?;
+    query.serve(tollgate_billing::routes(handle.api.clone()), process.stop.clone())?;
+    tracing::info!(queries = %address, health = %process.health_address, "billing consumes cdrs");
+    handle.join().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn user_state(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let config = Config::read(cli, serde_json::json!({}))?;
+    config.validate(&[Part::Kafka, Part::Consumer])?;
+    let process = Process::begin(&config)?;
+    let query = QueryPort::open(&config)?;
+    let address = query.address;
+    let stream = compose::kafka(&config)?;
+    let database = compose::database(&config.database)?;
+    let options = compose::user_state_options(&config, stream, database);
+    let handle = tollgate_user_state::start(options, process.stop.clone())?;
+    query.serve(tollgate_user_state::routes(handle.api.clone()), process.stop.clone())?;
+    tracing::info!(queries = %address, health = %process.health_address, "user-state consumes call-events and cdrs");
+    handle.join().await?;
+    Ok(ExitCode::SUCCESS)
+}
