@@ -1,0 +1,90 @@
+//! What billing measures. Amounts are counted in whole micro-units, so that they stay exact.
+
+use tollgate_schema::v1::RatingStatus;
+use tollgate_telemetry::Metric;
+
+use crate::entry::{Kind, status_name};
+use crate::plan::Writes;
+
+/// Ledger entries written.
+pub const ENTRIES: Metric = Metric::counter(
+    "tollgate_billing_entries_total",
+    &["kind", "status"],
+    "Ledger entries written, by kind (charge, reversal) and status",
+);
+/// Money charged.
+pub const CHARGED: Metric = Metric::counter(
+    "tollgate_billing_charged_micros_total",
+    &["currency"],
+    "Sum of charges written, in millionths of the currency's unit",
+);
+/// Money taken back.
+pub const REVERSED: Metric = Metric::counter(
+    "tollgate_billing_reversed_micros_total",
+    &["currency"],
+    "Sum of reversals written, in millionths of the currency's unit, counted positive",
+);
+/// Minutes billed.
+pub const MINUTES: Metric = Metric::counter(
+    "tollgate_billing_billed_minutes_total",
+    &["currency"],
+    "Minutes of charges written, not reduced by reversals",
+);
+/// Records seen again.
+pub const REPEATED: Metric = Metric::counter(
+    "tollgate_billing_repeated_records_total",
+    &[],
+    "Records of batches that were known before: repeats and revisions",
+);
+/// Revisions.
+pub const REVISIONS: Metric = Metric::counter(
+    "tollgate_billing_revisions_total",
+    &[],
+    "Charges that took another charge's place: revised contents, and rating again",
+);
+/// Records without a tariff.
+pub const UNRATED: Metric = Metric::gauge(
+    "tollgate_billing_unrated_records",
+    &[],
+    "Records that no tariff covers and that wait for one, counted up to 100001",
+);
+
+/// Everything above.
+pub const ALL: &[Metric] = &[ENTRIES, CHARGED, REVERSED, MINUTES, REPEATED, REVISIONS, UNRATED];
+
+/// Counts what a transaction wrote, once it is committed.
+pub(crate) fn committed(writes: &Writes) {
+    for entry in &writes.entries {
+        let status =
+            i32::try_from(entry.bucket.status).ok().and_then(|s| RatingStatus::try_from(s).ok());
+        let status = status_name(status.unwrap_or_default());
+        metrics::counter!(ENTRIES.name, "kind" => entry.kind.name(), "status" => status)
+            .increment(1);
+        if entry.bucket.currency.is_empty() {
+            continue;
+        }
+        let currency = entry.bucket.currency.clone();
+        let amount = entry.measures.amount_micros.unsigned_abs();
+        match entry.kind {
+            Kind::Charge => {
+                let minutes = entry.measures.billed_minutes.unsigned_abs();
+                metrics::counter!(MINUTES.name, "currency" => currency.clone()).increment(minutes);
+                metrics::counter!(CHARGED.name, "currency" => currency).increment(amount);
+            }
+            Kind::Reversal => {
+                metrics::counter!(REVERSED.name, "currency" => currency).increment(amount);
+            }
+        }
+    }
+    metrics::counter!(REVISIONS.name).increment(writes.replaced.len() as u64);
+}
+
+/// Counts records that were known before.
+pub(crate) fn repeated(records: usize) {
+    metrics::counter!(REPEATED.name).increment(records as u64);
+}
+
+/// Sets how many records wait for a tariff.
+pub(crate) fn unrated(records: i64) {
+    metrics::gauge!(UNRATED.name).set(records as f64);
+}

@@ -1,0 +1,299 @@
+//! The ledger in a database: PostgreSQL in production, SQLite when embedded.
+//!
+//! ```text
+//!  apply:  fence ▶ hold tariffs ▶ read activations ▶ open records ▶ load the known ones
+//!          ▶ decide (pure) ▶ digests, records, ledger, aggregates, outbox ▶ commit
+//!  tick:   fence ▶ hold tariffs ▶ a page of a job's records ▶ rate again (pure) ▶ the same writes
+//!  command: stop rating ▶ activation + job ▶ commit
+//!  query:  one snapshot
+//! ```
+//!
+//! What a transaction does is written once, here and in the modules beside; only what is done in
+//! bulk differs between [`postgres`] and [`sqlite`].
+
+mod checks;
+mod jobs;
+mod postgres;
+mod queries;
+mod sql;
+mod sqlite;
+mod tables;
+mod tariffs;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use tokio::sync::OnceCell;
+use tollgate_rating::Tariff;
+use tollgate_store::{Database, Migration, Schema, Step, source_id};
+use tollgate_stream::{Batch, Claim, Fence, Pending, Source, Store, StoreError};
+
+use crate::item::CdrItem;
+use crate::metrics;
+use crate::plan::{Need, Sightings, Writes};
+use crate::pricing::{Book, Desk};
+use crate::rules::Rules;
+
+pub use checks::{Checks, Difference, SourceCheck};
+pub use jobs::{JobKind, JobStatus};
+pub use queries::{Cursor, LedgerEntry, Page, Period, Span, UsageRow};
+
+use tables::Tables;
+pub use tariffs::{ActivationRow, TariffRow};
+
+/// The tables of billing.
+const MIGRATIONS: &[Migration] = &[Migration {
+    postgres: include_str!("../../migrations/0001.postgres.sql"),
+    sqlite: include_str!("../../migrations/0001.sqlite.sql"),
+}];
+
+/// The ledger of one database. Cheap calls only wait for the database; nothing is cached but
+/// tariffs, which never change under their version.
+#[derive(Debug)]
+pub struct BillingStore {
+    database: Database,
+    rules: Rules,
+    schema: Schema,
+    zone: String,
+    zone_checked: OnceCell<()>,
+    tariffs: Mutex<HashMap<String, Arc<Tariff>>>,
+}
+
+/// An open transaction of either database.
+enum Transaction {
+    Postgres(tollgate_store::postgres::Tx),
+    Sqlite(tollgate_store::sqlite::Tx),
+}
+
+impl Transaction {
+    fn tables(&mut self) -> &mut dyn Tables {
+        match self {
+            Self::Postgres(tx) => tx,
+            Self::Sqlite(tx) => tx,
+        }
+    }
+
+    async fn commit(self) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(tx) => tollgate_store::postgres::commit(tx).await,
+            Self::Sqlite(tx) => tollgate_store::sqlite::commit(tx).await,
+        }
+    }
+}
+
+impl BillingStore {
+    /// A store over these pools. `zone` is the name of the billing time zone; a database whose
+    /// hours were cut by another one is refused.
+    pub fn new(database: Database, rules: Rules, zone: &str) -> Self {
+        Self {
+            database,
+            rules,
+            schema: Schema::new("billing", MIGRATIONS),
+            zone: zone.to_owned(),
+            zone_checked: OnceCell::const_new(),
+            tariffs: Mutex::default(),
+        }
+    }
+
+    /// The rules it assesses by.
+    pub const fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The database underneath.
+    pub const fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Brings the tables up to date and checks that they were made for this time zone. Called
+    /// by everything else when it is first needed.
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        self.schema.ensure(&self.database).await?;
+        self.zone_checked.get_or_try_init(|| self.check_zone()).await?;
+        Ok(())
+    }
+
+    /// The first start writes the zone down; a later one must name the same.
+    async fn check_zone(&self) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let tables = tx.tables();
+        tables
+            .execute(
+                "INSERT INTO billing_facts (name, value) VALUES ('time_zone', $1)
+                 ON CONFLICT (name) DO NOTHING",
+                vec![self.zone.as_str().into()],
+            )
+            .await?;
+        let row =
+            tables.row("SELECT value FROM billing_facts WHERE name = 'time_zone'", vec![]).await?;
+        let stored = row.map(|row| row.text(0).map(str::to_owned)).transpose()?;
+        tx.commit().await?;
+        match stored {
+            Some(stored) if stored != self.zone => Err(StoreError::Refused(format!(
+                "its hours were cut in time zone {stored}, and time_zone is {}; keep the zone, or \
+                 rebuild into a fresh schema",
+                self.zone
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn begin(&self) -> Result<Transaction, StoreError> {
+        Ok(match &self.database {
+            Database::Postgres(pool) => {
+                Transaction::Postgres(tollgate_store::postgres::begin(pool).await?)
+            }
+            Database::Sqlite(pools) => {
+                Transaction::Sqlite(tollgate_store::sqlite::begin(pools).await?)
+            }
+        })
+    }
+
+    async fn begin_fenced(
+        &self,
+        claim: &Claim,
+        step: &Step<'_>,
+    ) -> Result<Transaction, StoreError> {
+        Ok(match &self.database {
+            Database::Postgres(pool) => Transaction::Postgres(
+                tollgate_store::postgres::transaction(pool, claim, step).await?,
+            ),
+            Database::Sqlite(pools) => {
+                Transaction::Sqlite(tollgate_store::sqlite::transaction(pools, claim, step).await?)
+            }
+        })
+    }
+
+    async fn snapshot(&self) -> Result<Transaction, StoreError> {
+        self.ready().await?;
+        Ok(match &self.database {
+            Database::Postgres(pool) => {
+                Transaction::Postgres(tollgate_store::postgres::snapshot(pool).await?)
+            }
+            Database::Sqlite(pools) => {
+                Transaction::Sqlite(tollgate_store::sqlite::snapshot(pools).await?)
+            }
+        })
+    }
+
+    /// Everything about a batch but its transaction.
+    async fn apply_in(
+        &self,
+        tables: &mut dyn Tables,
+        batch: &Batch<'_, CdrItem>,
+    ) -> Result<Writes, StoreError> {
+        let (sightings, poison) = Sightings::of(batch);
+        let mut writes = Writes { poison, ..Writes::default() };
+        tables.hold_tariffs().await?;
+        let book = self.book(tables).await?;
+        let desk = Desk { rules: &self.rules, book: &book };
+
+        // Rated as if none had been seen before, which is nearly always so; what the insert does
+        // not take is known, and is decided against what is stored.
+        let accounts = sightings.open(&desk);
+        let opened = tables.open(&accounts, batch.claim.source.partition.partition).await?;
+        let mut needs = Vec::new();
+        for account in accounts {
+            if opened.contains(&account.record_id) {
+                writes.opened(account);
+            } else {
+                let known = sightings.of_record(&account.record_id);
+                needs.push(Need::of(account.record_id, known));
+            }
+        }
+        let known = tables.load(&needs).await?;
+        check_complete(needs.len(), known.len())?;
+        metrics::repeated(known.len());
+        for mut account in known {
+            let change = account.see(sightings.of_record(&account.record_id), &desk);
+            writes.changed(account.record_id, change);
+        }
+        self.write(tables, batch.claim, batch.now_ms, &writes).await?;
+        Ok(writes)
+    }
+
+    async fn write(
+        &self,
+        tables: &mut dyn Tables,
+        claim: &Claim,
+        now_ms: i64,
+        writes: &Writes,
+    ) -> Result<(), StoreError> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        tables.write(source_id(&claim.source), now_ms, writes).await?;
+        tables.append_outbox(claim, &writes.outgoing()).await
+    }
+
+    /// The tariffs in force, as this transaction sees them.
+    async fn book(&self, tables: &mut dyn Tables) -> Result<Book, StoreError> {
+        let mut book = Book::default();
+        for activation in tariffs::activations(tables).await? {
+            let tariff = if let Some(tariff) = self.cached(&activation.version) {
+                tariff
+            } else {
+                let tariff = tariffs::load(tables, &activation.version).await?;
+                self.cache(&activation.version, &tariff);
+                tariff
+            };
+            book.activate(activation.from_ms, tariff);
+        }
+        Ok(book)
+    }
+
+    fn cached(&self, version: &str) -> Option<Arc<Tariff>> {
+        let tariffs = self.tariffs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        tariffs.get(version).cloned()
+    }
+
+    fn cache(&self, version: &str, tariff: &Arc<Tariff>) {
+        let mut tariffs = self.tariffs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        tariffs.insert(version.to_owned(), Arc::clone(tariff));
+    }
+}
+
+/// Every record has a charge in force and the digest it came from.
+fn check_complete(wanted: usize, found: usize) -> Result<(), StoreError> {
+    if wanted == found {
+        return Ok(());
+    }
+    Err(StoreError::Refused(format!(
+        "{} of {wanted} records have no charge in the ledger; were own tables changed by hand?",
+        wanted - found
+    )))
+}
+
+#[async_trait]
+impl Store for BillingStore {
+    type Item = CdrItem;
+
+    async fn fence(&self, source: &Source) -> Result<Fence, StoreError> {
+        self.ready().await?;
+        self.database.fence(source).await
+    }
+
+    async fn apply(&self, batch: &Batch<'_, CdrItem>) -> Result<(), StoreError> {
+        let mut tx = self.begin_fenced(batch.claim, &Step::advance(batch)).await?;
+        let writes = self.apply_in(tx.tables(), batch).await?;
+        tx.commit().await?;
+        metrics::committed(&writes);
+        Ok(())
+    }
+
+    async fn pending(&self, claim: &Claim, limit: usize) -> Result<Vec<Pending>, StoreError> {
+        self.database.read_outbox(claim, limit).await
+    }
+
+    async fn published(&self, claim: &Claim, rows: &[Pending]) -> Result<(), StoreError> {
+        match rows.iter().map(|row| row.position).max() {
+            Some(last) => self.database.delete_outbox(claim, last).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn tick(&self, claim: &Claim, now_ms: i64) -> Result<bool, StoreError> {
+        self.run_job(claim, now_ms).await
+    }
+}

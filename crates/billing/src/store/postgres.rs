@@ -1,0 +1,365 @@
+//! Writing to PostgreSQL: a constant number of statements per batch, whatever its size.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use tollgate_schema::ids::RecordId;
+use tollgate_store::{classify, postgres};
+use tollgate_stream::{Claim, Outgoing, StoreError};
+
+use crate::applications::service_name;
+use crate::entry::{Entry, Kind, Measures};
+use crate::keys;
+use crate::ledger::Account;
+use crate::plan::{Need, Writes};
+use crate::store::sql::Sql;
+use crate::store::tables::{self, Tables, digest_columns, entry_columns};
+
+type Tx = postgres::Tx;
+
+#[async_trait]
+impl Tables for Tx {
+    async fn hold_tariffs(&mut self) -> Result<(), StoreError> {
+        self.execute("LOCK TABLE billing_activations IN ROW SHARE MODE", vec![]).await?;
+        Ok(())
+    }
+
+    async fn stop_rating(&mut self) -> Result<(), StoreError> {
+        self.execute("LOCK TABLE billing_activations IN EXCLUSIVE MODE", vec![]).await?;
+        Ok(())
+    }
+
+    async fn open(
+        &mut self,
+        accounts: &[Account],
+        partition: i32,
+    ) -> Result<HashSet<RecordId>, StoreError> {
+        if accounts.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let column = |read: fn(&Entry) -> i64| -> Vec<i64> {
+            accounts.iter().map(|account| read(&account.charge)).collect()
+        };
+        let inserted: Vec<Vec<u8>> = sqlx::query_scalar(
+            "INSERT INTO billing_records
+                 (record_id, revision, event_id, status, billed_at_ms, partition)
+             SELECT r.record_id, r.revision, r.event_id, r.status, r.billed_at_ms, $6
+             FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[])
+                  AS r (record_id, revision, event_id, status, billed_at_ms)
+             ON CONFLICT (record_id) DO NOTHING
+             RETURNING record_id",
+        )
+        .bind(bytes(accounts, |account| account.record_id.as_bytes()))
+        .bind(column(|charge| charge.revision.into()))
+        .bind(bytes(accounts, |account| account.charge.event_id.as_bytes()))
+        .bind(column(|charge| charge.bucket.status))
+        .bind(column(Entry::billed_at_ms))
+        .bind(i64::from(partition))
+        .fetch_all(&mut **self)
+        .await
+        .map_err(classify)?;
+        inserted.iter().map(|id| id_of(id)).collect()
+    }
+
+    async fn load(&mut self, needs: &[Need]) -> Result<Vec<Account>, StoreError> {
+        if needs.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Locked in the order of their ids, in a statement of its own: what is read next is what
+        // the last holder committed.
+        let ids = bytes(needs, |need| need.record_id.as_bytes());
+        sqlx::query(
+            "SELECT 1 FROM billing_records WHERE record_id = ANY($1)
+             ORDER BY record_id FOR NO KEY UPDATE",
+        )
+        .bind(&ids)
+        .execute(&mut **self)
+        .await
+        .map_err(classify)?;
+        let charges = sqlx::query(concat!(
+            "SELECT ",
+            entry_columns!(),
+            " FROM billing_records AS r JOIN billing_ledger AS l
+                 ON l.record_id = r.record_id AND l.revision = r.revision AND l.kind = 1
+             WHERE r.record_id = ANY($1)"
+        ))
+        .bind(&ids)
+        .fetch_all(&mut **self)
+        .await
+        .map_err(classify)?;
+        // One more than are at hand: the greatest of the others is among them. However many
+        // contents a sender makes up for one record, what is loaded stays bounded by the batch.
+        let limits: Vec<i64> = needs.iter().map(|need| need.event_ids.len() as i64 + 1).collect();
+        let seen = || needs.iter().flat_map(|need| need.event_ids.iter().map(move |id| (need, id)));
+        let digests = sqlx::query(concat!(
+            "SELECT ",
+            digest_columns!(),
+            " FROM (
+                 SELECT top.* FROM unnest($1::bytea[], $2::bigint[]) AS need (record_id, most)
+                 CROSS JOIN LATERAL (
+                     SELECT * FROM billing_digests AS own WHERE own.record_id = need.record_id
+                     ORDER BY own.authenticity DESC, own.first_received_ms DESC, own.event_id DESC
+                     LIMIT need.most) AS top
+                 UNION ALL
+                 SELECT own.* FROM unnest($3::bytea[], $4::bytea[]) AS seen (record_id, event_id)
+                 JOIN billing_digests AS own
+                     ON own.record_id = seen.record_id AND own.event_id = seen.event_id
+             ) AS d JOIN tollgate_fence AS f ON f.source = d.source"
+        ))
+        .bind(&ids)
+        .bind(limits)
+        .bind(seen().map(|(need, _)| need.record_id.as_bytes().to_vec()).collect::<Vec<_>>())
+        .bind(seen().map(|(_, id)| id.as_bytes().to_vec()).collect::<Vec<_>>())
+        .fetch_all(&mut **self)
+        .await
+        .map_err(classify)?;
+        let charges = super::sql::read_all_postgres(&charges)?;
+        let digests = super::sql::read_all_postgres(&digests)?;
+        Ok(tables::accounts(
+            charges.iter().map(tables::entry).collect::<Result<_, _>>()?,
+            digests.iter().map(tables::digest).collect::<Result<_, _>>()?,
+        ))
+    }
+
+    async fn write(
+        &mut self,
+        source: [u8; 16],
+        now_ms: i64,
+        writes: &Writes,
+    ) -> Result<(), StoreError> {
+        write_digests(self, writes).await?;
+        write_replaced(self, &writes.replaced).await?;
+        if !writes.entries.is_empty() {
+            write_entries(self, source, now_ms, &writes.entries).await?;
+            write_aggregates(self, source, writes).await?;
+        }
+        Ok(())
+    }
+
+    async fn append_outbox(
+        &mut self,
+        claim: &Claim,
+        records: &[Outgoing],
+    ) -> Result<(), StoreError> {
+        postgres::append_outbox(self, claim, records).await
+    }
+}
+
+async fn write_digests(tx: &mut Tx, writes: &Writes) -> Result<(), StoreError> {
+    if writes.digests.is_empty() {
+        return Ok(());
+    }
+    let rows = &writes.digests;
+    let ints = |read: fn(&crate::digest::Digest) -> i64| -> Vec<i64> {
+        rows.iter().map(|(_, digest)| read(digest)).collect()
+    };
+    sqlx::query(
+        "INSERT INTO billing_digests
+             (record_id, event_id, authenticity, first_received_ms, application,
+              application_at_ms, source, source_offset, content)
+         SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bytea[],
+                              $6::bigint[], $7::bytea[], $8::bigint[], $9::bytea[])
+         ON CONFLICT (record_id, event_id) DO UPDATE SET
+             authenticity = excluded.authenticity,
+             first_received_ms = excluded.first_received_ms,
+             application = excluded.application,
+             application_at_ms = excluded.application_at_ms",
+    )
+    .bind(bytes(rows, |(record_id, _)| record_id.as_bytes()))
+    .bind(bytes(rows, |(_, digest)| digest.event_id.as_bytes()))
+    .bind(ints(|digest| digest.authenticity as i64))
+    .bind(ints(|digest| digest.first_received_ms))
+    .bind(bytes(rows, |(_, digest)| digest.application.as_bytes()))
+    .bind(ints(|digest| digest.application_at_ms))
+    .bind(bytes(rows, |(_, digest)| &digest.read_at.source))
+    .bind(ints(|digest| digest.read_at.position.offset))
+    .bind(rows.iter().map(|(_, digest)| digest.content.encode()).collect::<Vec<_>>())
+    .execute(&mut **tx)
+    .await
+    .map_err(classify)?;
+    Ok(())
+}
+
+async fn write_replaced(tx: &mut Tx, charges: &[Entry]) -> Result<(), StoreError> {
+    if charges.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "UPDATE billing_records AS own
+         SET revision = r.revision, event_id = r.event_id, status = r.status,
+             billed_at_ms = r.billed_at_ms
+         FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[])
+              AS r (record_id, revision, event_id, status, billed_at_ms)
+         WHERE own.record_id = r.record_id",
+    )
+    .bind(bytes(charges, |charge| charge.record_id.as_bytes()))
+    .bind(ints(charges, |charge| charge.revision.into()))
+    .bind(bytes(charges, |charge| charge.event_id.as_bytes()))
+    .bind(ints(charges, |charge| charge.bucket.status))
+    .bind(ints(charges, Entry::billed_at_ms))
+    .execute(&mut **tx)
+    .await
+    .map_err(classify)?;
+    Ok(())
+}
+
+async fn write_entries(
+    tx: &mut Tx,
+    source: [u8; 16],
+    now_ms: i64,
+    entries: &[Entry],
+) -> Result<(), StoreError> {
+    use prost::Message;
+
+    let count = entries.len() as i64;
+    let last: i64 = sqlx::query_scalar(
+        "INSERT INTO billing_sources AS own (source, entries) VALUES ($1, $2)
+         ON CONFLICT (source) DO UPDATE SET entries = own.entries + excluded.entries
+         RETURNING entries",
+    )
+    .bind(source.as_slice())
+    .bind(count)
+    .fetch_one(&mut **tx)
+    .await
+    .map_err(classify)?;
+    let measure = |column: usize| -> Vec<i64> {
+        entries.iter().map(|entry| entry.measures.columns()[column]).collect()
+    };
+    sqlx::query(
+        "INSERT INTO billing_ledger
+             (record_id, revision, kind, event_id, source, position, written_ms, billed_at_ms,
+              hour_ms, day, month, currency, application_key, application, service, status,
+              attempts, answered, seconds, talk_seconds, billed_minutes, amount_micros, pdd_ms,
+              pdd_samples, session_key, message)
+         SELECT e.record_id, e.revision, e.kind, e.event_id, $1, $2 + e.number, $3,
+                e.billed_at_ms, e.hour_ms, e.day, e.month, e.currency, e.application_key,
+                e.application, e.service, e.status, e.attempts, e.answered, e.seconds,
+                e.talk_seconds, e.billed_minutes, e.amount_micros, e.pdd_ms, e.pdd_samples,
+                e.session_key, e.message
+         FROM unnest($4::bytea[], $5::bigint[], $6::bigint[], $7::bytea[], $8::bigint[],
+                     $9::bigint[], $10::text[], $11::text[], $12::text[], $13::bytea[],
+                     $14::bytea[], $15::text[], $16::bigint[], $17::bigint[], $18::bigint[],
+                     $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[], $23::bigint[],
+                     $24::bigint[], $25::bytea[], $26::bytea[])
+              WITH ORDINALITY AS e (record_id, revision, kind, event_id, billed_at_ms, hour_ms,
+                     day, month, currency, application_key, application, service, status,
+                     attempts, answered, seconds, talk_seconds, billed_minutes, amount_micros,
+                     pdd_ms, pdd_samples, session_key, message, number)",
+    )
+    .bind(source.as_slice())
+    .bind(last - count)
+    .bind(now_ms)
+    .bind(bytes(entries, |entry| entry.record_id.as_bytes()))
+    .bind(ints(entries, |entry| entry.revision.into()))
+    .bind(ints(entries, |entry| kind(entry.kind)))
+    .bind(bytes(entries, |entry| entry.event_id.as_bytes()))
+    .bind(ints(entries, Entry::billed_at_ms))
+    .bind(ints(entries, |entry| entry.bucket.hour_ms))
+    .bind(texts(entries, |entry| &entry.bucket.day))
+    .bind(texts(entries, |entry| &entry.bucket.month))
+    .bind(texts(entries, |entry| &entry.bucket.currency))
+    .bind(
+        entries
+            .iter()
+            .map(|entry| keys::application_key(&entry.bucket.application).to_vec())
+            .collect::<Vec<_>>(),
+    )
+    .bind(bytes(entries, |entry| entry.bucket.application.as_bytes()))
+    .bind(texts(entries, |entry| service_name(entry.bucket.service)))
+    .bind(ints(entries, |entry| entry.bucket.status))
+    .bind(measure(0))
+    .bind(measure(1))
+    .bind(measure(2))
+    .bind(measure(3))
+    .bind(measure(4))
+    .bind(measure(5))
+    .bind(measure(6))
+    .bind(measure(7))
+    .bind(
+        entries
+            .iter()
+            .map(|entry| keys::session_key(&entry.message.session_id).to_vec())
+            .collect::<Vec<_>>(),
+    )
+    .bind(entries.iter().map(|entry| entry.message.encode_to_vec()).collect::<Vec<_>>())
+    .execute(&mut **tx)
+    .await
+    .map_err(classify)?;
+    Ok(())
+}
+
+async fn write_aggregates(
+    tx: &mut Tx,
+    source: [u8; 16],
+    writes: &Writes,
+) -> Result<(), StoreError> {
+    let sums = writes.aggregates();
+    let measure = |column: usize| -> Vec<i64> {
+        sums.iter().map(|(_, sum): &(_, Measures)| sum.columns()[column]).collect()
+    };
+    sqlx::query(
+        "INSERT INTO billing_aggregates AS own
+             (source, hour_ms, currency, application_key, service, status, application, day,
+              month, attempts, answered, seconds, talk_seconds, billed_minutes, amount_micros,
+              pdd_ms, pdd_samples)
+         SELECT $1, a.*
+         FROM unnest($2::bigint[], $3::text[], $4::bytea[], $5::text[], $6::bigint[],
+                     $7::bytea[], $8::text[], $9::text[], $10::bigint[], $11::bigint[],
+                     $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[],
+                     $17::bigint[]) AS a
+         ON CONFLICT (hour_ms, source, currency, application_key, service, status) DO UPDATE SET
+             attempts = own.attempts + excluded.attempts,
+             answered = own.answered + excluded.answered,
+             seconds = own.seconds + excluded.seconds,
+             talk_seconds = own.talk_seconds + excluded.talk_seconds,
+             billed_minutes = own.billed_minutes + excluded.billed_minutes,
+             amount_micros = own.amount_micros + excluded.amount_micros,
+             pdd_ms = own.pdd_ms + excluded.pdd_ms,
+             pdd_samples = own.pdd_samples + excluded.pdd_samples",
+    )
+    .bind(source.as_slice())
+    .bind(ints(&sums, |(bucket, _)| bucket.hour_ms))
+    .bind(texts(&sums, |(bucket, _)| &bucket.currency))
+    .bind(
+        sums.iter()
+            .map(|(bucket, _)| keys::application_key(&bucket.application).to_vec())
+            .collect::<Vec<_>>(),
+    )
+    .bind(texts(&sums, |(bucket, _)| service_name(bucket.service)))
+    .bind(ints(&sums, |(bucket, _)| bucket.status))
+    .bind(bytes(&sums, |(bucket, _)| bucket.application.as_bytes()))
+    .bind(texts(&sums, |(bucket, _)| &bucket.day))
+    .bind(texts(&sums, |(bucket, _)| &bucket.month))
+    .bind(measure(0))
+    .bind(measure(1))
+    .bind(measure(2))
+    .bind(measure(3))
+    .bind(measure(4))
+    .bind(measure(5))
+    .bind(measure(6))
+    .bind(measure(7))
+    .execute(&mut **tx)
+    .await
+    .map_err(classify)?;
+    Ok(())
+}
+
+const fn kind(kind: Kind) -> i64 {
+    kind as i64
+}
+
+fn bytes<T>(rows: &[T], read: impl Fn(&T) -> &[u8]) -> Vec<Vec<u8>> {
+    rows.iter().map(|row| read(row).to_vec()).collect()
+}
+
+fn texts<T>(rows: &[T], read: impl Fn(&T) -> &str) -> Vec<String> {
+    rows.iter().map(|row| read(row).to_owned()).collect()
+}
+
+fn ints<T>(rows: &[T], read: impl Fn(&T) -> i64) -> Vec<i64> {
+    rows.iter().map(read).collect()
+}
+
+fn id_of(bytes: &[u8]) -> Result<RecordId, StoreError> {
+    RecordId::try_from(bytes).map_err(|_| super::sql::misfit(0, "a record id"))
+}

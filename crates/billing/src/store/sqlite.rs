@@ -1,0 +1,277 @@
+//! Writing to SQLite: prepared statements in loops, within the one immediate transaction.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use tollgate_schema::ids::RecordId;
+use tollgate_store::sqlite;
+use tollgate_stream::{Claim, Outgoing, StoreError};
+
+use crate::applications::service_name;
+use crate::entry::Entry;
+use crate::keys;
+use crate::ledger::Account;
+use crate::plan::{Need, Writes};
+use crate::store::sql::{Sql, Value};
+use crate::store::tables::{self, Tables, digest_columns, entry_columns};
+
+type Tx = sqlite::Tx;
+
+#[async_trait]
+impl Tables for Tx {
+    async fn hold_tariffs(&mut self) -> Result<(), StoreError> {
+        // BEGIN IMMEDIATE has locked the whole file.
+        Ok(())
+    }
+
+    async fn stop_rating(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn open(
+        &mut self,
+        accounts: &[Account],
+        partition: i32,
+    ) -> Result<HashSet<RecordId>, StoreError> {
+        let mut opened = HashSet::new();
+        for Account { record_id, charge, .. } in accounts {
+            let inserted = self
+                .execute(
+                    "INSERT INTO billing_records
+                         (record_id, revision, event_id, status, billed_at_ms, partition)
+                     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (record_id) DO NOTHING",
+                    vec![
+                        record_id.as_bytes().as_slice().into(),
+                        i64::from(charge.revision).into(),
+                        charge.event_id.as_bytes().as_slice().into(),
+                        charge.bucket.status.into(),
+                        charge.billed_at_ms().into(),
+                        i64::from(partition).into(),
+                    ],
+                )
+                .await?;
+            if inserted == 1 {
+                opened.insert(*record_id);
+            }
+        }
+        Ok(opened)
+    }
+
+    async fn load(&mut self, needs: &[Need]) -> Result<Vec<Account>, StoreError> {
+        let (mut charges, mut digests) = (Vec::new(), Vec::new());
+        for need in needs {
+            let id = Value::from(need.record_id.as_bytes().as_slice());
+            let charge = self
+                .row(
+                    concat!(
+                        "SELECT ",
+                        entry_columns!(),
+                        " FROM billing_records AS r JOIN billing_ledger AS l
+                             ON l.record_id = r.record_id AND l.revision = r.revision
+                                AND l.kind = 1
+                         WHERE r.record_id = $1"
+                    ),
+                    vec![id.clone()],
+                )
+                .await?;
+            let Some(charge) = charge else { continue };
+            charges.push(tables::entry(&charge)?);
+            // One more than are at hand: the greatest of the others is among them.
+            let mut rows = self
+                .rows(
+                    concat!(
+                        "SELECT ",
+                        digest_columns!(),
+                        " FROM billing_digests AS d JOIN tollgate_fence AS f ON f.source = d.source
+                         WHERE d.record_id = $1
+                         ORDER BY d.authenticity DESC, d.first_received_ms DESC, d.event_id DESC
+                         LIMIT $2"
+                    ),
+                    vec![id.clone(), (need.event_ids.len() as i64 + 1).into()],
+                )
+                .await?;
+            for event_id in &need.event_ids {
+                rows.extend(
+                    self.row(
+                        concat!(
+                            "SELECT ",
+                            digest_columns!(),
+                            " FROM billing_digests AS d
+                             JOIN tollgate_fence AS f ON f.source = d.source
+                             WHERE d.record_id = $1 AND d.event_id = $2"
+                        ),
+                        vec![id.clone(), event_id.as_bytes().as_slice().into()],
+                    )
+                    .await?,
+                );
+            }
+            for row in rows {
+                digests.push(tables::digest(&row)?);
+            }
+        }
+        Ok(tables::accounts(charges, digests))
+    }
+
+    async fn write(
+        &mut self,
+        source: [u8; 16],
+        now_ms: i64,
+        writes: &Writes,
+    ) -> Result<(), StoreError> {
+        write_digests(self, writes).await?;
+        for charge in &writes.replaced {
+            self.execute(
+                "UPDATE billing_records
+                 SET revision = $2, event_id = $3, status = $4, billed_at_ms = $5
+                 WHERE record_id = $1",
+                vec![
+                    charge.record_id.as_bytes().as_slice().into(),
+                    i64::from(charge.revision).into(),
+                    charge.event_id.as_bytes().as_slice().into(),
+                    charge.bucket.status.into(),
+                    charge.billed_at_ms().into(),
+                ],
+            )
+            .await?;
+        }
+        if !writes.entries.is_empty() {
+            write_entries(self, source, now_ms, &writes.entries).await?;
+            write_aggregates(self, source, writes).await?;
+        }
+        Ok(())
+    }
+
+    async fn append_outbox(
+        &mut self,
+        claim: &Claim,
+        records: &[Outgoing],
+    ) -> Result<(), StoreError> {
+        sqlite::append_outbox(self, claim, records).await
+    }
+}
+
+async fn write_digests(tx: &mut Tx, writes: &Writes) -> Result<(), StoreError> {
+    for (record_id, digest) in &writes.digests {
+        tx.execute(
+            "INSERT INTO billing_digests
+                 (record_id, event_id, authenticity, first_received_ms, application,
+                  application_at_ms, source, source_offset, content)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+             ON CONFLICT (record_id, event_id) DO UPDATE SET
+                 authenticity = excluded.authenticity,
+                 first_received_ms = excluded.first_received_ms,
+                 application = excluded.application,
+                 application_at_ms = excluded.application_at_ms",
+            vec![
+                record_id.as_bytes().as_slice().into(),
+                digest.event_id.as_bytes().as_slice().into(),
+                (digest.authenticity as i64).into(),
+                digest.first_received_ms.into(),
+                digest.application.as_bytes().into(),
+                digest.application_at_ms.into(),
+                digest.read_at.source.into(),
+                digest.read_at.position.offset.into(),
+                digest.content.encode().into(),
+            ],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+async fn write_entries(
+    tx: &mut Tx,
+    source: [u8; 16],
+    now_ms: i64,
+    entries: &[Entry],
+) -> Result<(), StoreError> {
+    use prost::Message;
+
+    let count = entries.len() as i64;
+    let last = tx
+        .row(
+            "INSERT INTO billing_sources AS own (source, entries) VALUES ($1, $2)
+             ON CONFLICT (source) DO UPDATE SET entries = own.entries + excluded.entries
+             RETURNING entries",
+            vec![source.into(), count.into()],
+        )
+        .await?
+        .map_or(Ok(count), |row| row.int(0))?;
+    for (position, entry) in (last - count + 1..).zip(entries) {
+        let bucket = &entry.bucket;
+        let mut values: Vec<Value> = vec![
+            entry.record_id.as_bytes().as_slice().into(),
+            i64::from(entry.revision).into(),
+            (entry.kind as i64).into(),
+            entry.event_id.as_bytes().as_slice().into(),
+            source.into(),
+            position.into(),
+            now_ms.into(),
+            entry.billed_at_ms().into(),
+            bucket.hour_ms.into(),
+            bucket.day.as_str().into(),
+            bucket.month.as_str().into(),
+            bucket.currency.as_str().into(),
+            keys::application_key(&bucket.application).into(),
+            bucket.application.as_bytes().into(),
+            service_name(bucket.service).into(),
+            bucket.status.into(),
+        ];
+        values.extend(entry.measures.columns().map(Value::from));
+        values.push(keys::session_key(&entry.message.session_id).into());
+        values.push(entry.message.encode_to_vec().into());
+        tx.execute(
+            "INSERT INTO billing_ledger
+                 (record_id, revision, kind, event_id, source, position, written_ms,
+                  billed_at_ms, hour_ms, day, month, currency, application_key, application,
+                  service, status, attempts, answered, seconds, talk_seconds, billed_minutes,
+                  amount_micros, pdd_ms, pdd_samples, session_key, message)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
+                     $18, $19, $20, $21, $22, $23, $24, $25, $26)",
+            values,
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+async fn write_aggregates(
+    tx: &mut Tx,
+    source: [u8; 16],
+    writes: &Writes,
+) -> Result<(), StoreError> {
+    for (bucket, sum) in writes.aggregates() {
+        let mut values: Vec<Value> = vec![
+            bucket.hour_ms.into(),
+            source.into(),
+            bucket.currency.as_str().into(),
+            keys::application_key(&bucket.application).into(),
+            service_name(bucket.service).into(),
+            bucket.status.into(),
+            bucket.application.as_bytes().into(),
+            bucket.day.as_str().into(),
+            bucket.month.as_str().into(),
+        ];
+        values.extend(sum.columns().map(Value::from));
+        tx.execute(
+            "INSERT INTO billing_aggregates AS own
+                 (hour_ms, source, currency, application_key, service, status, application, day,
+                  month, attempts, answered, seconds, talk_seconds, billed_minutes,
+                  amount_micros, pdd_ms, pdd_samples)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+             ON CONFLICT (hour_ms, source, currency, application_key, service, status)
+             DO UPDATE SET
+                 attempts = own.attempts + excluded.attempts,
+                 answered = own.answered + excluded.answered,
+                 seconds = own.seconds + excluded.seconds,
+                 talk_seconds = own.talk_seconds + excluded.talk_seconds,
+                 billed_minutes = own.billed_minutes + excluded.billed_minutes,
+                 amount_micros = own.amount_micros + excluded.amount_micros,
+                 pdd_ms = own.pdd_ms + excluded.pdd_ms,
+                 pdd_samples = own.pdd_samples + excluded.pdd_samples",
+            values,
+        )
+        .await?;
+    }
+    Ok(())
+}
