@@ -162,8 +162,6 @@ fn nearly() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
     #[test]
     fn any_bytes_are_read_into_records_that_account_for_them(
         bytes in prop::collection::vec(any::<u8>(), 0..200),

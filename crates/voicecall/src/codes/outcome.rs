@@ -99,7 +99,10 @@ fn group(reason: Option<Reason>, detail: Option<Reason>, connected: bool) -> Gro
 fn description(reason: Option<Reason>, detail: Option<Reason>, answered: bool) -> String {
     match (reason, detail) {
         (Some(reason), Some(detail)) => {
-            format!("{}: {}", reason.description(), detail.description())
+            let reason = reason.description();
+            // The row sends its reader to the cause, which follows here.
+            let reason = reason.trim_end_matches("; see the Q.850 cause");
+            format!("{reason}: {}", detail.description())
         }
         (Some(reason), None) => reason.description(),
         (None, _) if answered => "answered, no reason given".to_owned(),
@@ -129,6 +132,7 @@ impl Reason {
         match (self, meaning) {
             // The range's row explains what the number is; the name of the status says more.
             (Self::Release(code), Some(_)) if is_sip(code) => Self::Sip(code).description(),
+            (Self::Sip(code), Some(meaning)) => format!("{kind} {code} ({meaning})"),
             (_, Some(meaning)) => meaning.to_owned(),
             (_, None) => format!("{kind} {code}"),
         }
@@ -198,7 +202,7 @@ mod tests {
         let mut cdr = callback(leg(true, 0), leg(false, 17), 518);
         let found = outcome(&cdr, None);
         assert_eq!(found.group, Group::CalledParty);
-        assert!(found.description.ends_with(": user busy"), "{}", found.description);
+        assert_eq!(found.description, "call to the far-end (B) user failed: user busy");
         cdr.b_leg = Some(leg(false, 34));
         assert_eq!(outcome(&cdr, None).group, Group::Routing);
     }
@@ -246,6 +250,14 @@ mod tests {
     }
 
     #[test]
+    fn the_cause_read_is_that_of_the_leg_that_failed_first() {
+        let found = outcome(&callback(leg(false, 20), leg(false, 17), None), None);
+        assert_eq!(found.reason, Some(Reason::Cause(LegSide::A, 20)));
+        let found = outcome(&callback(leg(true, 20), leg(true, 17), None), None);
+        assert_eq!((found.reason, found.group), (None, Group::Success));
+    }
+
+    #[test]
     fn an_answered_call_without_any_code_succeeded() {
         let found = outcome(&callback(leg(true, 31), None, None), None);
         assert_eq!((found.reason, found.group), (None, Group::Success));
@@ -270,7 +282,7 @@ mod tests {
     #[test]
     fn a_sip_status_as_release_reason_is_named_as_one() {
         let found = outcome(&callback(leg(false, 0), None, 404), None);
-        assert_eq!(found.description, "not found");
+        assert_eq!(found.description, "SIP status 404 (not found)");
         let found = outcome(&callback(leg(false, 0), None, 499), None);
         assert_eq!(found.description, "SIP status 499");
     }
