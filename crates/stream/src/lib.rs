@@ -12,6 +12,7 @@
 
 mod api;
 pub mod consumer;
+pub mod embedded;
 mod error;
 mod event;
 pub mod metrics;

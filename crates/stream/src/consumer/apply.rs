@@ -43,7 +43,8 @@ where
     pub(super) async fn apply(&mut self, records: Vec<Incoming>) -> Result<(), End> {
         let mut prepared = self.prepare(records);
         // A stack, the leftmost range on top: offsets are applied in order also while bisecting.
-        let mut ranges: Vec<Range<usize>> = Vec::from([0..prepared.entries.len()]);
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        ranges.push(0..prepared.entries.len());
         while let Some(range) = ranges.pop() {
             if range.is_empty() {
                 continue;

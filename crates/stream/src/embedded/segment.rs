@@ -1,0 +1,149 @@
+//! Segment files: their names, their making, their reading at start.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use prost::Message as _;
+use tollgate_spool::disk::{Access, Disk};
+use tollgate_spool::frame::{self, HEADER_LEN, Header, Item, Salt, Scanner};
+
+use super::format::{HEAD, SegmentHead};
+use super::state::SegmentFile;
+
+/// A segment that is being written.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) file: Arc<SegmentFile>,
+    pub(super) salt: Salt,
+    /// Where the next frame goes.
+    pub(super) position: u64,
+    /// Bytes reserved.
+    pub(super) size: u64,
+}
+
+/// A frame on its way to disk.
+pub(super) struct Frame {
+    pub(super) kind: u8,
+    pub(super) sequence: u64,
+    pub(super) synced: u64,
+    pub(super) time_ms: i64,
+    pub(super) payload: Vec<u8>,
+}
+
+impl Frame {
+    pub(super) fn len(&self) -> u64 {
+        (HEADER_LEN + self.payload.len()) as u64
+    }
+}
+
+impl Active {
+    /// Creates a segment, with its head, durably: when this returns, groups can go in.
+    pub(super) fn create(
+        disk: &dyn Disk,
+        dir: &Path,
+        number: u64,
+        head: &SegmentHead,
+        size: u64,
+        time_ms: i64,
+    ) -> io::Result<Self> {
+        let salt = Salt::random();
+        let path = dir.join(name_of(number, salt));
+        let head_frame = Frame {
+            kind: HEAD,
+            sequence: head.after,
+            synced: head.after,
+            time_ms,
+            payload: head.encode_to_vec(),
+        };
+        let size = size + head_frame.len();
+        let file = disk.create(&path, size)?;
+        let file = Arc::new(SegmentFile { number, path, file });
+        let mut active = Self { file, salt, position: 0, size };
+        active.append(&head_frame)?;
+        disk.sync_dir(dir)?;
+        Ok(active)
+    }
+
+    /// Writes and syncs one frame; returns where its payload begins. After an error this segment
+    /// must not be written any more.
+    pub(super) fn append(&mut self, frame: &Frame) -> io::Result<u64> {
+        let mut bytes = Vec::with_capacity(frame.len() as usize);
+        let header = Header {
+            kind: frame.kind,
+            epoch: self.file.number,
+            sequence: frame.sequence,
+            synced: frame.synced,
+            time_ms: frame.time_ms,
+            length: 0,
+        };
+        frame::encode(&mut bytes, self.salt, &header, |out| out.extend_from_slice(&frame.payload));
+        self.file.file.write_at(self.position, &bytes)?;
+        self.file.file.sync_data()?;
+        let payload_at = self.position + HEADER_LEN as u64;
+        self.position += bytes.len() as u64;
+        Ok(payload_at)
+    }
+
+    pub(super) fn room(&self) -> u64 {
+        self.size.saturating_sub(self.position)
+    }
+}
+
+fn name_of(number: u64, salt: Salt) -> String {
+    format!("{number:020}-{:016x}.log", salt.number())
+}
+
+/// Number and salt, if this is the name of a segment.
+pub(super) fn parse_name(name: &str) -> Option<(u64, Salt)> {
+    let (number, salt) = name.strip_suffix(".log")?.split_once('-')?;
+    Some((number.parse().ok()?, Salt::new(u64::from_str_radix(salt, 16).ok()?)))
+}
+
+/// A segment found at start.
+pub(super) struct Found {
+    pub(super) file: Arc<SegmentFile>,
+    pub(super) salt: Salt,
+    pub(super) bytes: u64,
+    /// `None` when it cannot be read.
+    pub(super) head: Option<SegmentHead>,
+}
+
+/// All segments of a directory, oldest first, with their heads.
+pub(super) fn find_all(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for listed in disk.list(dir)? {
+        let Some((number, salt)) = parse_name(&listed.name) else { continue };
+        if listed.is_dir {
+            continue;
+        }
+        let path: PathBuf = dir.join(&listed.name);
+        let file = disk.open(&path, Access::ReadWrite)?;
+        let mut scanner = Scanner::new(Arc::clone(&file), salt, 0)?;
+        let head = match scanner.next_item()? {
+            Some(Item::Frame { offset: 0, header, payload }) if header.kind == HEAD => {
+                SegmentHead::decode(payload).ok()
+            }
+            _ => None,
+        };
+        let file = Arc::new(SegmentFile { number, path, file });
+        found.push(Found { file, salt, bytes: listed.len, head });
+    }
+    found.sort_by_key(|found| found.file.number);
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written_and_sort_by_number() {
+        let salt = Salt::new(0x1234);
+        assert_eq!(parse_name(&name_of(7, salt)), Some((7, salt)));
+        assert!(name_of(9, salt) < name_of(10, Salt::new(0)));
+        for name in ["lock", "x.log", "1-zz.log", "00000000000000000001.log"] {
+            assert_eq!(parse_name(name), None, "{name}");
+        }
+    }
+}
