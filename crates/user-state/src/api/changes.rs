@@ -1,0 +1,122 @@
+//! Changes as they happen: server-sent events.
+//!
+//! - `state`: a number's new state, as `/v1/numbers/{number}` shows it; its id is the version.
+//!   With `?number=` the first one is the present state, so that nothing lies between asking and
+//!   listening.
+//! - `gap`: changes may have been missed; ask again for what matters. The stream goes on.
+//! - `lagged`: this client read too slowly; the stream ends.
+//! - `bye`: this instance is shutting down; connect again.
+//!
+//! `Last-Event-ID` is tolerated and ignored: the present state is worth more than a replay.
+
+use std::collections::VecDeque;
+
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::Stream;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Interval;
+use tokio_util::sync::CancellationToken;
+
+use super::Api;
+use super::feed::{Change, Client, state_event};
+use super::handlers::ApiError;
+use super::parameters::parameter;
+use crate::metrics;
+
+pub(super) async fn changes(
+    api: web::Data<Api>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let number = parameter(request.query_string(), "number")
+        .map_err(|_| ApiError::BadRequest("number must be UTF-8"))?
+        .filter(|text| !text.is_empty());
+    let Some(client) = api.feed.subscribe() else {
+        ::metrics::counter!(metrics::CLIENTS_DROPPED.name, "reason" => "too_many").increment(1);
+        return Err(ApiError::Busy("too many clients are connected; try again later"));
+    };
+    // A first byte, so that the client knows that it is connected.
+    let mut ready = VecDeque::from([Bytes::from_static(b": connected\n\n")]);
+    let mut only = None;
+    if let Some(number) = number {
+        // Subscribed before, so that no change falls between.
+        let answer = api.numbers(std::slice::from_ref(&number), None).await?.pop();
+        let version = answer.as_ref().map_or(0, |answer| answer.version);
+        ready.extend(answer.as_ref().and_then(state_event));
+        let key = api.store.pseudonyms().map_or(number.clone(), |it| it.of(&number));
+        only = Some((key, version));
+    }
+    let mut keep_alive = tokio::time::interval(api.feed.keep_alive);
+    keep_alive.reset();
+    let stop = api.feed.stop.clone();
+    let listening = Listening { client, only, ready, keep_alive, stop, ending: false };
+    Ok(HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header(("Cache-Control", "no-store"))
+        .insert_header(("X-Accel-Buffering", "no"))
+        .streaming(listening.into_stream()))
+}
+
+/// One client's connection.
+struct Listening {
+    client: Client,
+    /// The only number wanted, and the version that was sent last.
+    only: Option<(String, u64)>,
+    ready: VecDeque<Bytes>,
+    keep_alive: Interval,
+    stop: CancellationToken,
+    ending: bool,
+}
+
+impl Listening {
+    fn into_stream(self) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
+        futures_util::stream::unfold(self, |mut listening| async move {
+            let bytes = listening.next().await?;
+            Some((Ok(bytes), listening))
+        })
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(bytes) = self.ready.pop_front() {
+                return Some(bytes);
+            }
+            if self.ending {
+                return None;
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => self.end("shutdown", "bye", "{}"),
+                change = self.client.changes.recv() => match change {
+                    Ok(change) => self.take(&change),
+                    Err(RecvError::Lagged(missed)) => {
+                        self.end("slow", "lagged", &format!("{{\"missed\":{missed}}}"));
+                    }
+                    Err(RecvError::Closed) => self.end("shutdown", "bye", "{}"),
+                },
+                _ = self.keep_alive.tick() => return Some(Bytes::from_static(b": still here\n\n")),
+            }
+        }
+    }
+
+    fn take(&mut self, change: &Change) {
+        match change {
+            Change::Gap => self.ready.push_back(Bytes::from_static(b"event: gap\ndata: {}\n\n")),
+            Change::State(state) => {
+                if let Some((number, version)) = &mut self.only {
+                    if *number != state.number || *version >= state.version {
+                        return;
+                    }
+                    *version = state.version;
+                }
+                self.keep_alive.reset();
+                self.ready.push_back(state.event.clone());
+            }
+        }
+    }
+
+    fn end(&mut self, reason: &'static str, event: &str, data: &str) {
+        ::metrics::counter!(metrics::CLIENTS_DROPPED.name, "reason" => reason).increment(1);
+        self.ready.push_back(Bytes::from(format!("event: {event}\ndata: {data}\n\n")));
+        self.ending = true;
+    }
+}

@@ -1,0 +1,18 @@
+//! What can keep this service from starting.
+
+/// The service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The settings contradict each other.
+    #[error("settings of user-state cannot be used: {0}")]
+    Settings(String),
+    /// The key file cannot be read.
+    #[error("pseudonym_key_file cannot be read ({0}); check its path and permissions")]
+    PseudonymKey(std::io::ErrorKind),
+    /// The key could be guessed.
+    #[error("pseudonym_key_file holds less than 16 bytes; write a longer random key")]
+    PseudonymKeyTooShort,
+    /// The consumer refuses to start.
+    #[error("consumer of user-state cannot start: {0}")]
+    Consumer(String),
+}

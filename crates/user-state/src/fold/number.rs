@@ -1,0 +1,133 @@
+//! A number's state: a function of its legs in all its calls, and of an instant.
+
+use super::{Leg, LegSide, Presence};
+
+/// Calls listed in one state; a phone has one or two, a switchboard behind one number more.
+pub const MAX_CALLS: usize = 50;
+
+/// A number's leg in one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NumberLeg {
+    /// Fixed-length identity of the session; breaks ties.
+    pub session_key: [u8; 16],
+    /// The session id, for people.
+    pub session_id: String,
+    /// The leg.
+    pub leg: Leg,
+}
+
+/// What a number is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NumberState {
+    /// The most engaged of its calls.
+    pub presence: Presence,
+    /// Since when; of an idle number the end of its last call, if there was one.
+    pub since_ms: Option<i64>,
+    /// Calls that are not over, the most engaged first, at most [`MAX_CALLS`].
+    pub calls: Vec<ActiveCall>,
+    /// The call that ended last.
+    pub last_call: Option<LastCall>,
+    /// When the state changes by itself, if nothing is heard.
+    pub next_expiry_ms: Option<i64>,
+}
+
+/// A call that a number is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveCall {
+    /// The session.
+    pub session_id: String,
+    /// Which leg.
+    pub side: LegSide,
+    /// Calling, ringing or in call.
+    pub presence: Presence,
+    /// Since when.
+    pub since_ms: i64,
+    /// When it expires; absent in a look back at a call whose end is known.
+    pub expires_at_ms: Option<i64>,
+}
+
+/// A call that a number was in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastCall {
+    /// The session.
+    pub session_id: String,
+    /// The leg, with how it ended.
+    pub leg: Leg,
+}
+
+impl Leg {
+    /// Whether the leg is still on at this instant.
+    pub fn is_active(&self, as_of_ms: i64) -> bool {
+        !self.ended && as_of_ms < self.until_ms
+    }
+
+    /// What the party is doing while the leg is on, and since when.
+    pub fn engagement(&self) -> (Presence, i64) {
+        let (presence, since) = if let Some(answered) = self.answered_ms {
+            (Presence::InCall, answered)
+        } else if let Some(alerting) = self.alerting_ms {
+            (Presence::Ringing, alerting)
+        } else {
+            (Presence::Calling, self.started_ms.unwrap_or(self.until_ms))
+        };
+        (presence, since)
+    }
+}
+
+/// Derives a number's state from its legs, in any order.
+pub fn derive(legs: &[NumberLeg], as_of_ms: i64) -> NumberState {
+    let (mut active, over): (Vec<_>, Vec<_>) =
+        legs.iter().partition(|entry| entry.leg.is_active(as_of_ms));
+    active.sort_by_key(|entry| {
+        let (presence, since) = entry.leg.engagement();
+        (std::cmp::Reverse(presence), since, entry.session_key, entry.leg.side)
+    });
+    let last_call = over
+        .into_iter()
+        .max_by_key(|entry| (entry.leg.until_ms, entry.session_key, entry.leg.side))
+        .map(|entry| LastCall { session_id: entry.session_id.clone(), leg: entry.leg.clone() });
+    let (presence, since_ms) = match active.first() {
+        Some(entry) => {
+            let (presence, since) = entry.leg.engagement();
+            (presence, Some(since))
+        }
+        None => (Presence::Idle, last_call.as_ref().map(|last| last.leg.until_ms)),
+    };
+    let next_expiry_ms = active.iter().map(|entry| entry.leg.until_ms).min();
+    let calls = active
+        .into_iter()
+        .take(MAX_CALLS)
+        .map(|entry| {
+            let (presence, since_ms) = entry.leg.engagement();
+            ActiveCall {
+                session_id: entry.session_id.clone(),
+                side: entry.leg.side,
+                presence,
+                since_ms,
+                expires_at_ms: Some(entry.leg.until_ms).filter(|until| *until != i64::MAX),
+            }
+        })
+        .collect();
+    NumberState { presence, since_ms, calls, last_call, next_expiry_ms }
+}
+
+/// A leg as it stood at an instant in the past; `None` if it had not begun.
+///
+/// Looks at what is known today: a call whose end is known has no expiry while it lasts.
+pub fn rewind(entry: &NumberLeg, at_ms: i64) -> Option<NumberLeg> {
+    let leg = &entry.leg;
+    let begun = [leg.started_ms, leg.alerting_ms, leg.answered_ms].into_iter().flatten().min();
+    if begun.unwrap_or(leg.until_ms) > at_ms {
+        return None;
+    }
+    let mut entry = entry.clone();
+    let leg = &mut entry.leg;
+    for fact in [&mut leg.started_ms, &mut leg.alerting_ms, &mut leg.answered_ms] {
+        *fact = fact.filter(|instant| *instant <= at_ms);
+    }
+    if leg.ended && leg.until_ms > at_ms {
+        leg.ended = false;
+        leg.until_ms = i64::MAX;
+    }
+    Some(entry)
+}

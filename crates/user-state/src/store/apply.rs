@@ -1,0 +1,215 @@
+//! A batch: events into calls, calls into legs, legs into numbers.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tollgate_stream::{Batch, Outcome, Outgoing, StoreError};
+
+use super::rows::{CallRow, LegRow, Statements, View, group};
+use crate::fold::{EventSet, Expiry, Inserted, Kind, Leg, derive, fold};
+use crate::item::Item;
+use crate::keys::{Key, number_key, shard};
+use crate::metrics;
+
+/// What a transaction did; told to the metrics once it is committed.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    events: BTreeMap<(&'static str, &'static str), u64>,
+    late: BTreeMap<&'static str, u64>,
+    changes: BTreeMap<&'static str, u64>,
+    pub forgotten: u64,
+}
+
+impl Counts {
+    pub fn changed(&mut self, cause: &'static str, numbers: usize) {
+        *self.changes.entry(cause).or_default() += numbers as u64;
+    }
+
+    fn inserted(&mut self, kind: Kind, outcome: Inserted, late: bool) {
+        *self.events.entry((kind_name(kind), outcome_name(outcome))).or_default() += 1;
+        if late {
+            *self.late.entry(kind_name(kind)).or_default() += 1;
+        }
+    }
+
+    /// Tells the metrics.
+    pub fn record(&self) {
+        for ((kind, outcome), count) in &self.events {
+            ::metrics::counter!(metrics::EVENTS.name, "kind" => *kind, "outcome" => *outcome)
+                .increment(*count);
+        }
+        for (kind, count) in &self.late {
+            ::metrics::counter!(metrics::LATE.name, "kind" => *kind).increment(*count);
+        }
+        for (cause, count) in &self.changes {
+            ::metrics::counter!(metrics::CHANGES.name, "cause" => *cause).increment(*count);
+        }
+        if self.forgotten > 0 {
+            ::metrics::counter!(metrics::FORGOTTEN.name).increment(self.forgotten);
+        }
+    }
+}
+
+/// The name of a kind in metrics and answers.
+pub(crate) fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Unknown => "unknown",
+        Kind::Callin => "callin",
+        Kind::Callout => "callout",
+        Kind::Alerting => "alerting",
+        Kind::Answer => "answer",
+        Kind::CollectInfo => "collectInfo",
+        Kind::Disconnect => "disconnect",
+        Kind::Cdr => "cdr",
+    }
+}
+
+fn outcome_name(outcome: Inserted) -> &'static str {
+    match outcome {
+        Inserted::New => "new",
+        Inserted::Revision => "revision",
+        Inserted::Improved => "improved",
+        Inserted::Repeated => "repeated",
+        Inserted::Capped => "capped",
+    }
+}
+
+/// Applies a batch within its transaction.
+pub(super) async fn apply<S: Statements>(
+    tx: &mut S,
+    batch: &Batch<'_, Item>,
+    expiry: &Expiry,
+    partitions: i32,
+) -> Result<Counts, StoreError> {
+    let mut counts = Counts::default();
+    let mut poison: Vec<Outgoing> = Vec::new();
+    let mut calls: BTreeMap<Key, Vec<&Item>> = BTreeMap::new();
+    for entry in batch.entries {
+        match &entry.outcome {
+            Outcome::Apply(item) => calls.entry(item.session_key).or_default().push(item),
+            Outcome::Poison(record) => poison.push(record.clone()),
+        }
+    }
+    let event_ms = calls.values().flatten().map(|item| item.event.time_ms()).max();
+    if !calls.is_empty() {
+        let touched = update_calls(tx, &calls, expiry, &mut counts).await?;
+        let changed = recompute(tx, &touched, batch.now_ms, partitions).await?;
+        counts.changed("event", changed);
+    }
+    if let Some(last) = batch.entries.last() {
+        tx.note_applied(batch.claim, event_ms, last.timestamp_ms, batch.now_ms).await?;
+    }
+    tx.append(batch.claim, &poison).await?;
+    Ok(counts)
+}
+
+/// Merges the events into their calls. Returns the numbers whose legs differ from before.
+async fn update_calls<S: Statements>(
+    tx: &mut S,
+    calls: &BTreeMap<Key, Vec<&Item>>,
+    expiry: &Expiry,
+    counts: &mut Counts,
+) -> Result<BTreeMap<Key, Option<String>>, StoreError> {
+    let named: Vec<(Key, &str)> =
+        calls.iter().map(|(key, items)| (*key, items[0].session_id.as_str())).collect();
+    let rows = tx.lock_calls(&named).await?;
+    let mut written: Vec<CallRow> = Vec::new();
+    let mut after: HashMap<Key, Vec<(LegRow, String)>> = HashMap::new();
+    for mut row in rows {
+        let mut set = EventSet::decode(&row.events).map_err(|_| {
+            StoreError::Refused(
+                "events of a call cannot be read; were they written by a newer release?".to_owned(),
+            )
+        })?;
+        let mut differs = false;
+        for item in calls.get(&row.key).into_iter().flatten() {
+            let (kind, time) = (item.event.kind(), item.event.time_ms());
+            let outcome = set.insert(item.event.clone());
+            counts.inserted(kind, outcome, outcome == Inserted::New && time < row.last_event_ms);
+            differs |= outcome != Inserted::Repeated;
+        }
+        if !differs {
+            continue;
+        }
+        let (call, _) = fold(&set, expiry);
+        after.insert(row.key, leg_rows(row.key, call.legs));
+        row.events = set.encode();
+        row.last_event_ms = call.last_event_ms;
+        written.push(row);
+    }
+    if written.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    tx.write_calls(&written).await?;
+    let keys: Vec<Key> = written.iter().map(|row| row.key).collect();
+    let mut before: HashMap<Key, Vec<LegRow>> = HashMap::new();
+    for leg in tx.legs_of_calls(&keys).await? {
+        before.entry(leg.session_key).or_default().push(leg);
+    }
+
+    let mut touched: BTreeMap<Key, Option<String>> = BTreeMap::new();
+    let mut replaced: Vec<Key> = Vec::new();
+    let mut legs: Vec<LegRow> = Vec::new();
+    for key in keys {
+        let old = before.remove(&key).unwrap_or_default();
+        let new = after.remove(&key).unwrap_or_default();
+        if old.iter().eq(new.iter().map(|(leg, _)| leg)) {
+            continue;
+        }
+        replaced.push(key);
+        for leg in old.iter().filter(|leg| !new.iter().any(|(other, _)| other == *leg)) {
+            touched.entry(leg.number_key).or_default();
+        }
+        for (leg, number) in new {
+            if !old.contains(&leg) {
+                touched.insert(leg.number_key, Some(number));
+            }
+            legs.push(leg);
+        }
+    }
+    if !replaced.is_empty() {
+        tx.replace_legs(&replaced, &legs).await?;
+    }
+    Ok(touched)
+}
+
+/// The legs that have a number, in order, each with its number beside it.
+fn leg_rows(session_key: Key, legs: Vec<Leg>) -> Vec<(LegRow, String)> {
+    (0..)
+        .zip(legs)
+        .filter_map(|(index, mut leg)| {
+            let number = leg.number.take()?;
+            let number_key = number_key(&number);
+            Some((LegRow { session_key, leg: index, number_key, facts: leg }, number))
+        })
+        .collect()
+}
+
+/// Locks the numbers, derives their states anew from their legs and raises their versions.
+/// Returns how many.
+pub(super) async fn recompute<S: Statements>(
+    tx: &mut S,
+    touched: &BTreeMap<Key, Option<String>>,
+    now_ms: i64,
+    partitions: i32,
+) -> Result<usize, StoreError> {
+    if touched.is_empty() {
+        return Ok(0);
+    }
+    let named: Vec<(Key, Option<&str>)> =
+        touched.iter().map(|(key, number)| (*key, number.as_deref())).collect();
+    let mut rows = tx.lock_numbers(&named, partitions).await?;
+    for row in &mut rows {
+        row.as_of_ms = row.as_of_ms.max(now_ms);
+    }
+    let wanted: Vec<(Key, i64)> = rows.iter().map(|row| (row.key, row.as_of_ms)).collect();
+    let mut legs = group(tx.legs_of_numbers(&wanted, View::Known).await?);
+    for row in &mut rows {
+        let state = derive(&legs.remove(&row.key).unwrap_or_default(), row.as_of_ms);
+        row.version += 1;
+        row.presence = state.presence as i16;
+        row.shard = shard(&row.key, partitions);
+        row.next_expiry_ms = state.next_expiry_ms;
+    }
+    tx.write_numbers(&rows).await?;
+    Ok(rows.len())
+}

@@ -1,0 +1,496 @@
+//! The statements in PostgreSQL: one per step, over arrays.
+
+use sqlx::postgres::PgRow;
+use sqlx::{Postgres, Row, Transaction};
+use tollgate_store::{classify, postgres, source_id};
+use tollgate_stream::{Claim, Outgoing, StoreError};
+
+use super::rows::{
+    Applied, CallRow, Census, Changed, LegRow, MAX_OPEN_LEGS, NumberRow, Statements, View, key,
+    side, text,
+};
+use crate::fold::{Leg, NumberLeg};
+use crate::keys::Key;
+
+type Tx<'c> = Transaction<'c, Postgres>;
+
+/// Open legs by everything that is known; `$1` numbers, `$2` their instants, `$3` how many.
+const LEGS_KNOWN: &str = "
+    SELECT wanted.number_key, found.*, call.session_id
+    FROM unnest($1::bytea[], $2::bigint[]) AS wanted (number_key, as_of)
+    CROSS JOIN LATERAL (
+        (SELECT session_key, side, started_ms, alerting_ms, answered_ms, ended, until_ms,
+                state_code, release_reason, cause, sip_status
+         FROM state_leg AS leg
+         WHERE leg.number_key = wanted.number_key AND NOT ended AND until_ms > as_of
+         ORDER BY until_ms DESC LIMIT $3)
+        UNION ALL
+        (SELECT session_key, side, started_ms, alerting_ms, answered_ms, ended, until_ms,
+                state_code, release_reason, cause, sip_status
+         FROM state_leg AS leg
+         WHERE leg.number_key = wanted.number_key AND (ended OR until_ms <= as_of)
+         ORDER BY until_ms DESC, session_key DESC, side DESC LIMIT 1)
+    ) AS found
+    JOIN state_call AS call USING (session_key)";
+
+/// The same, as they stood at the instants.
+const LEGS_PAST: &str = "
+    SELECT wanted.number_key, found.*, call.session_id
+    FROM unnest($1::bytea[], $2::bigint[]) AS wanted (number_key, as_of)
+    CROSS JOIN LATERAL (
+        (SELECT session_key, side, started_ms, alerting_ms, answered_ms, ended, until_ms,
+                state_code, release_reason, cause, sip_status
+         FROM state_leg AS leg
+         WHERE leg.number_key = wanted.number_key AND until_ms > as_of
+           AND coalesce(least(started_ms, alerting_ms, answered_ms), until_ms) <= as_of
+         ORDER BY until_ms LIMIT $3)
+        UNION ALL
+        (SELECT session_key, side, started_ms, alerting_ms, answered_ms, ended, until_ms,
+                state_code, release_reason, cause, sip_status
+         FROM state_leg AS leg
+         WHERE leg.number_key = wanted.number_key AND until_ms <= as_of
+         ORDER BY until_ms DESC, session_key DESC, side DESC LIMIT 1)
+    ) AS found
+    JOIN state_call AS call USING (session_key)";
+
+impl Statements for Tx<'_> {
+    async fn lock_calls(&mut self, calls: &[(Key, &str)]) -> Result<Vec<CallRow>, StoreError> {
+        let keys: Vec<&[u8]> = calls.iter().map(|(key, _)| key.as_slice()).collect();
+        let sessions: Vec<&[u8]> = calls.iter().map(|(_, session)| session.as_bytes()).collect();
+        sqlx::query(
+            "INSERT INTO state_call (session_key, session_id, events, last_event_ms)
+             SELECT row.session_key, row.session_id, ''::bytea, 0
+             FROM unnest($1::bytea[], $2::bytea[]) AS row (session_key, session_id)
+             ORDER BY row.session_key
+             ON CONFLICT (session_key) DO NOTHING",
+        )
+        .bind(&keys)
+        .bind(sessions)
+        .execute(&mut **self)
+        .await
+        .map_err(classify)?;
+        let rows = sqlx::query(
+            "SELECT session_key, session_id, events, last_event_ms FROM state_call
+             WHERE session_key = ANY($1) ORDER BY session_key FOR UPDATE",
+        )
+        .bind(keys)
+        .fetch_all(&mut **self)
+        .await
+        .map_err(classify)?;
+        rows.iter().map(read_call).collect()
+    }
+
+    async fn legs_of_calls(&mut self, keys: &[Key]) -> Result<Vec<LegRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT session_key, leg, number_key, side, started_ms, alerting_ms, answered_ms, ended,
+                    until_ms, state_code, release_reason, cause, sip_status
+             FROM state_leg WHERE session_key = ANY($1) ORDER BY session_key, leg",
+        )
+        .bind(slices(keys))
+        .fetch_all(&mut **self)
+        .await
+        .map_err(classify)?;
+        rows.iter()
+            .map(|row| {
+                Ok(LegRow {
+                    session_key: key(get(row, "session_key")?)?,
+                    leg: get(row, "leg")?,
+                    number_key: key(get(row, "number_key")?)?,
+                    facts: read_leg(row)?,
+                })
+            })
+            .collect()
+    }
+
+    async fn write_calls(&mut self, calls: &[CallRow]) -> Result<(), StoreError> {
+        let keys: Vec<&[u8]> = calls.iter().map(|call| call.key.as_slice()).collect();
+        let events: Vec<&[u8]> = calls.iter().map(|call| call.events.as_slice()).collect();
+        let last: Vec<i64> = calls.iter().map(|call| call.last_event_ms).collect();
+        sqlx::query(
+            "UPDATE state_call AS call SET events = row.events, last_event_ms = row.last_event_ms
+             FROM unnest($1::bytea[], $2::bytea[], $3::bigint[])
+                  AS row (session_key, events, last_event_ms)
+             WHERE call.session_key = row.session_key",
+        )
+        .bind(keys)
+        .bind(events)
+        .bind(last)
+        .execute(&mut **self)
+        .await
+        .map_err(classify)?;
+        Ok(())
+    }
+
+    async fn replace_legs(&mut self, calls: &[Key], legs: &[LegRow]) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM state_leg WHERE session_key = ANY($1)")
+            .bind(slices(calls))
+            .execute(&mut **self)
+            .await
+            .map_err(classify)?;
+        if legs.is_empty() {
+            return Ok(());
+        }
+        let sessions: Vec<&[u8]> = legs.iter().map(|leg| leg.session_key.as_slice()).collect();
+        let numbers: Vec<&[u8]> = legs.iter().map(|leg| leg.number_key.as_slice()).collect();
+        sqlx::query(
+            "INSERT INTO state_leg
+                 (session_key, leg, number_key, side, started_ms, alerting_ms, answered_ms, ended,
+                  until_ms, state_code, release_reason, cause, sip_status)
+             SELECT * FROM unnest($1::bytea[], $2::smallint[], $3::bytea[], $4::smallint[],
+                 $5::bigint[], $6::bigint[], $7::bigint[], $8::boolean[], $9::bigint[],
+                 $10::integer[], $11::integer[], $12::integer[], $13::integer[])",
+        )
+        .bind(sessions)
+        .bind(column(legs, |leg| leg.leg))
+        .bind(numbers)
+        .bind(column(legs, |leg| leg.facts.side as i16))
+        .bind(column(legs, |leg| leg.facts.started_ms))
+        .bind(column(legs, |leg| leg.facts.alerting_ms))
+        .bind(column(legs, |leg| leg.facts.answered_ms))
+        .bind(column(legs, |leg| leg.facts.ended))
+        .bind(column(legs, |leg| leg.facts.until_ms))
+        .bind(column(legs, |leg| leg.facts.state_code))
+        .bind(column(legs, |leg| leg.facts.release_reason))
+        .bind(column(legs, |leg| leg.facts.cause))
+        .bind(column(legs, |leg| leg.facts.sip_status))
+        .execute(&mut **self)
+        .await
+        .map_err(classify)?;
+        Ok(())
+    }
+
+    async fn lock_numbers(
+        &mut self,
+        numbers: &[(Key, Option<&str>)],
+        partitions: i32,
+    ) -> Result<Vec<NumberRow>, StoreError> {
+        let named = || numbers.iter().filter_map(|(key, number)| Some((key, (*number)?)));
+        let keys: Vec<&[u8]> = named().map(|(key, _)| key.as_slice()).collect();
+        let texts: Vec<&[u8]> = named().map(|(_, number)| number.as_bytes()).collect();
+        let shards: Vec<i32> =
+            named().map(|(key, _)| crate::keys::shard(key, partitions)).collect();
+        sqlx::query(
+            "INSERT INTO state_number (number_key, number, version, as_of_ms, presence, shard)
+             SELECT row.number_key, row.number, 0, 0, 1, row.shard
+             FROM unnest($1::bytea[], $2::bytea[], $3::integer[]) AS row (number_key, number, shard)
+             ORDER BY row.number_key
+             ON CONFLICT (number_key) DO NOTHING",
+        )
+        .bind(keys)
+        .bind(texts)
+        .bind(shards)
+        .execute(&mut **self)
+        .await
+        .map_err(classify)?;
+        let keys: Vec<&[u8]> = numbers.iter().map(|(key, _)| key.as_slice()).collect();
+        let rows = sqlx::query(
+            "SELECT number_key, number, version, as_of_ms, presence, shard, next_expiry_ms
+             FROM state_number WHERE number_key = ANY($1) ORDER BY number_key FOR UPDATE",
+        )
+        .bind(keys)
+        .fetch_all(&mut **self)
+        .await
+        .map_err(classify)?;
+        rows.iter().map(read_number).collect()
+    }
+
+    async fn legs_of_numbers(
+        &mut self,
+        numbers: &[(Key, i64)],
+        view: View,
+    ) -> Result<Vec<(Key, NumberLeg)>, StoreError> {
+        let keys: Vec<&[u8]> = numbers.iter().map(|(key, _)| key.as_slice()).collect();
+        let instants: Vec<i64> = numbers.iter().map(|(_, as_of_ms)| *as_of_ms).collect();
+        let rows = sqlx::query(match view {
+            View::Known => LEGS_KNOWN,
+            View::Past => LEGS_PAST,
+        })
+        .bind(keys)
+        .bind(instants)
+        .bind(MAX_OPEN_LEGS)
+        .fetch_all(&mut **self)
+        .await
+        .map_err(classify)?;
+        rows.iter()
+            .map(|row| {
+                let leg = NumberLeg {
+                    session_key: key(get(row, "session_key")?)?,
+                    session_id: text(get(row, "session_id")?),
+                    leg: read_leg(row)?,
+                };
+                Ok((key(get(row, "number_key")?)?, leg))
+            })
+            .collect()
+    }
+
+    async fn write_numbers(&mut self, numbers: &[NumberRow]) -> Result<(), StoreError> {
+        let keys: Vec<&[u8]> = numbers.iter().map(|row| row.key.as_slice()).collect();
+        let versions: Vec<i64> = numbers.iter().map(|row| row.version).collect();
+        let shards: Vec<i32> = numbers.iter().map(|row| row.shard).collect();
+        sqlx::query(
+            "UPDATE state_number AS number
+             SET version = row.version, as_of_ms = row.as_of_ms, presence = row.presence,
+                 shard = row.shard, next_expiry_ms = row.next_expiry_ms
+             FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::smallint[], $5::integer[],
+                         $6::bigint[])
+                  AS row (number_key, version, as_of_ms, presence, shard, next_expiry_ms)
+             WHERE number.number_key = row.number_key",
+        )
+        .bind(&keys)
+        .bind(&versions)
+        .bind(numbers.iter().map(|row| row.as_of_ms).collect::<Vec<_>>())
+        .bind(numbers.iter().map(|row| row.presence).collect::<Vec<_>>())
+        .bind(&shards)
+        .bind(numbers.iter().map(|row| row.next_expiry_ms).collect::<Vec<_>>())
+        .execute(&mut **self)
+        .await
+        .map_err(classify)?;
+        sqlx::query(
+            "INSERT INTO state_changed AS changed (number_key, shard, version, ticket)
+             SELECT row.number_key, row.shard, row.version, nextval('state_ticket')
+             FROM unnest($1::bytea[], $2::integer[], $3::bigint[])
+                  AS row (number_key, shard, version)
+             ORDER BY row.number_key
+             ON CONFLICT (number_key) DO UPDATE
+             SET shard = excluded.shard, version = excluded.version, ticket = excluded.ticket",
+        )
+        .bind(keys)
+        .bind(shards)
+        .bind(versions)
+        .execute(&mut **self)
+        .await
+        .map_err(classify)?;
+        Ok(())
+    }
+
+    async fn read_numbers(&mut self, keys: &[Key]) -> Result<Vec<NumberRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT number_key, number, version, as_of_ms, presence, shard, next_expiry_ms
+             FROM state_number WHERE number_key = ANY($1) ORDER BY number_key",
+        )
+        .bind(slices(keys))
+        .fetch_all(&mut **self)
+        .await
+        .map_err(classify)?;
+        rows.iter().map(read_number).collect()
+    }
+
+    async fn note_applied(
+        &mut self,
+        claim: &Claim,
+        event_ms: Option<i64>,
+        record_ms: i64,
+        applied_ms: i64,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO state_applied AS old (source, event_ms, record_ms, applied_ms)
+             VALUES ($1, $2, $3, $4)
+             ON CONFLICT (source) DO UPDATE
+             SET event_ms = greatest(old.event_ms, excluded.event_ms),
+                 record_ms = excluded.record_ms, applied_ms = excluded.applied_ms",
+        )
+        .bind(source_id(&claim.source).as_slice())
+        .bind(event_ms)
+        .bind(record_ms)
+        .bind(applied_ms)
+        .execute(&mut **self)
+        .await
+        .map_err(classify)?;
+        Ok(())
+    }
+
+    async fn append(&mut self, claim: &Claim, records: &[Outgoing]) -> Result<(), StoreError> {
+        postgres::append_outbox(&mut *self, claim, records).await
+    }
+
+    async fn changed(&mut self, shard: i32, limit: usize) -> Result<Vec<Changed>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT ticket, number_key FROM state_changed WHERE shard = $1
+             ORDER BY ticket LIMIT $2",
+        )
+        .bind(shard)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&mut **self)
+        .await
+        .map_err(classify)?;
+        rows.iter()
+            .map(|row| {
+                let number_key = key(get(row, "number_key")?)?;
+                Ok(Changed { ticket: get(row, "ticket")?, number_key })
+            })
+            .collect()
+    }
+
+    async fn remove_changed(&mut self, tickets: &[i64]) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM state_changed WHERE ticket = ANY($1)")
+            .bind(tickets)
+            .execute(&mut **self)
+            .await
+            .map_err(classify)?;
+        Ok(())
+    }
+
+    async fn expired(
+        &mut self,
+        shard: i32,
+        now_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Key>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT number_key AS key FROM state_number
+             WHERE shard = $1 AND next_expiry_ms <= $2 ORDER BY next_expiry_ms LIMIT $3",
+        )
+        .bind(shard)
+        .bind(now_ms)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&mut **self)
+        .await
+        .map_err(classify)?;
+        read_keys(&rows)
+    }
+
+    async fn aged(&mut self, before_ms: i64, limit: usize) -> Result<Vec<Key>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT session_key AS key FROM state_call WHERE last_event_ms < $1
+             ORDER BY last_event_ms LIMIT $2",
+        )
+        .bind(before_ms)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&mut **self)
+        .await
+        .map_err(classify)?;
+        read_keys(&rows)
+    }
+
+    async fn lock_aged(&mut self, keys: &[Key], before_ms: i64) -> Result<Vec<Key>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT session_key AS key FROM state_call
+             WHERE session_key = ANY($1) AND last_event_ms < $2 ORDER BY session_key FOR UPDATE",
+        )
+        .bind(slices(keys))
+        .bind(before_ms)
+        .fetch_all(&mut **self)
+        .await
+        .map_err(classify)?;
+        read_keys(&rows)
+    }
+
+    async fn remove_calls(&mut self, keys: &[Key]) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM state_call WHERE session_key = ANY($1)")
+            .bind(slices(keys))
+            .execute(&mut **self)
+            .await
+            .map_err(classify)?;
+        Ok(())
+    }
+
+    async fn call(&mut self, key: &Key) -> Result<Option<CallRow>, StoreError> {
+        let row = sqlx::query(
+            "SELECT session_key, session_id, events, last_event_ms FROM state_call
+             WHERE session_key = $1",
+        )
+        .bind(key.as_slice())
+        .fetch_optional(&mut **self)
+        .await
+        .map_err(classify)?;
+        row.as_ref().map(read_call).transpose()
+    }
+
+    async fn applied(&mut self) -> Result<Option<Applied>, StoreError> {
+        let row = sqlx::query(
+            "SELECT max(event_ms) AS event_ms, max(record_ms) AS record_ms,
+                    max(applied_ms) AS applied_ms, max(applied_ms - record_ms) AS delay_ms
+             FROM state_applied HAVING count(*) > 0",
+        )
+        .fetch_optional(&mut **self)
+        .await
+        .map_err(classify)?;
+        row.map(|row| {
+            Ok(Applied {
+                event_ms: get(&row, "event_ms")?,
+                record_ms: get(&row, "record_ms")?,
+                applied_ms: get(&row, "applied_ms")?,
+                delay_ms: get(&row, "delay_ms")?,
+            })
+        })
+        .transpose()
+    }
+
+    async fn census(&mut self) -> Result<Census, StoreError> {
+        let rows = sqlx::query(
+            "SELECT presence, count(*) AS numbers FROM state_number WHERE presence > 1
+             GROUP BY presence",
+        )
+        .fetch_all(&mut **self)
+        .await
+        .map_err(classify)?;
+        let numbers = rows
+            .iter()
+            .map(|row| Ok((get(row, "presence")?, get(row, "numbers")?)))
+            .collect::<Result<_, StoreError>>()?;
+        let unpublished = sqlx::query_scalar("SELECT count(*) FROM state_changed")
+            .fetch_one(&mut **self)
+            .await
+            .map_err(classify)?;
+        Ok(Census { numbers, unpublished })
+    }
+}
+
+fn column<T>(legs: &[LegRow], of: impl Fn(&LegRow) -> T) -> Vec<T> {
+    legs.iter().map(of).collect()
+}
+
+fn slices(keys: &[Key]) -> Vec<&[u8]> {
+    keys.iter().map(Key::as_slice).collect()
+}
+
+fn get<'r, T>(row: &'r PgRow, column: &str) -> Result<T, StoreError>
+where
+    T: sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres>,
+{
+    row.try_get(column).map_err(classify)
+}
+
+fn read_keys(rows: &[PgRow]) -> Result<Vec<Key>, StoreError> {
+    let mut keys: Vec<Key> =
+        rows.iter().map(|row| key(get(row, "key")?)).collect::<Result<_, StoreError>>()?;
+    keys.sort_unstable();
+    Ok(keys)
+}
+
+fn read_call(row: &PgRow) -> Result<CallRow, StoreError> {
+    Ok(CallRow {
+        key: key(get(row, "session_key")?)?,
+        session_id: text(get(row, "session_id")?),
+        events: get(row, "events")?,
+        last_event_ms: get(row, "last_event_ms")?,
+    })
+}
+
+fn read_number(row: &PgRow) -> Result<NumberRow, StoreError> {
+    Ok(NumberRow {
+        key: key(get(row, "number_key")?)?,
+        number: text(get(row, "number")?),
+        version: get(row, "version")?,
+        as_of_ms: get(row, "as_of_ms")?,
+        presence: get(row, "presence")?,
+        shard: get(row, "shard")?,
+        next_expiry_ms: get(row, "next_expiry_ms")?,
+    })
+}
+
+fn read_leg(row: &PgRow) -> Result<Leg, StoreError> {
+    Ok(Leg {
+        side: side(get(row, "side")?),
+        number: None,
+        started_ms: get(row, "started_ms")?,
+        alerting_ms: get(row, "alerting_ms")?,
+        answered_ms: get(row, "answered_ms")?,
+        ended: get(row, "ended")?,
+        until_ms: get(row, "until_ms")?,
+        state_code: get(row, "state_code")?,
+        release_reason: get(row, "release_reason")?,
+        cause: get(row, "cause")?,
+        sip_status: get(row, "sip_status")?,
+    })
+}

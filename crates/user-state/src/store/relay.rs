@@ -1,0 +1,69 @@
+//! What a partition publishes beside its outbox: the states of its share of the numbers.
+
+use std::collections::HashMap;
+
+use prost::Message;
+use tollgate_schema::ids::state_id;
+use tollgate_schema::topics::USER_STATES;
+use tollgate_stream::{Outgoing, Pending, StoreError};
+
+use super::Options;
+use super::rows::{NumberRow, Statements, View, group};
+use crate::fold::derive;
+use crate::keys::Key;
+use crate::message::user_state;
+
+/// The states of a shard that changed, the oldest change first, as they are now.
+///
+/// Rows of the outbox have positions from 1 on; the ticket of a change is told from them by its
+/// sign.
+pub(super) async fn changed_states<S: Statements>(
+    tx: &mut S,
+    shard: i32,
+    limit: usize,
+    options: &Options,
+) -> Result<Vec<Pending>, StoreError> {
+    let changed = tx.changed(shard, limit).await?;
+    if changed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut keys: Vec<Key> = changed.iter().map(|it| it.number_key).collect();
+    keys.sort_unstable();
+    let rows = tx.read_numbers(&keys).await?;
+    let wanted: Vec<(Key, i64)> = rows.iter().map(|row| (row.key, row.as_of_ms)).collect();
+    let mut legs = group(tx.legs_of_numbers(&wanted, View::Known).await?);
+    let rows: HashMap<Key, NumberRow> = rows.into_iter().map(|row| (row.key, row)).collect();
+    let pending = changed.iter().filter_map(|it| {
+        let row = rows.get(&it.number_key)?;
+        let state = derive(&legs.remove(&row.key).unwrap_or_default(), row.as_of_ms);
+        let message =
+            user_state(&row.number, row.version, row.as_of_ms, &state, options.pseudonyms.as_ref());
+        let id = state_id(&message.number, message.version).to_string();
+        let (key, value) = (message.number.clone(), message.encode_to_vec());
+        let record = Outgoing::event(&USER_STATES, key, &id, Some(row.as_of_ms), value);
+        Some(Pending { position: -it.ticket, record })
+    });
+    Ok(pending.collect())
+}
+
+/// What of a list of published rows is to be removed where.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Published {
+    pub outbox_up_to: Option<i64>,
+    pub tickets: Vec<i64>,
+}
+
+impl Published {
+    /// Tells rows of the outbox from changes.
+    pub fn sort(rows: &[Pending]) -> Self {
+        let mut published = Self::default();
+        for row in rows {
+            if row.position < 0 {
+                published.tickets.push(-row.position);
+            } else {
+                published.outbox_up_to = published.outbox_up_to.max(Some(row.position));
+            }
+        }
+        published
+    }
+}

@@ -1,0 +1,274 @@
+//! The rows, and the statements that each database implements.
+
+use std::collections::HashMap;
+use std::future::Future;
+
+use tollgate_stream::{Claim, Outgoing, StoreError};
+
+use crate::fold::{Leg, LegSide, NumberLeg};
+use crate::keys::Key;
+
+/// Legs that are on, read per number; far more than a phone can have.
+pub(super) const MAX_OPEN_LEGS: i64 = 200;
+
+/// A call as stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallRow {
+    /// Identity of the session.
+    pub key: Key,
+    /// The session id.
+    pub session_id: String,
+    /// The events, encoded.
+    pub events: Vec<u8>,
+    /// Time of the latest event.
+    pub last_event_ms: i64,
+}
+
+/// A leg as stored: one that has a number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LegRow {
+    pub session_key: Key,
+    /// Its index in the call.
+    pub leg: i16,
+    pub number_key: Key,
+    /// Without its number, which stands with the number's row.
+    pub facts: Leg,
+}
+
+/// A number as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NumberRow {
+    /// Identity of the number.
+    pub key: Key,
+    /// The number.
+    pub number: String,
+    /// Raised by every change.
+    pub version: i64,
+    /// The instant the state was derived for.
+    pub as_of_ms: i64,
+    /// The presence then, as a number of the enum.
+    pub presence: i16,
+    /// Which partition of call-events relays it.
+    pub shard: i32,
+    /// When it changes by itself.
+    pub next_expiry_ms: Option<i64>,
+}
+
+/// A number and its legs at an instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NumberLegs {
+    /// The number's row.
+    pub row: NumberRow,
+    /// Legs that are on, and the last that is over.
+    pub legs: Vec<NumberLeg>,
+}
+
+/// What has been applied, over all partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// Time of the newest event.
+    pub event_ms: Option<i64>,
+    /// Timestamp of the newest record.
+    pub record_ms: i64,
+    /// When the last batch was applied.
+    pub applied_ms: i64,
+    /// The longest time that the last record of a partition had waited when it was applied.
+    pub delay_ms: i64,
+}
+
+/// Numbers that are not idle, and what waits.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Census {
+    /// Numbers per presence, as a number of the enum.
+    pub numbers: Vec<(i16, i64)>,
+    /// States to be published.
+    pub unpublished: i64,
+}
+
+/// A number whose state is to be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Changed {
+    pub ticket: i64,
+    pub number_key: Key,
+}
+
+/// Which of a number's legs are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum View {
+    /// By everything that is known.
+    Known,
+    /// As they stood at the instant.
+    Past,
+}
+
+/// The statements of one transaction. All lists are sorted by key and without repeats, unless
+/// said otherwise.
+pub(super) trait Statements: Send {
+    /// Makes the calls that are missing, then locks and reads all of them, in the order of keys.
+    fn lock_calls(
+        &mut self,
+        calls: &[(Key, &str)],
+    ) -> impl Future<Output = Result<Vec<CallRow>, StoreError>> + Send;
+
+    /// The legs of these calls.
+    fn legs_of_calls(
+        &mut self,
+        keys: &[Key],
+    ) -> impl Future<Output = Result<Vec<LegRow>, StoreError>> + Send;
+
+    /// Writes events and time of calls that are locked.
+    fn write_calls(
+        &mut self,
+        calls: &[CallRow],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Replaces all legs of these calls.
+    fn replace_legs(
+        &mut self,
+        calls: &[Key],
+        legs: &[LegRow],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Steps (1) and (2): makes the numbers that are missing and have a text, then locks and
+    /// reads all of them, in the order of keys.
+    fn lock_numbers(
+        &mut self,
+        numbers: &[(Key, Option<&str>)],
+        partitions: i32,
+    ) -> impl Future<Output = Result<Vec<NumberRow>, StoreError>> + Send;
+
+    /// Step (3): the legs of each number that are on at its instant, and of those that are over
+    /// the last.
+    fn legs_of_numbers(
+        &mut self,
+        numbers: &[(Key, i64)],
+        view: View,
+    ) -> impl Future<Output = Result<Vec<(Key, NumberLeg)>, StoreError>> + Send;
+
+    /// Writes numbers that are locked and marks them as changed.
+    fn write_numbers(
+        &mut self,
+        numbers: &[NumberRow],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Numbers, without locking.
+    fn read_numbers(
+        &mut self,
+        keys: &[Key],
+    ) -> impl Future<Output = Result<Vec<NumberRow>, StoreError>> + Send;
+
+    /// Notes what was applied from a source.
+    fn note_applied(
+        &mut self,
+        claim: &Claim,
+        event_ms: Option<i64>,
+        record_ms: i64,
+        applied_ms: i64,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Appends to the outbox of the claim.
+    fn append(
+        &mut self,
+        claim: &Claim,
+        records: &[Outgoing],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The oldest changes of a shard.
+    fn changed(
+        &mut self,
+        shard: i32,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Changed>, StoreError>> + Send;
+
+    /// Removes changes that were published and have not changed again; in any order.
+    fn remove_changed(
+        &mut self,
+        tickets: &[i64],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Numbers of a shard whose state changed by itself, sorted.
+    fn expired(
+        &mut self,
+        shard: i32,
+        now_ms: i64,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
+
+    /// Calls whose last event is older than this, sorted by key.
+    fn aged(
+        &mut self,
+        before_ms: i64,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
+
+    /// Locks those of the calls that are still older than this, in the order of keys.
+    fn lock_aged(
+        &mut self,
+        keys: &[Key],
+        before_ms: i64,
+    ) -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
+
+    /// Removes calls whose legs were removed before.
+    fn remove_calls(&mut self, keys: &[Key])
+    -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// One call, without locking.
+    fn call(
+        &mut self,
+        key: &Key,
+    ) -> impl Future<Output = Result<Option<CallRow>, StoreError>> + Send;
+
+    /// What has been applied.
+    fn applied(&mut self) -> impl Future<Output = Result<Option<Applied>, StoreError>> + Send;
+
+    /// How many numbers are busy.
+    fn census(&mut self) -> impl Future<Output = Result<Census, StoreError>> + Send;
+}
+
+/// Numbers with their legs, in the order of keys. Numbers never seen are left out.
+pub(super) async fn numbers<S: Statements>(
+    tx: &mut S,
+    keys: &[Key],
+    as_of_ms: i64,
+    past: bool,
+) -> Result<Vec<NumberLegs>, StoreError> {
+    let mut keys = keys.to_vec();
+    keys.sort_unstable();
+    keys.dedup();
+    let rows = tx.read_numbers(&keys).await?;
+    let wanted: Vec<(Key, i64)> = rows.iter().map(|row| (row.key, as_of_ms)).collect();
+    let view = if past { View::Past } else { View::Known };
+    let legs = tx.legs_of_numbers(&wanted, view).await?;
+    let mut legs = group(legs);
+    Ok(rows
+        .into_iter()
+        .map(|row| NumberLegs { legs: legs.remove(&row.key).unwrap_or_default(), row })
+        .collect())
+}
+
+/// Legs by number.
+pub(super) fn group(legs: Vec<(Key, NumberLeg)>) -> HashMap<Key, Vec<NumberLeg>> {
+    let mut groups: HashMap<Key, Vec<NumberLeg>> = HashMap::new();
+    for (key, leg) in legs {
+        groups.entry(key).or_default().push(leg);
+    }
+    groups
+}
+
+/// A key as it comes from the database, whose own check makes it 16 bytes.
+pub(super) fn key(bytes: &[u8]) -> Result<Key, StoreError> {
+    bytes.try_into().map_err(|_| {
+        StoreError::Refused("a key is not 16 bytes; was the schema changed by hand?".to_owned())
+    })
+}
+
+/// Text as it comes from the database; it was UTF-8 when it was written.
+pub(super) fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// A side as it comes from the database.
+pub(super) fn side(number: i16) -> LegSide {
+    LegSide::try_from(i32::from(number)).unwrap_or(LegSide::Unspecified)
+}
