@@ -1,0 +1,94 @@
+//! Keeps the bytes that could not be read.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::catalog::DAMAGED;
+use crate::cursor::Lost;
+use crate::disk::{Disk, DiskFile, read_up_to};
+use crate::metrics::disk_failed;
+
+/// Bytes copied at a time.
+const PIECE: usize = 1 << 20;
+
+/// Copies damaged bytes into `damaged/`, up to a bound.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    max_bytes: u64,
+}
+
+impl Keeper {
+    pub fn new(disk: Arc<dyn Disk>, spool_dir: &Path, max_bytes: u64) -> Self {
+        Self { disk, dir: spool_dir.join(DAMAGED), max_bytes }
+    }
+
+    /// Keeps the bytes of a lost stretch; the name of the file, if that worked. The name says
+    /// which epoch and sequences, when, and where they stood, so that finding the same damage
+    /// again after a restart keeps it once.
+    pub fn keep(&mut self, file: &dyn DiskFile, lost: &Lost) -> Option<String> {
+        let name = format!(
+            "epoch-{}-sequences-{}-{}-received-{}-offset-{}.bytes",
+            lost.epoch,
+            lost.sequences.start(),
+            lost.sequences.end(),
+            lost.time_ms.unwrap_or(0),
+            lost.offset
+        );
+        self.copy(file, lost.offset, lost.len, name)
+    }
+
+    /// Moves a torn tail aside; the name of the file, if that worked.
+    pub fn keep_tail(
+        &mut self,
+        file: &dyn DiskFile,
+        epoch: u64,
+        after: u64,
+        from: u64,
+        len: u64,
+    ) -> Option<String> {
+        let name = format!("torn-epoch-{epoch}-after-sequence-{after}-offset-{from}.bytes");
+        self.copy(file, from, len, name)
+    }
+
+    fn copy(&mut self, file: &dyn DiskFile, from: u64, len: u64, name: String) -> Option<String> {
+        match self.try_copy(file, from, len, &name) {
+            Ok(()) => Some(name),
+            Err(error) => {
+                disk_failed("keep", &name, &error);
+                None
+            }
+        }
+    }
+
+    fn try_copy(&self, file: &dyn DiskFile, from: u64, len: u64, name: &str) -> io::Result<()> {
+        let listed = self.disk.list(&self.dir)?;
+        let unfinished = format!("{name}.new");
+        if listed.iter().any(|entry| entry.name == name) {
+            return Ok(());
+        }
+        let held: u64 = listed.iter().map(|entry| entry.len).sum();
+        if held + len > self.max_bytes {
+            return Err(io::Error::other("damaged_max_bytes is reached"));
+        }
+        if listed.iter().any(|entry| entry.name == unfinished) {
+            self.disk.remove(&self.dir.join(&unfinished))?;
+        }
+        let copy = self.disk.create(&self.dir.join(&unfinished), len)?;
+        let mut done = 0;
+        while done < len {
+            let piece = (len - done).min(PIECE as u64) as usize;
+            let bytes = read_up_to(file, from + done, piece)?;
+            if bytes.is_empty() {
+                break;
+            }
+            copy.write_at(done, &bytes)?;
+            done += bytes.len() as u64;
+        }
+        copy.sync_data()?;
+        self.disk.rename(&self.dir.join(&unfinished), &self.dir.join(name))?;
+        self.disk.sync_dir(&self.dir)
+    }
+}

@@ -1,0 +1,340 @@
+//! Records that the topic refused for good: kept here, so that the spool can go on.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::disk::{Access, Disk, DiskFile};
+use crate::error::{During as _, SpoolError};
+use crate::frame::{HEADER_LEN, Header, Item, Salt, Scanner, encode};
+use crate::metrics as m;
+use crate::record::{Fields, Position, Undecodable, begin_fields, put_field};
+
+/// Directory inside the spool's.
+pub(crate) const DIR: &str = "dead-letters";
+
+const SUFFIX: &str = ".letters";
+/// Kind of the only frame in these files.
+const LETTER: u8 = 3;
+/// Size of a file, unless one letter is larger: small, since there should be none.
+const FILE_BYTES: u64 = 1 << 20;
+
+const TOPIC: u8 = 1;
+const KEY: u8 = 2;
+const VALUE: u8 = 3;
+const HEADER_NAME: u8 = 4;
+const HEADER_VALUE: u8 = 5;
+const REASON: u8 = 6;
+const POSITION: u8 = 7;
+
+/// A record that can never be published as it is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Which topic refused it.
+    pub topic: String,
+    /// The record's key.
+    pub key: Bytes,
+    /// The record's value.
+    pub value: Option<Bytes>,
+    /// The record's headers.
+    pub headers: Vec<(String, Bytes)>,
+    /// What the topic said; names no content.
+    pub reason: String,
+    /// The spooled request it came from.
+    pub position: Position,
+    /// When it was refused, milliseconds since 1970.
+    pub refused_at_ms: i64,
+}
+
+impl std::fmt::Debug for DeadLetter {
+    /// Leaves keys and values out: they hold phone numbers.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeadLetter")
+            .field("topic", &self.topic)
+            .field("reason", &self.reason)
+            .field("position", &self.position)
+            .field("refused_at_ms", &self.refused_at_ms)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The dead letters of one spool directory. Calls block on the disk.
+#[derive(Debug)]
+pub struct DeadLetters {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    max_bytes: u64,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    file: Option<Open>,
+    /// Number of the next file, and epoch of its frames.
+    next_file: u64,
+    held_bytes: u64,
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: Arc<dyn DiskFile>,
+    salt: Salt,
+    number: u64,
+    offset: u64,
+    size: u64,
+    sequence: u64,
+}
+
+impl DeadLetters {
+    /// Opens those of a spool directory; `max_bytes` bounds what they take on disk. Call it while
+    /// the spool is open: the spool's lock is also theirs.
+    pub fn open(spool_dir: &Path, max_bytes: u64, disk: Arc<dyn Disk>) -> Result<Self, SpoolError> {
+        let dir = spool_dir.join(DIR);
+        disk.create_dir(&dir).during("create the directory of dead letters")?;
+        let mut inner = Inner::default();
+        for entry in files(&*disk, &dir)? {
+            inner.next_file = inner.next_file.max(entry.number + 1);
+            inner.held_bytes += entry.len;
+        }
+        inner.count = list(&*disk, spool_dir)?.letters.len() as u64;
+        metrics::gauge!(m::DEAD_LETTERS_HELD.name).set(inner.count as f64);
+        Ok(Self { disk, dir, max_bytes, inner: Mutex::new(inner) })
+    }
+
+    /// Keeps a letter; durable when this returns. After an error it is not kept: the record stays
+    /// unconfirmed, and the call is repeated after a pause.
+    pub fn append(&self, letter: &DeadLetter) -> Result<(), SpoolError> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let needed = letter.encoded_len() + HEADER_LEN as u64;
+        if inner.file.as_ref().is_none_or(|open| open.offset + needed > open.size) {
+            self.next_file(&mut inner, needed)?;
+        }
+        let Some(mut open) = inner.file.take() else {
+            return Err(io::Error::from(io::ErrorKind::NotFound)).during("open dead letters");
+        };
+        let header = Header {
+            kind: LETTER,
+            epoch: open.number,
+            sequence: open.sequence,
+            synced: open.sequence - 1,
+            time_ms: letter.refused_at_ms,
+            length: 0,
+        };
+        let mut bytes = Vec::new();
+        encode(&mut bytes, open.salt, &header, |out| letter.encode(out));
+        let written = open.file.write_at(open.offset, &bytes).and_then(|()| open.file.sync_data());
+        // After a failure the file is not used again.
+        written.during("keep a dead letter")?;
+        open.offset += bytes.len() as u64;
+        open.sequence += 1;
+        inner.file = Some(open);
+        inner.count += 1;
+        metrics::counter!(m::DEAD_LETTERS.name).increment(1);
+        metrics::gauge!(m::DEAD_LETTERS_HELD.name).set(inner.count as f64);
+        tracing::error!(
+            topic = letter.topic,
+            reason = letter.reason,
+            position = %letter.position,
+            "spool: a record is refused for good and kept as a dead letter"
+        );
+        Ok(())
+    }
+
+    /// How many letters are on disk.
+    pub fn count(&self) -> u64 {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).count
+    }
+
+    fn next_file(&self, inner: &mut Inner, needed: u64) -> Result<(), SpoolError> {
+        let size = FILE_BYTES.max(needed);
+        if inner.held_bytes + size > self.max_bytes {
+            return Err(SpoolError::DeadLettersFull { max_bytes: self.max_bytes });
+        }
+        let (number, salt) = (inner.next_file, Salt::random());
+        inner.next_file += 1;
+        let path = self.dir.join(format!("{number:010}-{:016x}{SUFFIX}", salt.number()));
+        let file = self.disk.create(&path, size).during("create a file of dead letters")?;
+        inner.held_bytes += size;
+        self.disk.sync_dir(&self.dir).during("create a file of dead letters")?;
+        inner.file = Some(Open { file, salt, number, offset: 0, size, sequence: 1 });
+        Ok(())
+    }
+}
+
+/// What the dead letters of a spool directory are.
+#[derive(Debug, Default)]
+pub struct DeadLetterList {
+    /// In the order they were kept.
+    pub letters: Vec<DeadLetter>,
+    /// Stretches of the files that could not be read.
+    pub damaged: u64,
+}
+
+/// Reads the dead letters of a spool directory, also of one in use; writes nothing.
+pub fn list(disk: &dyn Disk, spool_dir: &Path) -> Result<DeadLetterList, SpoolError> {
+    let mut found = DeadLetterList::default();
+    let dir = spool_dir.join(DIR);
+    for entry in files(disk, &dir)? {
+        let path = dir.join(&entry.name);
+        let file = disk.open(&path, Access::Read).during("open dead letters")?;
+        let mut scanner = Scanner::new(file, entry.salt, 0).during("read dead letters")?;
+        while let Some(item) = scanner.next_item().during("read dead letters")? {
+            let letter = match item {
+                Item::Frame { header, payload, .. } => {
+                    DeadLetter::decode(&payload, header.time_ms).ok()
+                }
+                Item::Damage(_) => None,
+            };
+            match letter {
+                Some(letter) => found.letters.push(letter),
+                None => found.damaged += 1,
+            }
+        }
+    }
+    Ok(found)
+}
+
+struct File {
+    name: String,
+    number: u64,
+    salt: Salt,
+    len: u64,
+}
+
+fn files(disk: &dyn Disk, dir: &Path) -> Result<Vec<File>, SpoolError> {
+    let listed = match disk.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed.during("list dead letters")?,
+    };
+    let parse = |name: &str| {
+        let (number, salt) = name.strip_suffix(SUFFIX)?.split_once('-')?;
+        Some((number.parse().ok()?, Salt::new(u64::from_str_radix(salt, 16).ok()?)))
+    };
+    let files = listed.into_iter().filter_map(|entry| {
+        let (number, salt) = parse(&entry.name)?;
+        Some(File { name: entry.name, number, salt, len: entry.len })
+    });
+    Ok(files.collect())
+}
+
+impl DeadLetter {
+    fn encoded_len(&self) -> u64 {
+        let mut bytes = Vec::new();
+        self.encode(&mut bytes);
+        bytes.len() as u64
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        begin_fields(out);
+        put_field(out, TOPIC, self.topic.as_bytes());
+        put_field(out, KEY, &self.key);
+        if let Some(value) = &self.value {
+            put_field(out, VALUE, value);
+        }
+        for (name, value) in &self.headers {
+            put_field(out, HEADER_NAME, name.as_bytes());
+            put_field(out, HEADER_VALUE, value);
+        }
+        put_field(out, REASON, self.reason.as_bytes());
+        let mut position = [0; 16];
+        position[..8].copy_from_slice(&self.position.epoch.to_le_bytes());
+        position[8..].copy_from_slice(&self.position.sequence.to_le_bytes());
+        put_field(out, POSITION, &position);
+    }
+
+    fn decode(payload: &Bytes, refused_at_ms: i64) -> Result<Self, Undecodable> {
+        let mut letter = Self {
+            topic: String::new(),
+            key: Bytes::new(),
+            value: None,
+            headers: Vec::new(),
+            reason: String::new(),
+            position: Position::default(),
+            refused_at_ms,
+        };
+        let text = |value: &Bytes| String::from_utf8(value.to_vec()).map_err(|_| Undecodable);
+        for field in Fields::new(payload)? {
+            let (tag, value) = field?;
+            match tag {
+                TOPIC => letter.topic = text(&value)?,
+                KEY => letter.key = value,
+                VALUE => letter.value = Some(value),
+                HEADER_NAME => letter.headers.push((text(&value)?, Bytes::new())),
+                HEADER_VALUE => letter.headers.last_mut().ok_or(Undecodable)?.1 = value,
+                REASON => letter.reason = text(&value)?,
+                POSITION => letter.position = position(&value)?,
+                _ => {}
+            }
+        }
+        Ok(letter)
+    }
+}
+
+fn position(value: &[u8]) -> Result<Position, Undecodable> {
+    let (epoch, sequence) = value.split_first_chunk::<8>().ok_or(Undecodable)?;
+    let sequence: [u8; 8] = sequence.try_into().map_err(|_| Undecodable)?;
+    Ok(Position { epoch: u64::from_le_bytes(*epoch), sequence: u64::from_le_bytes(sequence) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{FaultPlan, FaultyDisk, Injected, Loss, Operation};
+
+    fn letter(number: u64) -> DeadLetter {
+        DeadLetter {
+            topic: "cdrs".into(),
+            key: format!("key {number}").into(),
+            value: (!number.is_multiple_of(2)).then(|| Bytes::from("value")),
+            headers: vec![("ce_id".into(), "1".into()), ("empty".into(), Bytes::new())],
+            reason: "message too large".into(),
+            position: Position { epoch: 7, sequence: number },
+            refused_at_ms: 1000 + number as i64,
+        }
+    }
+
+    #[test]
+    fn letters_survive_power_cuts_failures_and_restarts_in_order() {
+        let disk = FaultyDisk::new(3);
+        let dir = Path::new("/s");
+        disk.create_dir(dir).unwrap();
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let letters = DeadLetters::open(dir, 1 << 24, shared.clone()).unwrap();
+        letters.append(&letter(1)).unwrap();
+        letters.append(&letter(2)).unwrap();
+        disk.arm(FaultPlan::once(Operation::Sync, 0, Injected::Eio));
+        letters.append(&letter(3)).unwrap_err();
+        letters.append(&letter(3)).unwrap();
+        disk.power_cut(Loss::Everything);
+        let letters = DeadLetters::open(dir, 1 << 24, shared).unwrap();
+        letters.append(&letter(4)).unwrap();
+        let found = list(&disk, dir).unwrap();
+        let numbers: Vec<u64> = found.letters.iter().map(|l| l.position.sequence).collect();
+        let mut distinct = numbers.clone();
+        distinct.dedup();
+        assert_eq!(distinct, [1, 2, 3, 4], "{numbers:?}");
+        assert_eq!(found.letters[0], letter(1));
+        assert_eq!(letters.count(), numbers.len() as u64);
+        let shown = format!("{:?}", letter(1));
+        assert!(!shown.contains("value") && !shown.contains("key 1"), "{shown}");
+    }
+
+    #[test]
+    fn the_bound_holds_and_a_large_letter_gets_a_file_of_its_own() {
+        let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::new(3));
+        let dir = Path::new("/s");
+        disk.create_dir(dir).unwrap();
+        let letters = DeadLetters::open(dir, 5 << 20, disk.clone()).unwrap();
+        let large = DeadLetter { value: Some(vec![7; 3 << 20].into()), ..letter(1) };
+        letters.append(&large).unwrap();
+        letters.append(&letter(2)).unwrap();
+        let full = letters.append(&large).unwrap_err();
+        assert!(matches!(full, SpoolError::DeadLettersFull { .. }));
+        let found = list(&*disk, dir).unwrap();
+        assert_eq!(found.letters, [large, letter(2)]);
+        assert_eq!(found.damaged, 0);
+    }
+}

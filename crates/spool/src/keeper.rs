@@ -1,0 +1,130 @@
+//! The keeper: a thread that writes the reader's position and removes segments that are done.
+
+use std::io;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::catalog::{DAMAGED, Segment};
+use crate::metrics::disk_failed;
+use crate::position::PositionFile;
+use crate::shared::{Shared, State};
+
+pub(crate) struct Keeper {
+    shared: Arc<Shared>,
+    file: PositionFile,
+}
+
+impl Keeper {
+    pub fn new(shared: Arc<Shared>, file: PositionFile) -> Self {
+        Self { shared, file }
+    }
+
+    /// Runs until the reader is gone; then writes the position a last time.
+    pub fn run(mut self) {
+        loop {
+            let stops = self.wait_for_progress();
+            self.write_position();
+            self.remove_done();
+            if stops {
+                return;
+            }
+            self.pause();
+        }
+    }
+
+    /// Whether the keeper is to stop.
+    fn wait_for_progress(&self) -> bool {
+        let mut state = self.shared.lock();
+        loop {
+            let moved = state.window.lowest() != state.persisted;
+            let removable =
+                self.shared.removal_allowed() && (is_removable(&state) || !state.doomed.is_empty());
+            if state.keeper_stops || moved || removable {
+                return state.keeper_stops;
+            }
+            let waited = self.shared.progress.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Spares the disk, unless there is a hurry.
+    fn pause(&self) {
+        let interval = Duration::from_millis(self.shared.settings.position_interval_ms);
+        let state = self.shared.lock();
+        let hurry = |state: &mut State| !state.keeper_stops;
+        drop(self.shared.progress.wait_timeout_while(state, interval, hurry));
+    }
+
+    fn write_position(&mut self) {
+        let position = {
+            let state = self.shared.lock();
+            if state.window.lowest() == state.persisted {
+                return;
+            }
+            state.window.lowest()
+        };
+        match self.file.write(position) {
+            Ok(()) => self.shared.lock().persisted = position,
+            // Tried again after the pause; until then nothing is removed.
+            Err(error) => disk_failed("position", "position", &error),
+        }
+    }
+
+    fn remove_done(&mut self) {
+        if !self.shared.removal_allowed() {
+            return;
+        }
+        let doomed = {
+            let mut state = self.shared.lock();
+            while is_removable(&state) {
+                let done = state.segments.pop_front();
+                state.doomed.extend(done);
+            }
+            state.doomed.clone()
+        };
+        if doomed.is_empty() {
+            return;
+        }
+        let removed: Vec<_> = doomed
+            .iter()
+            .filter(|segment| self.remove(segment).is_ok())
+            .map(Segment::key)
+            .collect();
+        if let Err(error) = self.shared.disk.sync_dir(&self.shared.dir) {
+            disk_failed("remove", "spool directory", &error);
+        }
+        let mut state = self.shared.lock();
+        state.doomed.retain(|segment| !removed.contains(&segment.key()));
+        state.report();
+        drop(state);
+        // There may be room for a new segment now.
+        self.shared.work.notify_all();
+    }
+
+    fn remove(&self, segment: &Segment) -> io::Result<()> {
+        let removed = if segment.pinned {
+            let name = segment.name.file_name();
+            self.shared.disk.rename(&segment.path, &self.shared.dir.join(DAMAGED).join(name))
+        } else {
+            self.shared.disk.remove(&segment.path)
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                disk_failed("remove", "segment", &error);
+                Err(error)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether every record of the first segment stands before the position on disk. The last
+/// segment stays, whatever it holds: it names the epoch.
+fn is_removable(state: &MutexGuard<'_, State>) -> bool {
+    match (state.segments.front(), state.segments.get(1)) {
+        (Some(first), Some(second)) => {
+            first.sealed && first.is_before(state.persisted, Some(second))
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,234 @@
+//! The reader's position on disk: two slots in a file that is reserved and written in full when
+//! it is made, so that a full disk cannot stop progress.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::disk::{Access, Disk, DiskFile, read_up_to};
+use crate::error::{During as _, SpoolError};
+use crate::record::Position;
+
+/// Name of the file.
+pub(crate) const FILE: &str = "position";
+/// Name under which it is made.
+pub(crate) const UNFINISHED: &str = "position.new";
+
+const FORMAT: u32 = 1;
+const MAGIC: [u8; 8] = *b"tollpos\0";
+const SLOT: u64 = 4096;
+const SLOT_BYTES: usize = 40;
+
+/// The file, opened for writing.
+#[derive(Debug)]
+pub(crate) struct PositionFile {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    file: Option<Arc<dyn DiskFile>>,
+    /// Counts the writes; the higher of two valid slots is in force.
+    generation: u64,
+}
+
+/// What was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReadPosition {
+    /// The lowest unconfirmed record; `None` when there is no file, or nothing valid in it.
+    pub position: Option<Position>,
+    /// Whether there was a file.
+    pub exists: bool,
+    generation: u64,
+}
+
+/// Reads the position of a directory.
+pub(crate) fn read(disk: &dyn Disk, dir: &Path) -> Result<ReadPosition, SpoolError> {
+    let file = match disk.open(&dir.join(FILE), Access::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(ReadPosition { position: None, exists: false, generation: 0 });
+        }
+        Err(error) => return Err(error).during("open the position file"),
+    };
+    let mut best = ReadPosition { position: None, exists: true, generation: 0 };
+    for slot in [0, SLOT] {
+        let bytes = read_up_to(&*file, slot, SLOT_BYTES).during("read the position file")?;
+        match decode(&bytes) {
+            Some(Ok((generation, position))) if generation >= best.generation => {
+                best = ReadPosition { position: Some(position), exists: true, generation };
+            }
+            Some(Err(found)) => {
+                return Err(SpoolError::NewerFormat { file: FILE.into(), found, known: FORMAT });
+            }
+            Some(Ok(_)) | None => {}
+        }
+    }
+    Ok(best)
+}
+
+impl PositionFile {
+    /// Opens or makes the file. A disk that fails now is tried again at the first write.
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, read: &ReadPosition) -> Self {
+        let generation = read.generation;
+        let mut position = Self { disk, dir: dir.to_path_buf(), file: None, generation };
+        // Without a valid slot in it the file is made anew: it may be of any length.
+        if let Some(known) = read.position {
+            position.file = position.disk.open(&dir.join(FILE), Access::ReadWrite).ok();
+            if position.file.is_none() {
+                let _ = position.make(known);
+            }
+        } else {
+            let _ = position.make(Position::default());
+        }
+        position
+    }
+
+    /// Writes and syncs a position. After a failure the next write goes into a new file if one
+    /// can be made, since nothing is known about the old one; on a full disk the slot is written
+    /// anew in the old one, whole, which proves itself by its own CRC.
+    pub fn write(&mut self, position: Position) -> io::Result<()> {
+        let Some(file) = self.file.clone() else { return self.make(position) };
+        let written = self.write_slot(&*file, position);
+        if written.is_err() && self.make(position).is_ok() {
+            return Ok(());
+        }
+        written
+    }
+
+    fn write_slot(&mut self, file: &dyn DiskFile, position: Position) -> io::Result<()> {
+        let generation = self.generation + 1;
+        let slot = generation % 2 * SLOT;
+        file.write_at(slot, &encode(generation, position))?;
+        file.sync_data()?;
+        // Only now: after a failure the same slot is written again, never the one that is valid.
+        self.generation = generation;
+        Ok(())
+    }
+
+    fn make(&mut self, position: Position) -> io::Result<()> {
+        let unfinished = self.dir.join(UNFINISHED);
+        let _ = self.disk.remove(&unfinished);
+        let file = self.disk.create(&unfinished, 2 * SLOT)?;
+        self.generation += 1;
+        // Zeros are written, not only reserved, so that the blocks are the file's for good.
+        let mut content = vec![0; 2 * SLOT as usize];
+        let slot = (self.generation % 2 * SLOT) as usize;
+        content[slot..slot + SLOT_BYTES].copy_from_slice(&encode(self.generation, position));
+        file.write_at(0, &content)?;
+        file.sync_data()?;
+        self.disk.rename(&unfinished, &self.dir.join(FILE))?;
+        self.file = Some(file);
+        self.disk.sync_dir(&self.dir)
+    }
+}
+
+fn encode(generation: u64, position: Position) -> [u8; SLOT_BYTES] {
+    let mut bytes = [0; SLOT_BYTES];
+    bytes[0..8].copy_from_slice(&MAGIC);
+    bytes[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+    bytes[16..24].copy_from_slice(&generation.to_le_bytes());
+    bytes[24..32].copy_from_slice(&position.epoch.to_le_bytes());
+    bytes[32..40].copy_from_slice(&position.sequence.to_le_bytes());
+    let crc = slot_crc(&bytes);
+    bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// The generation and the position, or the format if it is newer; `None` for a slot that was
+/// never written, or torn.
+fn decode(bytes: &[u8]) -> Option<Result<(u64, Position), u32>> {
+    let bytes: &[u8; SLOT_BYTES] = bytes.try_into().ok()?;
+    let word =
+        |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
+    if bytes[..8] != MAGIC || word(12) != slot_crc(bytes) {
+        return None;
+    }
+    if word(8) > FORMAT {
+        return Some(Err(word(8)));
+    }
+    Some(Ok((long(16), Position { epoch: long(24), sequence: long(32) })))
+}
+
+fn slot_crc(bytes: &[u8; SLOT_BYTES]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{FaultPlan, FaultyDisk, Injected, Loss, Operation};
+
+    fn at(sequence: u64) -> Position {
+        Position { epoch: 5, sequence }
+    }
+
+    fn open(disk: &FaultyDisk) -> (PositionFile, ReadPosition) {
+        let dir = Path::new("/d");
+        disk.create_dir(dir).unwrap();
+        let read = read(disk, dir).unwrap();
+        (PositionFile::open(Arc::new(disk.clone()), dir, &read), read)
+    }
+
+    fn reread(disk: &FaultyDisk) -> Position {
+        read(disk, Path::new("/d")).unwrap().position.unwrap()
+    }
+
+    #[test]
+    fn the_last_position_written_is_the_one_read_whatever_the_power_does_afterwards() {
+        for seed in 0..50 {
+            let disk = FaultyDisk::new(seed);
+            let (mut file, first) = open(&disk);
+            assert_eq!(first.position, None);
+            for sequence in 1..=seed % 5 + 1 {
+                file.write(at(sequence)).unwrap();
+            }
+            let last = reread(&disk);
+            disk.die_after(1); // the write happens, its sync does not
+            file.write(at(99)).unwrap_err();
+            disk.power_cut(Loss::Random);
+            assert!([last, at(99)].contains(&reread(&disk)));
+        }
+    }
+
+    #[test]
+    fn any_damaged_byte_leaves_one_of_the_last_two_positions() {
+        let disk = FaultyDisk::new(1);
+        let (mut file, _) = open(&disk);
+        file.write(at(1)).unwrap();
+        file.write(at(2)).unwrap();
+        for byte in 0..2 * SLOT {
+            let fork = disk.fork();
+            assert!(fork.flip(Path::new("/d/position"), byte, 0x10));
+            assert!([at(1), at(2)].contains(&reread(&fork)), "byte {byte}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_stops_no_position_and_a_failing_one_is_left_for_a_new_file() {
+        let disk = FaultyDisk::new(1);
+        let (mut file, _) = open(&disk);
+        disk.set_capacity(0);
+        file.write(at(3)).unwrap();
+        assert_eq!(reread(&disk), at(3));
+        disk.arm(FaultPlan::once(Operation::Sync, 0, Injected::Eio));
+        file.write(at(4)).unwrap_err();
+        file.write(at(5)).unwrap();
+        assert_eq!(reread(&disk), at(5));
+        disk.set_capacity(1 << 20);
+        disk.arm(FaultPlan::once(Operation::Sync, 0, Injected::Eio));
+        file.write(at(6)).unwrap();
+        disk.power_cut(Loss::Everything);
+        assert_eq!(reread(&disk), at(6));
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let disk = FaultyDisk::new(1);
+        let (_file, _) = open(&disk);
+        let mut bytes = encode(9, at(1));
+        bytes[8] = 2;
+        let crc = slot_crc(&bytes);
+        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+        disk.put(Path::new("/d/position"), bytes.to_vec());
+        assert!(matches!(read(&disk, Path::new("/d")), Err(SpoolError::NewerFormat { .. })));
+    }
+}

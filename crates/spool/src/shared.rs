@@ -1,0 +1,326 @@
+//! What the handle, the committer, the reader and the keeper share.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::catalog::Segment;
+use crate::cursor::{Lost, Segments};
+use crate::disk::Disk;
+use crate::error::AppendError;
+use crate::metrics as m;
+use crate::record::{Position, Request, Stored};
+use crate::segment::{HEADER_BLOCK, Key};
+use crate::settings::Settings;
+use crate::spool::Usage;
+use crate::window::Window;
+use crate::writer::{Opened, Written};
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub disk: Arc<dyn Disk>,
+    pub dir: PathBuf,
+    pub settings: Settings,
+    pub clock: Clock,
+    state: Mutex<State>,
+    /// Wakes the committer.
+    pub work: Condvar,
+    /// Wakes the keeper.
+    pub progress: Condvar,
+    /// Wakes the reader.
+    pub arrived: Notify,
+    pub allow_removal: AtomicBool,
+}
+
+/// Milliseconds since 1970, counted on from the start by the monotonic clock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    started_ms: i64,
+    started: Instant,
+}
+
+impl Clock {
+    pub fn new(started_ms: i64) -> Self {
+        Self { started_ms, started: Instant::now() }
+    }
+
+    pub fn now_ms(&self) -> i64 {
+        self.started_ms.saturating_add(self.started.elapsed().as_millis() as i64)
+    }
+}
+
+/// A request that waits for its sync.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub request: Arc<Request>,
+    pub frame_len: u64,
+    pub answer: oneshot::Sender<Result<Position, AppendError>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub queue: VecDeque<Queued>,
+    pub queue_bytes: u64,
+    pub closing: bool,
+    /// The committer has ended; nothing will be written any more.
+    pub closed: bool,
+    pub failures_in_a_row: u32,
+    /// In order; the last may be the active one.
+    pub segments: VecDeque<Segment>,
+    /// Segments that are due for removal, and still cost space.
+    pub doomed: Vec<Segment>,
+    pub tail: VecDeque<Stored>,
+    pub tail_bytes: u64,
+    /// When set, records from here on must be read from disk before the tail is served.
+    pub behind: Option<Position>,
+    /// Everything up to here is not in the tail.
+    pub evicted_last: Position,
+    pub window: Window,
+    pub unconfirmed: u64,
+    pub damaged: u64,
+    /// Position as it stands on disk.
+    pub persisted: Position,
+    pub keeper_stops: bool,
+}
+
+impl Shared {
+    pub fn new(disk: Arc<dyn Disk>, settings: Settings, clock: Clock, state: State) -> Self {
+        metrics::gauge!(m::MAX_BYTES.name).set(settings.max_bytes as f64);
+        Self {
+            disk,
+            dir: settings.dir.clone(),
+            settings,
+            clock,
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+            arrived: Notify::new(),
+            allow_removal: AtomicBool::new(true),
+        }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves the state as consistent as any other moment does: every
+        // change under the lock is a few plain assignments.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts and names what is not there any more.
+    pub fn account(&self, lost: &Lost) {
+        let count = lost.count();
+        let mut state = self.lock();
+        state.unconfirmed = state.unconfirmed.saturating_sub(count);
+        if lost.acknowledged {
+            state.damaged += count;
+        }
+        if lost.len > 0 && lost.kept_as.is_none() {
+            let holds = |s: &&mut Segment| s.name.file_name() == lost.segment;
+            if let Some(segment) = state.segments.iter_mut().find(holds) {
+                segment.pinned = true;
+            }
+        }
+        drop(state);
+        let (first, last) = (lost.sequences.start(), lost.sequences.end());
+        let kept_as = lost.kept_as.as_deref().unwrap_or("");
+        let (epoch, segment) = (lost.epoch, &lost.segment);
+        let received_at_ms = lost.time_ms.unwrap_or(0);
+        if lost.acknowledged {
+            metrics::counter!(m::DAMAGED.name).increment(count);
+            tracing::error!(
+                epoch,
+                first,
+                last,
+                received_at_ms,
+                segment,
+                offset = lost.offset,
+                kept_as,
+                "spool: acknowledged requests are damaged on disk"
+            );
+        } else {
+            metrics::counter!(m::UNACKNOWLEDGED.name).increment(count);
+            tracing::warn!(
+                epoch,
+                first,
+                last,
+                received_at_ms,
+                segment,
+                offset = lost.offset,
+                kept_as,
+                "spool: unreadable bytes where no request was acknowledged"
+            );
+        }
+    }
+
+    /// Takes a request into the queue, or says why not.
+    pub fn enqueue(
+        &self,
+        request: Request,
+    ) -> Result<oneshot::Receiver<Result<Position, AppendError>>, AppendError> {
+        let frame_len = crate::writer::Writer::frame_len(&request);
+        let settings = &self.settings;
+        if frame_len > settings.max_record_bytes() {
+            return Err(AppendError::TooLarge);
+        }
+        let mut state = self.lock();
+        if state.closing || state.closed {
+            return Err(AppendError::Closing);
+        }
+        if !state.is_writable() {
+            return Err(AppendError::Failed);
+        }
+        if state.queue_bytes + frame_len > settings.queue_bytes {
+            return Err(AppendError::Overloaded);
+        }
+        if state.used_bytes() + state.queue_bytes + frame_len > settings.max_bytes {
+            return Err(AppendError::Full);
+        }
+        let (answer, answered) = oneshot::channel();
+        let first = state.queue.is_empty();
+        state.queue_bytes += frame_len;
+        state.queue.push_back(Queued { request: Arc::new(request), frame_len, answer });
+        drop(state);
+        if first {
+            self.work.notify_one();
+        }
+        Ok(answered)
+    }
+
+    pub fn usage(&self) -> Usage {
+        let state = self.lock();
+        Usage {
+            bytes: state.used_bytes(),
+            max_bytes: self.settings.max_bytes,
+            records: state.unconfirmed,
+            oldest_unconfirmed_ms: state.oldest_ms(),
+            queued_bytes: state.queue_bytes,
+            damaged: state.damaged,
+            segments: state.segments.len() as u64,
+        }
+    }
+
+    pub fn removal_allowed(&self) -> bool {
+        self.allow_removal.load(Ordering::Acquire)
+    }
+}
+
+impl Segments for Shared {
+    fn after(&self, key: Option<Key>) -> Option<Segment> {
+        let state = self.lock();
+        let found = state.segments.iter().find(|s| key.is_none_or(|key| s.key() > key));
+        found.cloned()
+    }
+
+    fn get(&self, key: Key) -> Option<Segment> {
+        self.lock().segments.iter().find(|segment| segment.key() == key).cloned()
+    }
+}
+
+impl State {
+    pub fn is_writable(&self) -> bool {
+        self.failures_in_a_row < 2 && !self.closed
+    }
+
+    /// Bytes that segments hold: all of a sealed one, of the active one what is written.
+    pub fn used_bytes(&self) -> u64 {
+        let held = |s: &Segment| if s.sealed { s.len } else { s.end };
+        let doomed: u64 = self.doomed.iter().map(|segment| segment.len).sum();
+        self.segments.iter().map(held).sum::<u64>() + doomed
+    }
+
+    /// Bytes that segments take on disk, reserved ones included.
+    pub fn reserved_bytes(&self) -> u64 {
+        self.segments.iter().chain(&self.doomed).map(|segment| segment.len).sum()
+    }
+
+    /// Shows the state in the metrics.
+    pub fn report(&self) {
+        metrics::gauge!(m::DEPTH.name).set(self.unconfirmed as f64);
+        metrics::gauge!(m::BYTES.name).set(self.used_bytes() as f64);
+        metrics::gauge!(m::WRITABLE.name).set(f64::from(u8::from(self.is_writable())));
+        let oldest = self.oldest_ms().map_or(0.0, |ms| ms as f64 / 1000.0);
+        metrics::gauge!(m::AGE.name).set(oldest);
+    }
+
+    pub fn oldest_ms(&self) -> Option<i64> {
+        if self.unconfirmed == 0 {
+            return None;
+        }
+        let unread = || {
+            let from = self.behind?;
+            let holds = |s: &&Segment| s.key() <= (from.epoch, from.sequence);
+            let segment = self.segments.iter().rev().find(holds).or(self.segments.front())?;
+            segment.header.map(|header| header.created_ms)
+        };
+        let in_tail = || self.tail.front().map(|stored| stored.request.received_at_ms);
+        self.window.oldest_ms().or_else(unread).or_else(in_tail)
+    }
+
+    /// Notes a new active segment.
+    pub fn opened(&mut self, opened: Opened, len: u64) {
+        self.segments.push_back(Segment {
+            name: opened.name,
+            path: opened.path,
+            len,
+            end: HEADER_BLOCK,
+            last: None,
+            synced: 0,
+            sealed: false,
+            header: Some(opened.header),
+            bad_header_copies: 0,
+            pinned: false,
+        });
+    }
+
+    /// Nothing more goes into the active segment; `next` is the sequence that did not.
+    pub fn seal(&mut self, next: u64) {
+        if let Some(active) = self.segments.back_mut().filter(|segment| !segment.sealed) {
+            active.sealed = true;
+            active.last = Some(next - 1);
+            active.synced = next - 1;
+        }
+    }
+
+    /// A group is synced: readers may have it.
+    pub fn committed(&mut self, group: &[Queued], written: Written, tail_bytes: u64) {
+        if let Some(active) = self.segments.back_mut() {
+            active.end = written.end;
+        }
+        let sequences = written.first.sequence..;
+        for (sequence, queued) in sequences.zip(group) {
+            let position = Position { epoch: written.first.epoch, sequence };
+            self.tail_bytes += queued.request.weight();
+            self.tail.push_back(Stored { position, request: queued.request.clone() });
+        }
+        self.unconfirmed += group.len() as u64;
+        self.failures_in_a_row = 0;
+        while self.tail_bytes > tail_bytes {
+            let Some(evicted) = self.tail.pop_front() else { break };
+            self.tail_bytes -= evicted.request.weight();
+            self.behind.get_or_insert(evicted.position);
+            self.evicted_last = evicted.position;
+        }
+    }
+
+    /// Hands out records from memory, unless some before them are only on disk.
+    pub fn take_tail(&mut self, max_records: usize, max_bytes: u64) -> Vec<Stored> {
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        while self.behind.is_none() && taken.len() < max_records {
+            let Some(next) = self.tail.front() else { break };
+            let weight = next.request.weight();
+            bytes += weight;
+            if bytes > max_bytes && !taken.is_empty() {
+                break;
+            }
+            let Some(stored) = self.tail.pop_front() else { break };
+            self.tail_bytes -= weight;
+            self.window.serve(stored.position, stored.request.received_at_ms);
+            taken.push(stored);
+        }
+        taken
+    }
+}

@@ -1,0 +1,260 @@
+//! Opening a spool, and the handle that appends to it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use crate::catalog::{Catalog, DAMAGED, missing_before};
+use crate::committer::Committer;
+use crate::cursor::{Cursor, Lost};
+use crate::damaged;
+use crate::disk::{DirLock, Disk};
+use crate::error::{AppendError, During as _, SpoolError};
+use crate::keeper::Keeper;
+use crate::metrics as m;
+use crate::position::PositionFile;
+use crate::reader::Reader;
+use crate::record::{Position, Request};
+use crate::recovery::{self, LastSegment};
+use crate::settings::Settings;
+use crate::shared::{Clock, Shared, State};
+use crate::window::Window;
+use crate::writer::{Ended, Writer};
+
+/// How to open a spool.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Its settings.
+    pub settings: Settings,
+    /// Now, in microseconds since 1970: the new epoch, unless a higher one was used before.
+    pub started_at_us: u64,
+}
+
+/// Takes requests and makes them durable. Clones share one log; the last one dropped closes it.
+#[derive(Debug, Clone)]
+pub struct Spool {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// How full a spool is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Usage {
+    /// Bytes that the segments hold.
+    pub bytes: u64,
+    /// Their bound.
+    pub max_bytes: u64,
+    /// Requests stored and not confirmed.
+    pub records: u64,
+    /// When the oldest of them was received, milliseconds since 1970; of those not read since the
+    /// start, when their segment was begun.
+    pub oldest_unconfirmed_ms: Option<i64>,
+    /// Bytes of requests that wait for their sync.
+    pub queued_bytes: u64,
+    /// Acknowledged requests found damaged since the start.
+    pub damaged: u64,
+    /// Segment files.
+    pub segments: u64,
+}
+
+impl Usage {
+    /// Whether 80 % of the bound is reached, and what is left is reserved.
+    pub fn is_in_reserve(&self) -> bool {
+        (self.bytes + self.queued_bytes).saturating_mul(5) >= self.max_bytes.saturating_mul(4)
+    }
+}
+
+impl Spool {
+    /// Opens or creates a spool and begins a new epoch. A disk that takes no writes does not stop
+    /// it: what is stored can be read and confirmed, and appending is tried again.
+    pub fn open(options: Options, disk: Arc<dyn Disk>) -> Result<(Self, Reader), SpoolError> {
+        let Options { settings, started_at_us } = options;
+        settings.validate().map_err(SpoolError::Settings)?;
+        let dir = settings.dir.clone();
+        disk.create_dir(&dir).during("create its directory")?;
+        let lock = Arc::new(recovery::lock(&*disk, &dir)?);
+        disk.create_dir(&dir.join(DAMAGED)).during("create its directory")?;
+        let mut catalog = Catalog::load(&*disk, &dir)?;
+        for leftover in &catalog.leftovers {
+            // It is made anew under the same name when it is needed.
+            let _ = disk.remove(&dir.join(leftover));
+        }
+        let mut damage_keeper =
+            damaged::Keeper::new(disk.clone(), &dir, settings.damaged_max_bytes);
+        let last = recovery::mend_last(&*disk, &mut catalog, &mut damage_keeper)?;
+        let highest_epoch = catalog.highest_epoch();
+        let position = PositionFile::open(disk.clone(), &dir, &catalog.position);
+        let clock = Clock::new((started_at_us / 1000) as i64);
+        let (state, missing) = first_state(catalog, last);
+        let start = state.window.end();
+        let previous = last.map_or(Ended::default(), |last| last.ended);
+        let segment_bytes = settings.segment_bytes;
+        let shared = Arc::new(Shared::new(disk.clone(), settings, clock, state));
+        if let Some(missing) = missing {
+            shared.account(&missing);
+        }
+        let lowest_epoch = started_at_us.max(highest_epoch + 1);
+        let writer = Writer::new(disk.clone(), dir, segment_bytes, previous, lowest_epoch);
+        let mut committer = Committer::new(shared.clone(), writer);
+        committer.start();
+        let committer = spawn("spool-commit", lock.clone(), move || committer.run())?;
+        let spool = Self {
+            handle: Arc::new(Handle {
+                shared: shared.clone(),
+                committer: Mutex::new(Some(committer)),
+            }),
+        };
+        let keeper = Keeper::new(shared.clone(), position);
+        let keeper = spawn("spool-keep", lock, move || keeper.run())?;
+        let cursor = Cursor::new(disk, Some(damage_keeper), start);
+        Ok((spool, Reader::new(shared, cursor, keeper)))
+    }
+
+    /// Appends a request. It is in the spool's hands when this returns: dropping the answer does
+    /// not take it back. Never blocks on the disk.
+    pub fn append(&self, request: Request) -> Append {
+        match self.handle.shared.enqueue(request) {
+            Ok(answer) => Append(Pending::Waits(answer)),
+            Err(reason) => {
+                metrics::counter!(m::REFUSED.name, "reason" => reason.reason()).increment(1);
+                Append(Pending::Refused(reason))
+            }
+        }
+    }
+
+    /// How full it is. Cheap.
+    pub fn usage(&self) -> Usage {
+        self.handle.shared.usage()
+    }
+
+    /// Whether the disk takes writes: false after two failures in a row, until a probe succeeds.
+    pub fn is_writable(&self) -> bool {
+        self.handle.shared.lock().is_writable()
+    }
+
+    /// Whether segments whose records are all confirmed may be removed; at first they may.
+    /// Switched off while what they were published to cannot be trusted to keep it.
+    pub fn set_allow_removal(&self, allowed: bool) {
+        self.handle.shared.allow_removal.store(allowed, Ordering::Release);
+        self.handle.shared.progress.notify_all();
+    }
+
+    /// Takes nothing more, stores what is queued, and returns when that is done. Reading and
+    /// confirming go on. Blocks: from async code call it on a blocking thread.
+    pub fn close(&self) {
+        self.handle.close();
+    }
+}
+
+impl Handle {
+    fn close(&self) {
+        self.shared.lock().closing = true;
+        self.shared.work.notify_all();
+        let mut committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = committer.take() {
+            // It can only have panicked; then its waiters were told.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// The answer to an append: the request's position once it is synced.
+#[derive(Debug)]
+#[must_use = "the request is stored either way, but only the answer says so"]
+pub struct Append(Pending);
+
+#[derive(Debug)]
+enum Pending {
+    Waits(oneshot::Receiver<Result<Position, AppendError>>),
+    Refused(AppendError),
+}
+
+impl Append {
+    /// Waits on the calling thread; not for async code.
+    pub fn wait(self) -> Result<Position, AppendError> {
+        match self.0 {
+            Pending::Waits(answer) => answer.blocking_recv().unwrap_or(Err(AppendError::Failed)),
+            Pending::Refused(reason) => Err(reason),
+        }
+    }
+}
+
+impl Future for Append {
+    type Output = Result<Position, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Pending::Refused(reason) => Poll::Ready(Err(*reason)),
+            // A committer that is gone has stored nothing more.
+            Pending::Waits(answer) => Pin::new(answer)
+                .poll(context)
+                .map(|answered| answered.unwrap_or(Err(AppendError::Failed))),
+        }
+    }
+}
+
+/// What is known before anything is written, and what is missing before the first segment.
+fn first_state(catalog: Catalog, last: Option<LastSegment>) -> (State, Option<Lost>) {
+    let start = catalog.start();
+    let missing = catalog.segments.first().and_then(|first| {
+        let sequences = missing_before(first, start)?;
+        let segment = "(removed)".into();
+        Some(Lost::of_missing_file(start.epoch, sequences, segment))
+    });
+    let behind = catalog.segments.first().map(|_| start);
+    let evicted_last = last.map_or(Position::default(), |last| Position {
+        epoch: last.ended.epoch,
+        sequence: last.ended.last.max(last.ended.synced),
+    });
+    let unconfirmed = catalog.unconfirmed() + missing.as_ref().map_or(0, Lost::count);
+    let state = State {
+        queue: std::collections::VecDeque::new(),
+        queue_bytes: 0,
+        closing: false,
+        closed: false,
+        failures_in_a_row: 0,
+        segments: catalog.segments.into(),
+        doomed: Vec::new(),
+        tail: std::collections::VecDeque::new(),
+        tail_bytes: 0,
+        behind,
+        evicted_last,
+        window: Window::new(start),
+        unconfirmed,
+        damaged: 0,
+        persisted: start,
+        keeper_stops: false,
+    };
+    (state, missing)
+}
+
+/// Starts a thread that holds the directory's lock as long as it runs.
+fn spawn(
+    name: &str,
+    lock: Arc<Box<dyn DirLock>>,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, SpoolError> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(move || {
+            run();
+            drop(lock);
+        })
+        .during("start a thread")
+}
