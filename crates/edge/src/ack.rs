@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use tollgate_spool::{AppendError, DeadLetters, Request, Spool, Usage};
+use tollgate_spool::{AppendError, DeadLetters, Position, Request, Spool, Usage};
+use tollgate_stream::Outgoing;
 
 use crate::decode::Decoder;
 use crate::delivered::{Delivered, Delivery};
+use crate::publisher::keep;
 use crate::refusal::Refusal;
 use crate::settings::Ack;
 
@@ -33,7 +35,7 @@ impl Held {
 
 /// Makes notifications durable under either contract.
 pub struct Acknowledger {
-    spool: Arc<Spool>,
+    spool: Spool,
     decoder: Arc<Decoder>,
     delivery: Option<Arc<Delivery>>,
     dead_letters: Arc<DeadLetters>,
@@ -43,7 +45,7 @@ pub struct Acknowledger {
 impl Acknowledger {
     /// `delivery` is there if any contract needs it; `fallback` is whether it may use the spool.
     pub fn new(
-        spool: Arc<Spool>,
+        spool: Spool,
         decoder: Arc<Decoder>,
         delivery: Option<Arc<Delivery>>,
         dead_letters: Arc<DeadLetters>,
@@ -69,8 +71,9 @@ impl Acknowledger {
         self.spool.append(request).await.map(|_| ()).map_err(|error| match error {
             AppendError::Full => Refusal::SpoolFull,
             AppendError::Overloaded => Refusal::Overloaded,
-            AppendError::Closed => Refusal::Draining,
-            _ => Refusal::DiskFailing,
+            AppendError::Closing => Refusal::Draining,
+            AppendError::Failed => Refusal::DiskFailing,
+            AppendError::TooLarge => Refusal::TooLarge,
         })
     }
 
@@ -95,12 +98,12 @@ impl Acknowledger {
         }
     }
 
-    async fn keep(&self, refused: Vec<(tollgate_stream::Outgoing, String)>) -> Result<(), Refusal> {
+    async fn keep(&self, refused: Vec<(Outgoing, String)>) -> Result<(), Refusal> {
         let dead_letters = Arc::clone(&self.dead_letters);
         let kept = tokio::task::spawn_blocking(move || {
-            refused
-                .iter()
-                .try_for_each(|(record, reason)| crate::publisher::keep(&dead_letters, record, reason))
+            refused.into_iter().try_for_each(|(record, reason)| {
+                keep(&dead_letters, record, Position::default(), reason)
+            })
         });
         match kept.await {
             Ok(Ok(())) => Ok(()),

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Share of the spool and of the body budget above which room is kept for status notifications:
-/// a refused status is gone for ever, a refused CDR comes again.
-const RESERVE_FROM_PERCENT: u64 = 80;
+/// Share of the body budget above which room is kept for status notifications: a refused status is
+/// gone for ever, a refused CDR comes again. The spool keeps the same share of its bound.
+const RESERVE_FROM_PERCENT: usize = 80;
 
 /// Memory that bodies share past what comes with their connections.
 #[derive(Clone)]
@@ -35,13 +35,8 @@ impl Budget {
 
     /// Whether only status notifications may come in.
     pub fn is_reserved(&self) -> bool {
-        is_past_reserve(self.used() as u64, self.total as u64)
+        self.used() * 100 >= self.total * RESERVE_FROM_PERCENT
     }
-}
-
-/// Whether `used` of `total` is at or past the reserve.
-pub fn is_past_reserve(used: u64, total: u64) -> bool {
-    used.saturating_mul(100) >= total.saturating_mul(RESERVE_FROM_PERCENT)
 }
 
 #[cfg(test)]

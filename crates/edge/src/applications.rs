@@ -19,21 +19,11 @@ pub enum Service {
     /// Voice notification.
     Notification,
     /// Voice verification code.
-    VerificationCode,
-    /// PrivateNumber.
-    PrivateNumber,
-}
-
-impl Service {
-    /// As in settings and query answers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Callback => "callback",
-            Self::Notification => "notification",
-            Self::VerificationCode => "verification_code",
-            Self::PrivateNumber => "private_number",
-        }
-    }
+    Verification,
+    /// PrivateNumber AX.
+    PrivateAx,
+    /// PrivateNumber AXB.
+    PrivateAxb,
 }
 
 /// One application at the platform.
@@ -234,9 +224,15 @@ mod tests {
 
     #[test]
     fn doubled_secrets_and_weak_secrets_are_refused() {
-        let same = [application("one", Some("a-long-enough-secret")), application("two", Some("a-long-enough-secret"))];
+        let same = [
+            application("one", Some("a-long-enough-secret")),
+            application("two", Some("a-long-enough-secret")),
+        ];
         assert!(Applications::new(&same, None).is_err());
         assert!(Applications::new(&[application("one", Some("short"))], None).is_err());
-        assert!(Applications::new(&[application("one", Some("under_score_under_score"))], None).is_err());
+        assert!(
+            Applications::new(&[application("one", Some("under_score_under_score"))], None)
+                .is_err()
+        );
     }
 }

@@ -93,12 +93,12 @@ impl Decoder {
     /// The appKeys that the CDRs of a request name.
     pub fn app_keys(&self, request: &Request) -> impl Iterator<Item = String> + use<> {
         let identity = Identity { application: String::new(), authenticity: Authenticity::Absent };
-        read(&request.body, &self.source(request, None, identity)).into_iter().filter_map(|record| {
-            match record {
+        read(&request.body, &self.source(request, None, identity)).into_iter().filter_map(
+            |record| match record {
                 Record::Cdr(cdr) => Some(cdr.app_key),
                 Record::Status(_) | Record::Quarantined(_) => None,
-            }
-        })
+            },
+        )
     }
 
     fn source(&self, request: &Request, position: Option<Position>, identity: Identity) -> Source {

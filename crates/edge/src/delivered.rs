@@ -47,7 +47,8 @@ impl Delivery {
     /// Opens a producer of its own, whose records give up at the deadline.
     pub fn new(stream: &dyn Stream, deadline: Duration) -> Result<Self, StreamError> {
         let waiting = Arc::new(Waiting::default());
-        let producer = stream.producer(ProducerKind::Delivered { deadline }, Arc::clone(&waiting) as _)?;
+        let producer =
+            stream.producer(ProducerKind::Delivered { deadline }, Arc::clone(&waiting) as _)?;
         Ok(Self {
             producer,
             waiting,
@@ -95,9 +96,8 @@ impl Delivery {
             self.enter_trouble();
             return Delivered::Missed;
         }
-        let refused = std::mem::take(
-            &mut *request.refused.lock().unwrap_or_else(PoisonError::into_inner),
-        );
+        let refused =
+            std::mem::take(&mut *request.refused.lock().unwrap_or_else(PoisonError::into_inner));
         for record in records {
             metrics::counter!(PUBLISHED.name, "topic" => record.topic.to_string()).increment(1);
         }
@@ -117,7 +117,9 @@ impl Delivery {
     fn enter_trouble(&self) {
         if !self.in_trouble.swap(true, Ordering::Relaxed) {
             metrics::gauge!(FALLEN_BACK.name).set(1.0);
-            tracing::warn!("stream missed the delivery deadline; answers come from the spool until it confirms again");
+            tracing::warn!(
+                "stream missed the delivery deadline; answers come from the spool until it confirms again"
+            );
         }
     }
 }

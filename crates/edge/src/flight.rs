@@ -2,6 +2,7 @@
 //! again. Pure bookkeeping behind one lock; the producer's thread reports into it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -16,6 +17,7 @@ pub struct Flight {
     state: Mutex<State>,
     /// Signalled whenever something has landed.
     pub landed: Notify,
+    published: AtomicU64,
 }
 
 #[derive(Default)]
@@ -102,6 +104,11 @@ impl Flight {
         self.lock().landed(request);
     }
 
+    /// Records confirmed since the start.
+    pub fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
     /// Records sent and not reported.
     pub fn in_flight(&self) -> usize {
         self.lock().flying.len()
@@ -157,6 +164,7 @@ impl Deliveries for Flight {
             Ok(_) => {
                 metrics::counter!(PUBLISHED.name, "topic" => sent.record.topic.to_string())
                     .increment(1);
+                self.published.fetch_add(1, Ordering::Relaxed);
                 state.landed(sent.request);
             }
             Err(DeliveryError::Retry(_)) => {

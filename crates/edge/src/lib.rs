@@ -30,5 +30,5 @@ mod topics_guard;
 
 pub use applications::{Application, Applications, Service};
 pub use decode::{Decoder, Normalised};
-pub use service::{Edge, EdgeError, Running};
+pub use service::{Counts, Edge, EdgeError, Running};
 pub use settings::{Ack, Settings};

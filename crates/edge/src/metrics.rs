@@ -91,13 +91,6 @@ pub const RETRIED: Metric = Metric::counter(
     "Records sent again: not_confirmed; or waits before sending: queue_full, unavailable",
 );
 
-/// Records that no topic will ever take.
-pub const DEAD_LETTERS: Metric = Metric::counter(
-    "tollgate_edge_dead_letters_total",
-    &["topic"],
-    "Records refused for good and kept in the local dead-letter segment; look at them",
-);
-
 /// Whether `delivered` answers from the spool.
 pub const FALLEN_BACK: Metric = Metric::gauge(
     "tollgate_edge_fallen_back",
@@ -135,7 +128,6 @@ pub const ALL: &[Metric] = &[
     PUBLISH_SECONDS,
     IN_FLIGHT,
     RETRIED,
-    DEAD_LETTERS,
     FALLEN_BACK,
     BUDGET_USED,
     TOPICS_CHECKED,

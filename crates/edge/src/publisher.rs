@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tollgate_spool::{DeadLetters, Reader, SpoolError, Stored};
+use tollgate_spool::{DeadLetter, DeadLetters, Position, Reader, SpoolError, Stored};
 use tollgate_stream::{EnqueueError, Outgoing, Producer};
 
 use crate::decode::Decoder;
 use crate::delivered::Delivery;
 use crate::flight::{Flight, Landed, Sent};
-use crate::metrics::{DEAD_LETTERS, IN_FLIGHT, PUBLISH_SECONDS, RETRIED};
+use crate::metrics::{IN_FLIGHT, PUBLISH_SECONDS, RETRIED};
 use crate::receive::now_ms;
 
 /// How long to wait before a send is tried again that the producer did not take, and before a
@@ -21,7 +21,13 @@ const PAUSE: Duration = Duration::from_millis(20);
 const READ_REQUESTS: usize = 512;
 
 /// Bytes read from the spool at a time.
-const READ_BYTES: usize = 4 * 1024 * 1024;
+const READ_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Longest wait for new requests; what lands meanwhile interrupts it.
+const READ_WAIT: Duration = Duration::from_secs(5);
+
+/// Pause after the spool's disk refused a read.
+const READ_AGAIN: Duration = Duration::from_millis(500);
 
 /// Publishes what the spool holds, until told to stop.
 pub struct Publisher {
@@ -38,37 +44,48 @@ pub struct Publisher {
 impl Publisher {
     /// Runs until `stop` is cancelled, then publishes what it can within the flush deadline. What
     /// is left stays in the spool.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), SpoolError> {
+    pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            self.settle().await?;
+            self.settle().await;
             if self.flight.must_repeat() {
                 self.repeat(&stop).await;
             } else if self.flight.in_flight() >= self.max_in_flight {
                 self.wait_for_landing().await;
             } else {
-                self.publish_next(&stop).await?;
+                self.publish_next(&stop).await;
             }
         }
-        self.drain().await
+        self.drain().await;
     }
 
-    async fn publish_next(&mut self, stop: &CancellationToken) -> Result<(), SpoolError> {
+    async fn publish_next(&mut self, stop: &CancellationToken) {
         let flight = Arc::clone(&self.flight);
         let batch = tokio::select! {
-            batch = self.reader.next(READ_REQUESTS, READ_BYTES) => batch?,
-            () = flight.landed.notified() => return Ok(()),
-            () = stop.cancelled() => return Ok(()),
+            batch = self.reader.next(READ_REQUESTS, READ_BYTES, READ_WAIT) => batch,
+            () = flight.landed.notified() => return,
+            () = stop.cancelled() => return,
         };
-        for stored in batch {
-            self.publish(&stored, stop).await;
+        match batch {
+            Ok(batch) => {
+                for stored in batch {
+                    self.publish(&stored, stop).await;
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "spool cannot be read; trying again");
+                tokio::time::sleep(READ_AGAIN).await;
+            }
         }
-        Ok(())
     }
 
     async fn publish(&self, stored: &Stored, stop: &CancellationToken) {
         let normalised = self.decoder.normalise(&stored.request, Some(stored.position));
         normalised.count(stored.request.received_at_ms);
-        self.flight.announce(stored.position, stored.request.received_at_ms, normalised.records.len());
+        self.flight.announce(
+            stored.position,
+            stored.request.received_at_ms,
+            normalised.records.len(),
+        );
         for record in normalised.records {
             self.send(Sent { request: stored.position, record }, stop).await;
         }
@@ -105,13 +122,13 @@ impl Publisher {
     }
 
     /// Confirms to the spool what has landed, and keeps what no topic takes.
-    async fn settle(&mut self) -> Result<(), SpoolError> {
+    async fn settle(&mut self) {
         let Landed { done, refused } = self.flight.landed();
         for (sent, reason) in refused {
             self.put_away(&sent, &reason).await;
         }
         if done.is_empty() {
-            return Ok(());
+            return;
         }
         let now = now_ms();
         for landed in &done {
@@ -123,7 +140,7 @@ impl Publisher {
             delivery.probe_confirmed();
         }
         let positions: Vec<_> = done.iter().map(|landed| landed.request).collect();
-        self.reader.confirm(&positions)
+        self.reader.confirm(&positions);
     }
 
     async fn put_away(&self, sent: &Sent, reason: &str) {
@@ -132,7 +149,8 @@ impl Publisher {
                 (Arc::clone(&self.dead_letters), sent.clone(), reason.to_owned());
             let request = sent.request;
             let kept =
-                tokio::task::spawn_blocking(move || keep(&letters, &sent.record, &reason)).await;
+                tokio::task::spawn_blocking(move || keep(&letters, sent.record, request, reason))
+                    .await;
             match kept {
                 Ok(Ok(())) => return self.flight.put_away(request),
                 Ok(Err(error)) => tracing::error!(%error, "dead letter not kept; trying again"),
@@ -146,22 +164,38 @@ impl Publisher {
         let _ = tokio::time::timeout(PAUSE, self.flight.landed.notified()).await;
     }
 
-    async fn drain(mut self) -> Result<(), SpoolError> {
+    async fn drain(mut self) {
+        if let Some(delivery) = &self.delivery {
+            delivery.flush(self.flush_deadline).await;
+        }
         if let Err(error) = self.producer.flush(self.flush_deadline).await {
             tracing::warn!(%error, left = self.flight.in_flight(), "not everything was published; the spool keeps it");
         }
-        self.settle().await
+        self.settle().await;
+        // Writes the position once more, on a blocking thread.
+        let reader = self.reader;
+        let _ = tokio::task::spawn_blocking(move || reader.close()).await;
     }
 }
 
-/// Keeps a record that no topic will ever take, and says so.
-pub fn keep(letters: &DeadLetters, record: &Outgoing, reason: &str) -> Result<(), SpoolError> {
-    letters.append(&record.topic, &record.key, record.value.as_deref(), &headers(record), reason)?;
-    metrics::counter!(DEAD_LETTERS.name, "topic" => record.topic.to_string()).increment(1);
-    tracing::error!(topic = %record.topic, reason, bytes = record.size(), "record is refused for good; kept as a dead letter, see `tollgate spool inspect`");
-    Ok(())
-}
-
-fn headers(record: &Outgoing) -> Vec<(String, Vec<u8>)> {
-    record.headers.iter().map(|(name, value)| (name.to_string(), value.to_vec())).collect()
+/// Keeps a record that no topic will ever take. Blocks on the disk.
+pub fn keep(
+    letters: &DeadLetters,
+    record: Outgoing,
+    position: Position,
+    reason: String,
+) -> Result<(), SpoolError> {
+    letters.append(&DeadLetter {
+        topic: record.topic.to_string(),
+        key: record.key,
+        value: record.value,
+        headers: record
+            .headers
+            .into_iter()
+            .map(|(name, value)| (name.to_string(), value))
+            .collect(),
+        reason,
+        position,
+        refused_at_ms: now_ms(),
+    })
 }

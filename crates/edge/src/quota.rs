@@ -38,9 +38,9 @@ impl Quota {
     /// Whether this path has nothing left in the present hour.
     pub fn is_spent(&self, application: &str, now_ms: i64) -> bool {
         let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        spent.get(application).is_some_and(|hour| {
-            now_ms - hour.since_ms < HOUR_MS && hour.bytes >= self.limit
-        })
+        spent
+            .get(application)
+            .is_some_and(|hour| now_ms - hour.since_ms < HOUR_MS && hour.bytes >= self.limit)
     }
 }
 

@@ -1,7 +1,7 @@
 //! One request, from its head to its answer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use actix_web::http::Method;
@@ -9,10 +9,10 @@ use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use actix_web::{HttpRequest, HttpResponse, web};
 use tollgate_schema::v1::Authenticity;
 use tollgate_spool::Request;
-use tollgate_voicecall::peek::{self, Peek};
+use tollgate_voicecall::{Peek, is_well_formed, peek};
 
 use crate::ack::{Acknowledger, Held};
-use crate::admission::{Budget, is_past_reserve};
+use crate::admission::Budget;
 use crate::applications::{Applications, Known};
 use crate::body::{self, Body, Limits, NoBody};
 use crate::decode::Decoder;
@@ -51,6 +51,10 @@ pub struct Receiver {
     pub draining: AtomicBool,
     /// Requests between head and answer.
     pub open: AtomicUsize,
+    /// Notifications that came since the start.
+    pub taken: AtomicU64,
+    /// Those answered 200.
+    pub acknowledged: AtomicU64,
 }
 
 /// `/status` and `/fee`: no application is named by the path.
@@ -88,10 +92,12 @@ async fn answer(
 ) -> HttpResponse {
     let started = Instant::now();
     receiver.open.fetch_add(1, Ordering::Relaxed);
+    receiver.taken.fetch_add(1, Ordering::Relaxed);
     let taken = receiver.take(request, payload, known).await;
     receiver.open.fetch_sub(1, Ordering::Relaxed);
     let mut response = match taken {
         Ok(held) => {
+            receiver.acknowledged.fetch_add(1, Ordering::Relaxed);
             metrics::counter!(REQUESTS.name, "status" => "200").increment(1);
             metrics::counter!(ACKNOWLEDGED.name, "contract" => held.as_str()).increment(1);
             metrics::histogram!(ACK_SECONDS.name).record(started.elapsed().as_secs_f64());
@@ -151,8 +157,7 @@ impl Receiver {
     }
 
     fn is_reserved(&self) -> bool {
-        let usage = self.acknowledger.spool_usage();
-        is_past_reserve(usage.bytes, usage.max_bytes) || self.budget.is_reserved()
+        self.acknowledger.spool_usage().is_in_reserve() || self.budget.is_reserved()
     }
 
     fn notification(&self, request: &HttpRequest, body: &Body, known: Option<&Known>) -> Request {
@@ -180,12 +185,12 @@ impl Receiver {
         reserved: bool,
         known: Option<&Known>,
     ) -> Result<(), Refusal> {
-        if reserved && peek::peek(&notification.body) == Peek::Cdr {
+        if reserved && peek(&notification.body) == Peek::Cdr {
             return Err(Refusal::Reserved);
         }
         let path = known.map_or("", |known| known.settings.app_key.as_str());
         if self.quota.is_spent(path, notification.received_at_ms)
-            && !peek::is_well_formed(&notification.body)
+            && !is_well_formed(&notification.body)
         {
             return Err(Refusal::MalformedQuota);
         }
@@ -200,13 +205,17 @@ impl Receiver {
         let verified =
             !matches!(identity.authenticity, Authenticity::Absent | Authenticity::Failed);
         let enforces = |app_key: &str| {
-            self.applications.by_key(app_key).is_some_and(|known| known.settings.enforce_authentication)
+            self.applications
+                .by_key(app_key)
+                .is_some_and(|known| known.settings.enforce_authentication)
         };
         if verified {
             return Ok(());
         }
         // A CDR names its application itself, whatever path it came by.
-        if enforces(&identity.application) || self.decoder.app_keys(notification).any(|key| enforces(&key)) {
+        if enforces(&identity.application)
+            || self.decoder.app_keys(notification).any(|key| enforces(&key))
+        {
             return Err(Refusal::NotAuthenticated);
         }
         Ok(())

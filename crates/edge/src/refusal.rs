@@ -89,7 +89,10 @@ impl Refusal {
         if self == Self::Method {
             builder.insert_header(("Allow", "POST"));
         }
-        if matches!(self, Self::SlowBody | Self::TooLarge | Self::Reserved | Self::Overloaded | Self::Draining) {
+        if matches!(
+            self,
+            Self::SlowBody | Self::TooLarge | Self::Reserved | Self::Overloaded | Self::Draining
+        ) {
             builder.force_close();
         }
         builder.content_type("application/json;charset=UTF-8").body(format!(

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
@@ -11,7 +11,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tollgate_runtime::listener::{ListenError, bind};
 use tollgate_runtime::{Health, SettingsError, limits};
-use tollgate_spool::{DeadLetters, Disk, Spool, SpoolError, Usage};
+use tollgate_spool::disk::Disk;
+use tollgate_spool::{DeadLetters, Spool, SpoolError, Usage};
 use tollgate_stream::{ProducerKind, Stream, StreamError};
 
 use crate::ack::Acknowledger;
@@ -76,19 +77,36 @@ pub struct Edge {
 pub struct Running {
     /// The address it takes notifications at.
     pub address: SocketAddr,
-    spool: Arc<Spool>,
+    spool: Spool,
+    receiver: web::Data<Receiver>,
+    flight: Arc<Flight>,
     supervisor: JoinHandle<Result<(), EdgeError>>,
 }
 
+/// What an edge has done since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Notifications that came.
+    pub taken: u64,
+    /// Notifications answered 200.
+    pub acknowledged: u64,
+    /// Records confirmed by the stream.
+    pub published: u64,
+}
+
 impl Running {
+    /// What it has done so far.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            taken: self.receiver.taken.load(Ordering::Relaxed),
+            acknowledged: self.receiver.acknowledged.load(Ordering::Relaxed),
+            published: self.flight.published(),
+        }
+    }
+
     /// How full the spool is.
     pub fn spool_usage(&self) -> Usage {
         self.spool.usage()
-    }
-
-    /// The spool, for those who watch it.
-    pub fn spool(&self) -> Arc<Spool> {
-        Arc::clone(&self.spool)
     }
 
     /// Waits until the edge has stopped, in order or by a failure.
@@ -112,10 +130,16 @@ impl Edge {
         let connections = settings.max_connections(spool_settings.tail_bytes);
         warn_about_open_files(connections);
 
-        let started_us = jiff::Timestamp::now().as_microsecond() as u64;
-        let (spool, reader) = Spool::open(spool_settings.options(started_us), Arc::clone(&disk))?;
-        let dead_letters = Arc::new(DeadLetters::open(&spool_settings.dir, disk)?);
-        let spool = Arc::new(spool);
+        let started_at_us = jiff::Timestamp::now().as_microsecond() as u64;
+        let (spool, reader) = Spool::open(
+            tollgate_spool::Options { settings: spool_settings.clone(), started_at_us },
+            Arc::clone(&disk),
+        )?;
+        let dead_letters = Arc::new(DeadLetters::open(
+            &spool_settings.dir,
+            spool_settings.dead_letters_max_bytes,
+            disk,
+        )?);
         let quota = Arc::new(Quota::new(settings.malformed_quota_bytes));
         let decoder = Arc::new(Decoder::new(Arc::clone(&applications), Arc::clone(&quota)));
         let flight = Arc::new(Flight::default());
@@ -134,7 +158,7 @@ impl Edge {
             applications,
             decoder: Arc::clone(&decoder),
             acknowledger: Arc::new(Acknowledger::new(
-                Arc::clone(&spool),
+                spool.clone(),
                 Arc::clone(&decoder),
                 delivery.clone(),
                 Arc::clone(&dead_letters),
@@ -142,31 +166,33 @@ impl Edge {
             )),
             draining: AtomicBool::new(false),
             open: AtomicUsize::new(0),
+            taken: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(0),
         });
         let server = serve(&settings, connections, listener, receiver.clone())?;
         let publisher = Publisher {
             reader,
             decoder,
             producer,
-            flight,
+            flight: Arc::clone(&flight),
             dead_letters,
             delivery,
             max_in_flight: settings.max_in_flight,
             flush_deadline: Duration::from_millis(settings.flush_deadline_ms),
         };
-        add_health(&health, &spool, &receiver);
-        topics_guard::spawn(stream, Arc::clone(&spool), settings.allow_weak_topics, stop.clone());
-        let parts = Parts { server, publisher, spool: Arc::clone(&spool), receiver };
+        add_health(&health, spool.clone(), &receiver);
+        topics_guard::spawn(stream, spool.clone(), settings.allow_weak_topics, stop.clone());
+        let parts = Parts { server, publisher, spool: spool.clone(), receiver: receiver.clone() };
         let drain_delay = Duration::from_millis(settings.drain_delay_ms);
         let supervisor = tokio::spawn(supervise(parts, drain_delay, stop));
-        Ok(Running { address, spool, supervisor })
+        Ok(Running { address, spool, receiver, flight, supervisor })
     }
 }
 
 struct Parts {
     server: Server,
     publisher: Publisher,
-    spool: Arc<Spool>,
+    spool: Spool,
     receiver: web::Data<Receiver>,
 }
 
@@ -185,14 +211,15 @@ async fn supervise(
     let failed = tokio::select! {
         () = stop.cancelled() => None,
         ended = &mut serving => Some(ended?.map_err(EdgeError::from)),
-        ended = &mut publishing => Some(ended?.map_err(EdgeError::from)),
+        ended = &mut publishing => Some(ended.map_err(EdgeError::from)),
     };
     receiver.draining.store(true, Ordering::Relaxed);
     if failed.is_none() {
         tokio::time::sleep(drain_delay).await;
     }
     stop_serving(&handle, &receiver).await;
-    spool.close().await;
+    let closing = spool.clone();
+    tokio::task::spawn_blocking(move || closing.close()).await?;
     stop_publishing.cancel();
     if let Some(result) = failed {
         // Whichever part failed, the other is awaited so that what it holds is flushed.
@@ -201,8 +228,11 @@ async fn supervise(
         }
         return result;
     }
-    publishing.await??;
-    tracing::info!(unconfirmed = spool.usage().records, "edge has stopped; the spool keeps what is unconfirmed");
+    publishing.await?;
+    tracing::info!(
+        unconfirmed = spool.usage().records,
+        "edge has stopped; the spool keeps what is unconfirmed"
+    );
     Ok(())
 }
 
@@ -210,7 +240,10 @@ async fn stop_serving(handle: &ServerHandle, receiver: &Receiver) {
     handle.stop(true).await;
     let open = receiver.open.load(Ordering::Relaxed);
     if open > 0 {
-        tracing::warn!(open, "requests were cut off by the shutdown's time limit; none of them was answered 200");
+        tracing::warn!(
+            open,
+            "requests were cut off by the shutdown's time limit; none of them was answered 200"
+        );
     }
 }
 
@@ -262,8 +295,7 @@ fn serve(
     Ok(server.run())
 }
 
-fn add_health(health: &Health, spool: &Arc<Spool>, receiver: &web::Data<Receiver>) {
-    let spool = Arc::clone(spool);
+fn add_health(health: &Health, spool: Spool, receiver: &web::Data<Receiver>) {
     health.add("spool", move || {
         if spool.is_writable() {
             Ok(())
@@ -283,9 +315,12 @@ fn warn_about_open_files(connections: usize) {
     let needed = connections as u64 + OTHERS;
     match limits::raise_open_files() {
         Some(limit) if limit < needed => {
-            tracing::warn!(limit, needed, "the limit of open files is too low for edge.memory_bytes' connections; raise it (ulimit -n, LimitNOFILE)");
+            tracing::warn!(
+                limit,
+                needed,
+                "the limit of open files is too low for edge.memory_bytes' connections; raise it (ulimit -n, LimitNOFILE)"
+            );
         }
         _ => {}
     }
 }
-

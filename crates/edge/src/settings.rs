@@ -144,7 +144,9 @@ impl Settings {
         if self.edge_id.is_empty() {
             return Err("edge.edge_id must not be empty".into());
         }
-        if self.delivered_deadline_ms == 0 || self.head_deadline_ms == 0 || self.body_deadline_ms == 0
+        if self.delivered_deadline_ms == 0
+            || self.head_deadline_ms == 0
+            || self.body_deadline_ms == 0
         {
             return Err("edge.delivered_deadline_ms, edge.head_deadline_ms and edge.body_deadline_ms must be 1 or more".into());
         }

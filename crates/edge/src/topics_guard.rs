@@ -12,17 +12,17 @@ use tollgate_stream::{Stream, topics};
 use crate::metrics::TOPICS_CHECKED;
 
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
-const AFTER_SUCCESS: Duration = Duration::from_secs(60);
+const AFTER_SUCCESS: Duration = Duration::from_mins(1);
 
 /// Checks now and again until stopped.
-pub fn spawn(stream: Arc<dyn Stream>, spool: Arc<Spool>, allow_weak: bool, stop: CancellationToken) {
-    spool.allow_removal(allow_weak);
+pub fn spawn(stream: Arc<dyn Stream>, spool: Spool, allow_weak: bool, stop: CancellationToken) {
+    spool.set_allow_removal(allow_weak);
     tokio::spawn(async move {
         let mut last = None;
         loop {
             let trouble = trouble(stream.as_ref()).await;
             let fine = trouble.is_none() || allow_weak;
-            spool.allow_removal(fine);
+            spool.set_allow_removal(fine);
             metrics::gauge!(TOPICS_CHECKED.name).set(f64::from(u8::from(fine)));
             if trouble != last {
                 report(trouble.as_deref(), allow_weak);
@@ -53,10 +53,16 @@ fn report(trouble: Option<&str>, allow_weak: bool) {
     match trouble {
         None => tracing::info!("topics are as the catalogue asks"),
         Some(trouble) if allow_weak => {
-            tracing::warn!(trouble, "topics are weaker than the catalogue asks; allowed by edge.allow_weak_topics");
+            tracing::warn!(
+                trouble,
+                "topics are weaker than the catalogue asks; allowed by edge.allow_weak_topics"
+            );
         }
         Some(trouble) => {
-            tracing::warn!(trouble, "topics cannot be relied on; spool segments are kept until they can, see `tollgate topics check`");
+            tracing::warn!(
+                trouble,
+                "topics cannot be relied on; spool segments are kept until they can, see `tollgate topics check`"
+            );
         }
     }
 }
