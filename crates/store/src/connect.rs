@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, PgPool, SqlitePool};
+use sqlx::{ConnectOptions, Connection, PgPool, SqlitePool};
 use tollgate_stream::{Claim, Fence, Pending, Source, StoreError};
 
 use crate::settings::Target;
@@ -125,9 +125,20 @@ fn postgres_pool(settings: &Settings, url: &str) -> Result<PgPool, StoreError> {
     ];
     let (names, values): (Vec<_>, Vec<_>) =
         session.into_iter().map(|(name, value)| (name.to_owned(), value)).unzip();
+    let timeout = Duration::from_millis(settings.connect_timeout_ms);
     Ok(PgPoolOptions::new()
         .max_connections(settings.max_connections)
-        .acquire_timeout(Duration::from_millis(settings.connect_timeout_ms))
+        .acquire_timeout(timeout)
+        // The pool itself would wait for ever for the answer of a host that is gone without a
+        // word, and keep the connection's place all the while.
+        .after_release(move |connection, _| {
+            Box::pin(async move {
+                match tokio::time::timeout(timeout, connection.ping()).await {
+                    Ok(answer) => answer.map(|()| true),
+                    Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+                }
+            })
+        })
         .after_connect(move |connection, _| {
             let (names, values) = (names.clone(), values.clone());
             Box::pin(async move {
