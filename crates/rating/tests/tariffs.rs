@@ -282,6 +282,21 @@ fn the_rate_that_names_most_wins() {
 }
 
 #[test]
+fn a_rate_applies_from_its_first_instant_until_before_its_last() {
+    let tariff = with(&["valid_from = 2026-01-01T00:00:00Z\nvalid_to = 2026-02-01T00:00:00Z"])
+        .expect("valid");
+    for (instant, applies) in [
+        ("2025-12-31 23:59:59.999", false),
+        ("2026-01-01 00:00:00", true),
+        ("2026-01-31 23:59:59.999", true),
+        ("2026-02-01 00:00:00", false),
+    ] {
+        let found = tariff.find("", None, Side::A, None, at(instant));
+        assert_eq!(found.is_some(), applies, "{instant}");
+    }
+}
+
+#[test]
 fn a_tariff_too_large_to_index_is_refused_before_it_takes_the_memory() {
     let list = |prefix: &str, count: u32| {
         (0..count).map(|n| format!("\"{prefix}{n}\"")).collect::<Vec<_>>().join(",")
