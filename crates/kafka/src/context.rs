@@ -1,0 +1,152 @@
+//! What librdkafka calls back, the same for all kinds of client.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use metrics::counter;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::statistics::Statistics;
+
+use crate::logs::{Limiter, Verdict};
+use crate::metrics as names;
+use crate::stats::Hub;
+use crate::trouble::{Health, Trouble, code_of};
+
+/// Kinds of client; the metric label `client`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Publishes what is safe in a spool.
+    Spooled,
+    /// Publishes what a sender waits for.
+    Delivered,
+    /// Member of a group.
+    Consumer,
+    /// Transactional producer.
+    Relay,
+    /// Reads without a group.
+    Reader,
+    /// Asks about topics.
+    Admin,
+}
+
+impl Role {
+    /// Value of the label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Spooled => "spooled",
+            Self::Delivered => "delivered",
+            Self::Consumer => "consumer",
+            Self::Relay => "relay",
+            Self::Reader => "reader",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// What the clients of one stream share.
+#[derive(Debug, Default)]
+pub struct Common {
+    /// What was wrong lately.
+    pub health: Health,
+    hub: Hub,
+    log_limiter: Limiter,
+    error_limiter: Limiter,
+}
+
+/// The context of one client; `extra` is what its kind needs besides.
+pub struct Context<E> {
+    id: u64,
+    role: Role,
+    common: Arc<Common>,
+    last_error: Mutex<Option<(RDKafkaErrorCode, String)>>,
+    /// Deliveries, rebalances, or nothing.
+    pub extra: E,
+}
+
+impl<E> Context<E> {
+    /// A context for one client.
+    pub fn new(role: Role, common: &Arc<Common>, extra: E) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            role,
+            common: Arc::clone(common),
+            last_error: Mutex::default(),
+            extra,
+        }
+    }
+
+    /// What was wrong lately.
+    pub fn health(&self) -> &Health {
+        &self.common.health
+    }
+
+    /// rdkafka tells a producer's context each error twice in a row; only the first counts.
+    fn is_echo(&self, code: RDKafkaErrorCode, reason: &str) -> bool {
+        if !matches!(self.role, Role::Spooled | Role::Delivered | Role::Relay) {
+            return false;
+        }
+        let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.take_if(|(known, text)| *known == code && text == reason).is_some() {
+            return true;
+        }
+        *last = Some((code, reason.to_owned()));
+        false
+    }
+}
+
+impl<E> Drop for Context<E> {
+    fn drop(&mut self) {
+        self.common.hub.forget(self.id);
+    }
+}
+
+impl<E: Send + Sync + 'static> ClientContext for Context<E> {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        let client = self.role.label();
+        let dropped = match self.common.log_limiter.admit() {
+            Verdict::Pass { dropped } => dropped,
+            Verdict::Drop => {
+                counter!(names::LOG_LINES_DROPPED.name, "client" => client).increment(1);
+                return;
+            }
+        };
+        // Never as an error: what matters arrives through `error`, with advice.
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => {
+                tracing::warn!(client, facility, dropped, "librdkafka: {line}");
+            }
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(client, facility, dropped, "librdkafka: {line}");
+            }
+            RDKafkaLogLevel::Debug => {
+                tracing::debug!(client, facility, dropped, "librdkafka: {line}");
+            }
+        }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.common.hub.report(self.id, self.role, &statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = code_of(&error);
+        if code == RDKafkaErrorCode::PartitionEOF || self.is_echo(code, reason) {
+            return;
+        }
+        let trouble = Trouble::new(code, reason);
+        self.common.health.note(&trouble);
+        let client = self.role.label();
+        let reason = trouble.kind.label();
+        counter!(names::ERRORS.name, "client" => client, "reason" => reason).increment(1);
+        if let Verdict::Pass { dropped } = self.common.error_limiter.admit() {
+            tracing::warn!(client, reason, dropped, "Kafka: {}", trouble.message);
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Reads topics without a group.
+//!
+//! ```text
+//!  thread: librdkafka ──▶ bounded channel ──▶ next()
+//! ```
+//!
+//! The records' own thread makes `next` safe to give up at any time: what was not taken stays in
+//! the channel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use tokio::sync::mpsc;
+use tollgate_stream::{Incoming, ReadFrom, StreamError, TopicPartition, TopicReader};
+
+use crate::context::{Common, Context, Role};
+use crate::settings::Settings;
+use crate::trouble::{Trouble, code_of};
+use crate::{config, convert};
+
+/// Records that wait between the thread and `next`.
+const CHANNEL: usize = 512;
+const SLICE: Duration = Duration::from_millis(100);
+
+/// Marks the context of a consumer that assigns itself.
+pub struct Unmanaged;
+
+impl ConsumerContext for Context<Unmanaged> {}
+
+type Client = BaseConsumer<Context<Unmanaged>>;
+
+/// See the module's description.
+pub struct KafkaReader {
+    records: mpsc::Receiver<Result<Incoming, StreamError>>,
+    watch: Watch,
+    /// Offset after the last record returned.
+    positions: BTreeMap<TopicPartition, i64>,
+    /// Up to here nothing is left to read, although the position is lower: markers of
+    /// transactions take offsets too.
+    read_up_to: BTreeMap<TopicPartition, i64>,
+}
+
+/// Asks about ends of partitions.
+#[derive(Clone)]
+struct Watch {
+    config: ClientConfig,
+    common: Arc<Common>,
+    timeout: Duration,
+}
+
+impl KafkaReader {
+    /// Starts to read. `partitions` are all those of the topics asked for.
+    pub async fn open(
+        base: &ClientConfig,
+        settings: &Settings,
+        common: &Arc<Common>,
+        partitions: Vec<TopicPartition>,
+        from: ReadFrom,
+    ) -> Result<Self, StreamError> {
+        let config = config::reader(base, settings);
+        let timeout = Duration::from_millis(settings.operation_timeout_ms.into());
+        let mut quiet = config.clone();
+        quiet.set("statistics.interval.ms", "0");
+        let watch = Watch { config: quiet, common: Arc::clone(common), timeout };
+        let ends = watch.ends(partitions).await?;
+        let positions: BTreeMap<TopicPartition, i64> = ends
+            .into_iter()
+            .map(|(partition, (low, high))| match from {
+                ReadFrom::Earliest => (partition, low),
+                ReadFrom::Latest => (partition, high),
+            })
+            .collect();
+
+        let client: Client = config
+            .create_with_context(Context::new(Role::Reader, common, Unmanaged))
+            .map_err(|error| StreamError::Fatal(error.to_string()))?;
+        convert::list(positions.iter().map(|(partition, offset)| (partition, *offset)))
+            .and_then(|list| client.assign(&list))
+            .map_err(|error| StreamError::Fatal(error.to_string()))?;
+        let (sender, records) = mpsc::channel(CHANNEL);
+        let thread_positions = positions.clone();
+        thread::Builder::new()
+            .name("kafka-reader".into())
+            .spawn(move || pump(&client, &sender, thread_positions))
+            .map_err(|error| StreamError::Transient(format!("cannot start a thread: {error}")))?;
+        Ok(Self { records, watch, positions, read_up_to: BTreeMap::new() })
+    }
+
+    fn note(&mut self, record: &Incoming) {
+        self.positions.insert(record.partition.clone(), record.offset + 1);
+    }
+}
+
+#[async_trait]
+impl TopicReader for KafkaReader {
+    async fn next(&mut self, max: usize, wait: Duration) -> Result<Vec<Incoming>, StreamError> {
+        let Ok(first) = tokio::time::timeout(wait, self.records.recv()).await else {
+            return Ok(Vec::new());
+        };
+        let Some(first) = first else {
+            return Err(StreamError::Transient("the reader's thread has ended: open anew".into()));
+        };
+        let mut taken = vec![first?];
+        while taken.len() < max {
+            match self.records.try_recv() {
+                Ok(Ok(record)) => taken.push(record),
+                // Errors repeat; the records in hand go first.
+                Ok(Err(_)) | Err(_) => break,
+            }
+        }
+        for record in &taken {
+            self.note(record);
+        }
+        Ok(taken)
+    }
+
+    async fn caught_up(&mut self) -> Result<bool, StreamError> {
+        let partitions = self.positions.keys().cloned().collect();
+        let ends = self.watch.ends(partitions).await?;
+        let behind: BTreeMap<TopicPartition, i64> = ends
+            .into_iter()
+            .filter(|(partition, (_, high))| {
+                let position = self.positions.get(partition).copied().unwrap_or(0);
+                let known = self.read_up_to.get(partition).copied().unwrap_or(0);
+                position.max(known) < *high
+            })
+            .map(|(partition, (_, high))| (partition, high))
+            .collect();
+        if behind.is_empty() {
+            return Ok(true);
+        }
+        if !self.records.is_empty() {
+            return Ok(false);
+        }
+        // Perhaps there is nothing but markers between here and the end.
+        let from: Vec<(TopicPartition, i64)> = behind
+            .keys()
+            .map(|partition| {
+                (partition.clone(), self.positions.get(partition).copied().unwrap_or(0))
+            })
+            .collect();
+        let nothing_left = self.watch.without_records(from).await?;
+        for (partition, high) in &behind {
+            if nothing_left.contains(partition) {
+                self.read_up_to.insert(partition.clone(), *high);
+            }
+        }
+        Ok(behind.keys().all(|partition| nothing_left.contains(partition)))
+    }
+}
+
+/// Moves records into the channel until nobody takes them any more.
+fn pump(
+    client: &Client,
+    sender: &mpsc::Sender<Result<Incoming, StreamError>>,
+    mut positions: BTreeMap<TopicPartition, i64>,
+) {
+    while !sender.is_closed() {
+        let item = match client.poll(SLICE) {
+            None | Some(Err(KafkaError::PartitionEOF(_))) => continue,
+            Some(Ok(message)) => {
+                let partition = TopicPartition::new(message.topic(), message.partition());
+                positions.insert(partition.clone(), message.offset() + 1);
+                Ok(convert::incoming(&message, partition))
+            }
+            Some(Err(error)) => match code_of(&error) {
+                RDKafkaErrorCode::AutoOffsetReset => Err(expired(client, &positions)),
+                // A reader has no use for its group.
+                RDKafkaErrorCode::GroupAuthorizationFailed => continue,
+                _ => {
+                    let trouble = Trouble::from_error(&error);
+                    if !trouble.kind.needs_somebody() {
+                        continue;
+                    }
+                    Err(trouble.into_stream_error())
+                }
+            },
+        };
+        if sender.blocking_send(item).is_err() {
+            return;
+        }
+    }
+}
+
+/// Which position is not retained any more; librdkafka's error does not say.
+fn expired(client: &Client, positions: &BTreeMap<TopicPartition, i64>) -> StreamError {
+    for (partition, offset) in positions {
+        let ends =
+            client.fetch_watermarks(&partition.topic, partition.partition, Duration::from_secs(5));
+        if ends.is_ok_and(|(low, high)| *offset < low || *offset > high) {
+            return StreamError::OffsetOutOfRange { partition: partition.clone(), offset: *offset };
+        }
+    }
+    StreamError::Transient("an offset was not there; it is now: open anew".into())
+}
+
+impl Watch {
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Client, Duration) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, StreamError> {
+        let Self { config, common, timeout } = self.clone();
+        let work = move || {
+            let client: Client = config
+                .create_with_context(Context::new(Role::Reader, &common, Unmanaged))
+                .map_err(|error| StreamError::Fatal(error.to_string()))?;
+            work(&client, timeout).map_err(|error| {
+                let _ = client.poll(Duration::from_millis(20));
+                common.health.explain(&error).into_stream_error()
+            })
+        };
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|error| StreamError::Transient(error.to_string()))?
+    }
+
+    /// First and next offset of each partition; next means the first that is not committed.
+    async fn ends(
+        &self,
+        partitions: Vec<TopicPartition>,
+    ) -> Result<BTreeMap<TopicPartition, (i64, i64)>, StreamError> {
+        self.blocking(move |client, timeout| {
+            partitions
+                .into_iter()
+                .map(|partition| {
+                    let number = partition.partition;
+                    let ends = client.fetch_watermarks(&partition.topic, number, timeout)?;
+                    Ok((partition, ends))
+                })
+                .collect()
+        })
+        .await
+    }
+
+    /// Those partitions that hold no committed record from the given offset on.
+    async fn without_records(
+        &self,
+        from: Vec<(TopicPartition, i64)>,
+    ) -> Result<BTreeSet<TopicPartition>, StreamError> {
+        self.blocking(move |client, timeout| {
+            let mut without = BTreeSet::new();
+            // One at a time: the end-of-partition event does not name the topic.
+            for (partition, offset) in from {
+                client.assign(&convert::list([(&partition, offset)])?)?;
+                if reaches_end(client, timeout)? {
+                    without.insert(partition);
+                }
+            }
+            Ok(without)
+        })
+        .await
+    }
+}
+
+/// Whether the assigned partition ends before a record comes.
+fn reaches_end(client: &Client, timeout: Duration) -> Result<bool, KafkaError> {
+    let end = Instant::now() + timeout;
+    while Instant::now() < end {
+        match client.poll(SLICE) {
+            Some(Ok(_)) => return Ok(false),
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(true),
+            Some(Err(_)) | None => {}
+        }
+    }
+    Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut))
+}

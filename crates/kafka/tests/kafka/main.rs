@@ -1,0 +1,11 @@
+//! The Kafka implementation against real brokers.
+
+mod admin;
+mod consuming;
+mod faults;
+mod measuring;
+mod producing;
+mod reading;
+mod relaying;
+mod security;
+mod support;

@@ -1,0 +1,215 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use bytes::Bytes;
+use tollgate_kafka::Settings;
+use tollgate_stream::{
+    DeliveryError, EnqueueError, Outgoing, ProducerKind, Stream, TopicSpec,
+    partitioner::partition_of,
+};
+use tollgate_testkit::{Kafka, eventually_true, free_port};
+
+use crate::support::{
+    Ear, PATIENCE, connect, producer, read_all, record, settings, shared, text, topic, unique,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_arrive_whole_in_order_and_in_javas_partition() -> Result<()> {
+    let stream = shared();
+    let topic = topic(&stream, "whole", 7).await?;
+    let (producer, ear) = producer(&stream);
+    let keys = ["", "a", "session-0001", "ß\u{1F600}", "0123456789abcdef0123456789"];
+    let mut sent = Vec::new();
+    for round in 0..40 {
+        for key in keys {
+            sent.push(record(&topic, key, &format!("{key}:{round:03}")));
+        }
+    }
+    let empty = |value: Option<Bytes>| Outgoing {
+        topic: Arc::clone(&topic),
+        key: Bytes::from_static(b"bare"),
+        value,
+        headers: Vec::new(),
+    };
+    sent.push(empty(None));
+    sent.push(empty(Some(Bytes::new())));
+    for (token, record) in (0..).zip(&sent) {
+        producer.send(record, token)?;
+    }
+    producer.flush(PATIENCE).await?;
+    assert_eq!(producer.in_flight(), 0);
+    let heard = ear.heard();
+    assert_eq!(ear.confirmed(), sent.len(), "{heard:?}");
+
+    let mut by_place = BTreeMap::new();
+    for read in read_all(&stream, &topic).await? {
+        by_place.insert((read.partition.partition, read.offset), read);
+    }
+    let mut last_offset = BTreeMap::new();
+    for (token, sent) in (0..).zip(&sent) {
+        let place = heard[&token].clone()?;
+        let read = &by_place[&(place.partition, place.offset)];
+        assert_eq!(place.partition, partition_of(&sent.key, 7));
+        assert_eq!(
+            (&read.key, &read.value, &read.headers),
+            (&sent.key, &sent.value, &sent.headers)
+        );
+        let before = last_offset.insert(sent.key.clone(), place.offset);
+        assert!(before.is_none_or(|before| before < place.offset), "order of a key");
+    }
+    assert_eq!(by_place.len(), sent.len());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_compression_is_read_back() -> Result<()> {
+    use tollgate_kafka::Compression;
+    for compression in [Compression::None, Compression::Zstd] {
+        let settings = Settings { compression, ..settings(&Kafka::shared().bootstrap()) };
+        let stream = connect(&settings);
+        let topic = topic(&stream, "compressed", 1).await?;
+        let value = "again ".repeat(1000);
+        crate::support::publish(&stream, &topic, &[&value]).await?;
+        assert_eq!(text(&read_all(&stream, &topic).await?[0]), value);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_record_that_is_too_large_is_refused_for_good() -> Result<()> {
+    let stream = shared();
+    let name = unique("narrow");
+    let spec = TopicSpec {
+        name: name.clone(),
+        partitions: 1,
+        replication: 1,
+        config: vec![("max.message.bytes".into(), "2000".into())],
+    };
+    stream.create_topics(&[spec]).await?;
+    let topic: Arc<str> = name.into();
+    let (producer, ear) = producer(&stream);
+    for token in 0..100 {
+        // One that the topic refuses, in a batch with many that it takes.
+        let value = if token == 50 { random_text(9_000) } else { format!("small {token}") };
+        producer.send(&record(&topic, "k", &value), token)?;
+    }
+    producer.flush(PATIENCE).await?;
+    let heard = ear.heard();
+    for (token, outcome) in &heard {
+        match outcome {
+            Err(DeliveryError::Permanent(_)) => assert_eq!(*token, 50),
+            other => assert!(other.is_ok(), "{token}: {other:?}"),
+        }
+    }
+    assert!(heard[&50].is_err());
+    assert_eq!(read_all(&stream, &topic).await?.len(), 99);
+
+    let huge = random_text(5 * 1024 * 1024);
+    let refused = producer.send(&record(&topic, "k", &huge), 100).unwrap_err();
+    assert!(matches!(refused, EnqueueError::Permanent(_)), "{refused}");
+    assert_eq!(producer.in_flight(), 0);
+    Ok(())
+}
+
+/// Text that does not compress well.
+fn random_text(length: usize) -> String {
+    let mut state = 1u64;
+    (0..length)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(33 + ((state >> 33) % 90) as u8)
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_almost_four_mebibytes_arrives() -> Result<()> {
+    let stream = shared();
+    let topic = topic(&stream, "large", 1).await?;
+    let value = random_text(4 * 1024 * 1024 - 2_000);
+    crate::support::publish(&stream, &topic, &[&value]).await?;
+    assert_eq!(text(&read_all(&stream, &topic).await?[0]), value);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_topic_is_never_permanent_and_never_created() -> Result<()> {
+    let stream = shared();
+    let missing: Arc<str> = unique("missing").into();
+    let ear = Arc::new(Ear::default());
+    let deadline = Duration::from_secs(1);
+    let producer = stream.producer(ProducerKind::Delivered { deadline }, ear.clone())?;
+    producer.send(&record(&missing, "k", "v"), 1)?;
+    ear.await_all(1).await;
+    let outcome = ear.heard()[&1].clone();
+    assert!(matches!(outcome, Err(DeliveryError::Retry(_))), "{outcome:?}");
+    assert!(stream.describe_topics(&[&missing]).await?.is_empty());
+
+    let spec =
+        TopicSpec { name: missing.to_string(), partitions: 1, replication: 1, config: vec![] };
+    stream.create_topics(&[spec]).await?;
+    let mut token = 1;
+    eventually_true("the new topic to be noticed", PATIENCE, async || {
+        token += 1;
+        match producer.send(&record(&missing, "k", "v"), token) {
+            Ok(()) => {
+                ear.await_all(ear.count().max(1)).await;
+                let _ = producer.flush(PATIENCE).await;
+                ear.heard().get(&token).is_some_and(Result::is_ok)
+            }
+            Err(error) => {
+                assert!(matches!(error, EnqueueError::Unavailable(_)), "{error}");
+                false
+            }
+        }
+    })
+    .await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_all_brokers_down_records_are_taken_and_given_back_once() -> Result<()> {
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let limited = Settings { queue_messages: 100, ..settings(&nobody) };
+    let stream = connect(&limited);
+    let (producer, ear) = producer(&stream);
+    let topic: Arc<str> = "anything".into();
+    let mut taken = BTreeSet::new();
+    let refused = loop {
+        let token = taken.len() as u64;
+        match producer.send(&record(&topic, "k", "v"), token) {
+            Ok(()) => taken.insert(token),
+            Err(error) => break error,
+        };
+        assert!(taken.len() <= 100, "the queue has no bound");
+    };
+    assert_eq!(refused, EnqueueError::QueueFull);
+    assert_eq!(producer.in_flight(), 100);
+    assert!(producer.flush(Duration::from_millis(300)).await.is_err());
+    assert_eq!(ear.count(), 0, "a spooled record is never given up");
+    eventually_true("advice", PATIENCE, async || {
+        stream.trouble().is_some_and(|trouble| trouble.contains("brokers"))
+    })
+    .await;
+
+    tokio::task::spawn_blocking(move || drop(producer)).await?;
+    let heard = ear.heard();
+    assert_eq!(heard.keys().copied().collect::<BTreeSet<_>>(), taken);
+    assert!(heard.values().all(|o| matches!(o, Err(DeliveryError::Retry(_)))), "{heard:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivered_record_gives_up_at_its_deadline() -> Result<()> {
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let stream = connect(&settings(&nobody));
+    let ear = Arc::new(Ear::default());
+    let deadline = Duration::from_millis(200);
+    let producer = stream.producer(ProducerKind::Delivered { deadline }, ear.clone())?;
+    producer.send(&record(&"t".into(), "k", "v"), 7)?;
+    ear.await_all(1).await;
+    assert!(matches!(ear.heard()[&7], Err(DeliveryError::Retry(_))));
+    Ok(())
+}

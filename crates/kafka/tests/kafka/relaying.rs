@@ -1,0 +1,93 @@
+use anyhow::Result;
+use tollgate_stream::{RelayError, Stream};
+
+use crate::support::{read_all, record, shared, text, topic, unique};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_takes_over_fences_the_first_and_aborts_what_it_left() -> Result<()> {
+    let stream = shared();
+    let topic = topic(&stream, "fence", 1).await?;
+    let id = unique("relay");
+    let mut first = stream.relay(&id).await?;
+    first.send(&[record(&topic, "k", "confirmed")]).await?;
+    first.commit().await?;
+    first.send(&[record(&topic, "k", "left open")]).await?;
+
+    let mut second = stream.relay(&id).await?;
+    let fenced = first.commit().await.unwrap_err();
+    assert_eq!(fenced, RelayError::Fenced);
+    let again = first.send(&[record(&topic, "k", "zombie")]).await.unwrap_err();
+    assert!(matches!(again, RelayError::Recreate(_) | RelayError::Fenced), "{again}");
+
+    second.send(&[record(&topic, "k", "taken over")]).await?;
+    second.commit().await?;
+    let read: Vec<String> = read_all(&stream, &topic).await?.iter().map(text).collect();
+    assert_eq!(read, ["confirmed", "taken over"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zombie_that_sends_after_the_takeover_is_fenced_too() -> Result<()> {
+    let stream = shared();
+    let topic = topic(&stream, "zombie", 1).await?;
+    let id = unique("relay");
+    let mut first = stream.relay(&id).await?;
+    let mut second = stream.relay(&id).await?;
+    let sent = first.send(&[record(&topic, "k", "zombie")]).await;
+    let fate = match sent {
+        Ok(()) => first.commit().await,
+        failed => failed,
+    };
+    assert_eq!(fate, Err(RelayError::Fenced));
+    second.send(&[record(&topic, "k", "owner")]).await?;
+    second.commit().await?;
+    let read: Vec<String> = read_all(&stream, &topic).await?.iter().map(text).collect();
+    assert_eq!(read, ["owner"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_can_never_be_sent_is_named_by_its_index() -> Result<()> {
+    let stream = shared();
+    let topic = topic(&stream, "index", 1).await?;
+    let mut relay = stream.relay(&unique("relay")).await?;
+    let huge = "x".repeat(5 * 1024 * 1024);
+    let records =
+        [record(&topic, "k", "first"), record(&topic, "k", "second"), record(&topic, "k", &huge)];
+    let refused = relay.send(&records).await.unwrap_err();
+    assert!(matches!(refused, RelayError::Permanent { index: 2, .. }), "{refused}");
+    assert!(matches!(relay.commit().await, Err(RelayError::Abort(_))));
+    relay.abort().await?;
+    relay.send(&records[..2]).await?;
+    relay.commit().await?;
+    assert_eq!(read_all(&stream, &topic).await?.len(), 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_only_the_broker_refuses_is_found_by_sending_one_by_one() -> Result<()> {
+    let stream = shared();
+    let name = unique("narrow-relay");
+    let spec = tollgate_stream::TopicSpec {
+        name: name.clone(),
+        partitions: 1,
+        replication: 1,
+        config: vec![("max.message.bytes".into(), "1000".into())],
+    };
+    stream.create_topics(&[spec]).await?;
+    let topic = name.into();
+    let mut relay = stream.relay(&unique("relay")).await?;
+    let wide: String = (0..3000u32).map(|n| char::from(33 + (n * 7919 % 89) as u8)).collect();
+    let records = [record(&topic, "k", "a"), record(&topic, "k", &wide), record(&topic, "k", "b")];
+    let mut refusal = relay.send(&records).await.unwrap_err();
+    if matches!(refusal, RelayError::Abort(_)) {
+        relay.abort().await?;
+        refusal = relay.send(&records).await.unwrap_err();
+    }
+    assert!(matches!(refusal, RelayError::Permanent { index: 1, .. }), "{refusal}");
+    relay.abort().await?;
+    relay.send(&[records[0].clone(), records[2].clone()]).await?;
+    relay.commit().await?;
+    assert_eq!(read_all(&stream, &topic).await?.len(), 2);
+    Ok(())
+}
