@@ -29,10 +29,8 @@ pub struct Options {
     pub database: Database,
     /// What an operator chose.
     pub settings: Settings,
-    /// How the consumer batches, retries and relays.
+    /// How the consumer joins, batches, retries and relays.
     pub consumer: ConsumerSettings,
-    /// Static membership in the group; `None` joins as a new member.
-    pub instance_id: Option<String>,
 }
 
 /// A service that was started.
@@ -58,7 +56,7 @@ impl Handle {
 /// Starts the service within the current tokio runtime. It waits for its database, its topics
 /// and its cluster as long as it takes; only settings that can never work are an error.
 pub fn start(options: Options, shutdown: CancellationToken) -> Result<Handle, Error> {
-    let Options { stream, database, settings, consumer, instance_id } = options;
+    let Options { stream, database, settings, consumer } = options;
     settings.validate().map_err(Error::Settings)?;
     consumer.validate().map_err(Error::Settings)?;
     let pseudonyms =
@@ -77,7 +75,7 @@ pub fn start(options: Options, shutdown: CancellationToken) -> Result<Handle, Er
             consumer: ConsumerOptions {
                 group: settings.group.clone(),
                 topics: vec![CALL_EVENTS.name.to_owned(), CDRS.name.to_owned()],
-                instance_id,
+                instance_id: consumer.instance_id.clone(),
             },
             settings: consumer,
         },

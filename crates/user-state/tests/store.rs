@@ -1,0 +1,569 @@
+//! One suite for both databases.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{Bench, EXPIRY, PARTITIONS, Record, at, callback, callback_cdr, poison, status};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+use tollgate_schema::v1::{self, EventType, Presence};
+use tollgate_stream::{Decode, Outcome, StoreError};
+use tollgate_testkit::Postgres;
+use tollgate_user_state::fold::{EventSet, Leg, NumberLeg, derive, fold, rewind};
+use tollgate_user_state::item::{Decoder, MAX_NUMBER_BYTES, MAX_SESSION_BYTES};
+use tollgate_user_state::keys::{Pseudonyms, number_key, session_key, shard};
+
+/// Runs every test on both databases.
+macro_rules! on_both {
+    ($($name:ident)*) => {
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() -> anyhow::Result<()> {
+                    super::$name(super::Bench::sqlite()?).await
+                }
+            )*
+        }
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() -> anyhow::Result<()> {
+                    super::$name(super::Bench::postgres()?).await
+                }
+            )*
+        }
+    };
+}
+
+on_both! {
+    a_callback_is_followed_from_call_to_end
+    order_repetition_and_batching_give_one_state
+    a_revision_replaces_and_a_repetition_changes_nothing
+    of_two_that_believe_they_hold_a_partition_only_the_later_one_writes
+    concurrent_batches_that_share_calls_and_numbers_end_right
+    texts_that_no_index_could_take_stop_nothing
+    a_record_without_session_is_a_call_of_its_own
+    only_the_owner_of_the_shard_publishes_a_state
+    a_change_after_publishing_is_published_again
+    poison_goes_through_the_outbox_of_its_partition
+    the_sweeper_publishes_what_expires
+    calls_are_forgotten_after_their_time
+    published_states_can_hide_numbers_and_sessions
+    the_past_can_be_asked_for
+    an_answer_can_say_how_fresh_it_is
+    more_events_than_a_call_may_have_are_flagged
+}
+
+/// Applies each record to the partition of its topic.
+async fn apply(bench: &Bench, records: &[Record], now: i64) -> anyhow::Result<()> {
+    let (statuses, cdrs): (Vec<_>, Vec<_>) =
+        records.iter().cloned().partition(|it| matches!(it, Record::Status(_)));
+    if !statuses.is_empty() {
+        bench.call_events(0).await?.apply(&statuses, now).await?;
+    }
+    if !cdrs.is_empty() {
+        bench.cdrs(0).await?.apply(&cdrs, now).await?;
+    }
+    Ok(())
+}
+
+async fn legs(bench: &Bench, number: &str, now: i64) -> anyhow::Result<Vec<Leg>> {
+    let found = bench.store.numbers(&[number_key(number)], now, false).await?;
+    Ok(found.into_iter().flat_map(|it| it.legs).map(|it| it.leg).collect())
+}
+
+async fn a_callback_is_followed_from_call_to_end(bench: Bench) -> anyhow::Result<()> {
+    let mut partition = bench.call_events(1).await?;
+    let mut seen = Vec::new();
+    for record in callback("s", "A", "B") {
+        partition.apply(&[record], at(20)).await?;
+        let (a, b) = (bench.state("A", at(20)).await?, bench.state("B", at(20)).await?);
+        seen.push((a.presence, b.presence));
+    }
+    use Presence::{Calling, Idle, InCall, Ringing};
+    let expected = [
+        (Calling, Idle),
+        (Ringing, Idle),
+        (InCall, Idle),
+        (InCall, Calling),
+        (InCall, Ringing),
+        (InCall, InCall),
+        (Idle, Idle),
+    ];
+    assert_eq!(seen, expected);
+
+    bench.cdrs(1).await?.apply(&[callback_cdr("s", "A", "B", false)], at(120)).await?;
+    let last = bench.state("B", at(120)).await?.last_call.expect("a call that ended");
+    assert_eq!(last.session_id, "s");
+    assert_eq!((last.leg.until_ms, last.leg.answered_ms), (at(109), Some(at(14))));
+    assert_eq!((last.leg.state_code, last.leg.release_reason), (Some(0), Some(0)));
+    assert!(bench.store.numbers(&[number_key("nobody")], at(0), false).await?.is_empty());
+    Ok(())
+}
+
+async fn order_repetition_and_batching_give_one_state(bench: Bench) -> anyhow::Result<()> {
+    let records = |round: usize| {
+        let (s, a, b) = (format!("s{round}"), format!("A{round}"), format!("B{round}"));
+        let mut records = callback(&s, &a, &b);
+        records.push(callback_cdr(&s, &a, &b, false));
+        records.push(callback_cdr(&s, &a, &b, true));
+        records.push(status(&s, EventType::CollectInfo, 20, None, None));
+        records.push(status(&s, EventType::Alerting, 4, None, None));
+        records
+    };
+    let mut runner = TestRunner::deterministic();
+    let mut partition = bench.call_events(0).await?;
+    let mut results: Vec<(Vec<Leg>, Vec<Leg>)> = Vec::new();
+    for round in 0..12 {
+        let whole = records(round);
+        let indexes: Vec<usize> = (0..whole.len()).chain(0..whole.len()).collect();
+        let order = proptest::strategy::Just(indexes).prop_shuffle();
+        let order = order.new_tree(&mut runner).expect("an order").current();
+        let mut left: &[usize] = &order;
+        let mut size = round % 5 + 1;
+        while !left.is_empty() {
+            let (batch, rest) = left.split_at(size.min(left.len()));
+            let batch: Vec<Record> = batch.iter().map(|index| whole[*index].clone()).collect();
+            // Both kinds of record in one batch: the store does not look at the topic.
+            partition.apply(&batch, at(200)).await?;
+            left = rest;
+            size = size % 7 + 1;
+        }
+        let (a, b) = (format!("A{round}"), format!("B{round}"));
+        results.push((legs(&bench, &a, at(200)).await?, legs(&bench, &b, at(200)).await?));
+    }
+    for result in &results {
+        assert_eq!(result, &results[0]);
+    }
+    assert_eq!(results[0].0.len(), 1);
+    // And what is stored is what the pure fold says.
+    let set: EventSet = records(0).iter().map(|it| it.item().event).collect();
+    let (call, _) = fold(&set, &EXPIRY);
+    let pure: Vec<Leg> = call.legs.into_iter().map(|leg| Leg { number: None, ..leg }).collect();
+    assert_eq!([results[0].0.clone(), results[0].1.clone()].concat(), pure);
+    Ok(())
+}
+
+async fn a_revision_replaces_and_a_repetition_changes_nothing(bench: Bench) -> anyhow::Result<()> {
+    let mut cdrs = bench.cdrs(0).await?;
+    cdrs.apply(&[callback_cdr("s", "A", "B", false)], at(120)).await?;
+    let version = bench.version("A").await?;
+    let pending = bench.call_events(shard(&number_key("A"), PARTITIONS)).await?;
+    pending.published(&pending.pending().await?).await?;
+
+    cdrs.apply(&[callback_cdr("s", "A", "B", false)], at(125)).await?;
+    assert_eq!(bench.version("A").await?, version);
+    assert_eq!(pending.pending().await?, []);
+
+    cdrs.apply(&[callback_cdr("s", "A", "B", true)], at(130)).await?;
+    assert_eq!(bench.version("A").await?, version + 1);
+    let last = bench.state("A", at(130)).await?.last_call.expect("a call that ended");
+    assert_eq!(last.leg.until_ms, at(110));
+    Ok(())
+}
+
+async fn of_two_that_believe_they_hold_a_partition_only_the_later_one_writes(
+    bench: Bench,
+) -> anyhow::Result<()> {
+    let mut zombie = bench.call_events(0).await?;
+    zombie.apply(&callback("s", "A", "B")[..1], at(1)).await?;
+    let mut heir = bench.call_events(0).await?;
+    assert_eq!(heir.next, 1);
+
+    let more = callback("s", "A", "B");
+    assert_eq!(zombie.apply(&more[1..], at(2)).await, Err(StoreError::Fenced));
+    assert_eq!(bench.state("A", at(2)).await?.presence, Presence::Calling);
+    // Neither may it remove what it thinks was published, nor sweep.
+    let owner = bench.call_events(shard(&number_key("A"), PARTITIONS)).await?;
+    let rows = owner.pending().await?;
+    assert_eq!(zombie.published(&rows).await, Err(StoreError::Fenced));
+    assert_eq!(zombie.published(&[]).await, Err(StoreError::Fenced));
+    assert_eq!(owner.pending().await?, rows);
+
+    heir = bench.call_events(0).await?;
+    heir.apply(&more[1..2], at(3)).await?;
+    assert_eq!(bench.state("A", at(3)).await?.presence, Presence::Ringing);
+    // The same offsets a second time are refused as well.
+    let mut again = heir.clone();
+    again.next = 1;
+    assert_eq!(again.apply(&more[1..2], at(3)).await, Err(StoreError::Fenced));
+
+    // A sweeper that lost its shard writes nothing.
+    let sweeper = bench.call_events(shard(&number_key("A"), PARTITIONS)).await?;
+    let version = bench.version("A").await?;
+    bench.call_events(shard(&number_key("A"), PARTITIONS)).await?;
+    assert_eq!(sweeper.tick(at(3_600)).await, Err(StoreError::Fenced));
+    assert_eq!(bench.version("A").await?, version);
+    Ok(())
+}
+
+/// Four partitions and four of CDRs at once, over few calls and fewer numbers.
+async fn concurrent_batches_that_share_calls_and_numbers_end_right(
+    bench: Bench,
+) -> anyhow::Result<()> {
+    const CALLS: usize = 10;
+    let numbers = ["A", "B", "C", "D"];
+    let parties = |call: usize| (numbers[call % 4], numbers[(call + 1 + call % 3) % 4]);
+    let records: Vec<Record> = (0..CALLS)
+        .flat_map(|call| {
+            let ((a, b), s) = (parties(call), format!("s{call}"));
+            let mut records = callback(&s, a, b);
+            // Some calls go on, some end by their CDR only.
+            if call % 2 == 0 {
+                records.pop();
+            }
+            if call % 4 == 2 {
+                records.push(callback_cdr(&s, a, b, false));
+            }
+            records
+        })
+        .collect();
+    let now = at(130);
+    let mut runner = TestRunner::deterministic();
+    let mut writers = Vec::new();
+    for writer in 0..8 {
+        let mut partition = if writer < 4 {
+            bench.call_events(writer).await?
+        } else {
+            bench.cdrs(writer - 4).await?
+        };
+        let order = proptest::strategy::Just(records.clone()).prop_shuffle();
+        let order = order.new_tree(&mut runner).expect("an order").current();
+        writers.push(tokio::spawn(async move {
+            // Everybody writes everything: whoever is first, the others repeat it.
+            for batch in order.chunks(5 + writer as usize) {
+                partition.apply(batch, now).await?;
+            }
+            Ok::<_, StoreError>(())
+        }));
+    }
+    for writer in writers {
+        writer.await??;
+    }
+
+    let mut expected: BTreeMap<&str, Vec<NumberLeg>> = BTreeMap::new();
+    for call in 0..CALLS {
+        let session_id = format!("s{call}");
+        let of_call = records.iter().filter(|record| record.item().session_id == session_id);
+        let set: EventSet = of_call.map(|record| record.item().event).collect();
+        for mut leg in fold(&set, &EXPIRY).0.legs {
+            let number = leg.number.take().expect("a number");
+            let number = numbers.iter().find(|it| **it == number).expect("a known number");
+            let session_key = session_key(&session_id, &[]);
+            let entry = NumberLeg { session_key, session_id: session_id.clone(), leg };
+            expected.entry(number).or_default().push(entry);
+        }
+    }
+    for number in numbers {
+        let found = bench.store.numbers(&[number_key(number)], now, false).await?;
+        let pure = derive(&expected[number], now);
+        assert_eq!(derive(&found[0].legs, now), pure, "{number}");
+        assert!(!pure.calls.is_empty() && pure.last_call.is_some());
+        // The row that the sweeper and the census go by was derived from the same legs.
+        assert_eq!(found[0].row.next_expiry_ms, pure.next_expiry_ms);
+        assert_eq!(found[0].row.presence, pure.presence as i16);
+        // And what waits to be published is the last version.
+        let owner = bench.call_events(shard(&number_key(number), PARTITIONS)).await?;
+        let states = owner.states().await?;
+        let state = states.iter().find(|it| it.number == number).expect("a state to publish");
+        assert_eq!(state.version as i64, found[0].row.version);
+        assert_eq!(state.calls.len(), pure.calls.len());
+    }
+    Ok(())
+}
+
+async fn texts_that_no_index_could_take_stop_nothing(bench: Bench) -> anyhow::Result<()> {
+    let nul = "a\0b\u{1F4DE}".to_owned();
+    let long = "x".repeat(9_000);
+    let endless = "y".repeat(MAX_SESSION_BYTES * 3);
+    let number = "1".repeat(MAX_NUMBER_BYTES);
+    let mut partition = bench.call_events(0).await?;
+    let records: Vec<Record> = [&nul, &long, &endless]
+        .into_iter()
+        .map(|session| status(session, EventType::Answer, 1, Some(&nul), None))
+        .chain([
+            status(&long, EventType::Callout, 2, Some(&number), None),
+            status(&nul, EventType::Callout, 2, Some(&format!("{number}1")), None),
+            status(&nul, EventType::Callout, 3, Some(""), None),
+        ])
+        .collect();
+    partition.apply(&records, at(5)).await?;
+
+    let state = bench.state(&nul, at(5)).await?;
+    assert_eq!(state.presence, Presence::InCall);
+    let mut sessions: Vec<String> = state.calls.into_iter().map(|call| call.session_id).collect();
+    sessions.sort();
+    assert_eq!(sessions[0], nul);
+    assert_eq!(sessions[1], long);
+    // Shown cut, and still a call of its own.
+    assert_eq!(sessions[2].len(), MAX_SESSION_BYTES);
+    assert_eq!(bench.state(&number, at(5)).await?.presence, Presence::Calling);
+    assert!(
+        bench.store.numbers(&[number_key(&format!("{number}1"))], at(5), false).await?.is_empty()
+    );
+    assert!(bench.store.call(&session_key(&endless, &[])).await?.is_some());
+    let owner = bench.call_events(shard(&number_key(&nul), PARTITIONS)).await?;
+    assert!(owner.states().await?.iter().any(|state| state.number == nul));
+    Ok(())
+}
+
+async fn a_record_without_session_is_a_call_of_its_own(bench: Bench) -> anyhow::Result<()> {
+    let records = [
+        status("", EventType::Callout, 1, Some("A"), None),
+        status("", EventType::Disconnect, 2, Some("B"), None),
+    ];
+    apply(&bench, &records, at(5)).await?;
+    assert_eq!(bench.state("A", at(5)).await?.presence, Presence::Calling);
+    assert!(bench.state("B", at(5)).await?.last_call.is_some());
+    Ok(())
+}
+
+async fn only_the_owner_of_the_shard_publishes_a_state(bench: Bench) -> anyhow::Result<()> {
+    let numbers: Vec<String> = (0..20).map(|number| format!("+86138{number:08}")).collect();
+    let records: Vec<Record> = numbers
+        .iter()
+        .map(|number| status(&format!("s{number}"), EventType::Callout, 1, Some(number), None))
+        .collect();
+    bench.call_events(2).await?.apply(&records, at(2)).await?;
+    let mut published = Vec::new();
+    for partition in 0..PARTITIONS {
+        assert_eq!(bench.cdrs(partition).await?.pending().await?, []);
+        let owner = bench.call_events(partition).await?;
+        for state in owner.states().await? {
+            assert_eq!(shard(&number_key(&state.number), PARTITIONS), partition);
+            assert_eq!((state.version, state.presence()), (1, Presence::Calling));
+            published.push(state.number);
+        }
+        let rows = owner.pending().await?;
+        assert!(rows.iter().all(|row| row.record.key == row_number(row)));
+        owner.published(&rows).await?;
+        assert_eq!(owner.pending().await?, []);
+    }
+    published.sort();
+    assert_eq!(published, numbers);
+    Ok(())
+}
+
+fn row_number(row: &tollgate_stream::Pending) -> String {
+    let value = row.record.value.clone().expect("a value");
+    <v1::UserState as prost::Message>::decode(value).expect("a state").number
+}
+
+async fn a_change_after_publishing_is_published_again(bench: Bench) -> anyhow::Result<()> {
+    let owner = bench.call_events(shard(&number_key("A"), PARTITIONS)).await?;
+    let mut source = bench.cdrs(0).await?;
+    let events = callback("s", "A", "B");
+    source.apply(&events[..1], at(1)).await?;
+    let rows = owner.pending().await?;
+    // While it is being published the number changes.
+    source.apply(&events[1..2], at(3)).await?;
+    owner.published(&rows).await?;
+    let states: Vec<_> =
+        owner.states().await?.into_iter().filter(|state| state.number == "A").collect();
+    assert_eq!(states.len(), 1);
+    assert_eq!((states[0].version, states[0].presence()), (2, Presence::Ringing));
+    // A state has the same id however often it is published.
+    let id = |rows: &[tollgate_stream::Pending]| {
+        let headers = &rows.iter().find(|row| row.record.key == "A").expect("a row").record.headers;
+        headers.iter().find(|(name, _)| &**name == "ce_id").map(|(_, id)| id.clone())
+    };
+    assert_eq!(id(&owner.pending().await?), id(&owner.pending().await?));
+    assert_ne!(id(&owner.pending().await?), id(&rows));
+    Ok(())
+}
+
+async fn poison_goes_through_the_outbox_of_its_partition(bench: Bench) -> anyhow::Result<()> {
+    let mut partition = bench.call_events(3).await?;
+    let good = Outcome::Apply(status("s", EventType::Callout, 1, Some("A"), None).item());
+    let outcomes = vec![Outcome::Poison(poison()), good, Outcome::Poison(poison())];
+    partition.apply_outcomes(outcomes, at(1)).await?;
+    let rows = partition.pending().await?;
+    let quarantined = rows.iter().filter(|row| &*row.record.topic == "quarantine").count();
+    assert_eq!(quarantined, 2);
+    assert_eq!(bench.state("A", at(1)).await?.presence, Presence::Calling);
+    partition.published(&rows).await?;
+    assert_eq!(partition.pending().await?, []);
+    // And what cannot be decoded is refused by name of field, never by value.
+    let mut broken = status("s", EventType::Callout, 1, Some("+8613800000021"), None).incoming();
+    for value in [None, Some("\u{ff}not protobuf +8613800000021".into()), Some("".into())] {
+        broken.value = value;
+        let rejection = Decoder.decode(&broken).err().expect("a rejection").0;
+        assert!(!rejection.contains("138"), "{rejection}");
+    }
+    Ok(())
+}
+
+async fn the_sweeper_publishes_what_expires(bench: Bench) -> anyhow::Result<()> {
+    apply(&bench, &callback("s", "A", "B")[..2], at(4)).await?;
+    let mine = bench.call_events(shard(&number_key("A"), PARTITIONS)).await?;
+    mine.published(&mine.pending().await?).await?;
+    let expires = at(3) + EXPIRY.unanswered_ms;
+
+    mine.tick(expires - 1).await?;
+    assert_eq!(mine.pending().await?, []);
+    for other in (0..PARTITIONS).filter(|it| *it != mine.claim.source.partition.partition) {
+        bench.call_events(other).await?.tick(expires).await?;
+    }
+    bench.cdrs(0).await?.tick(expires).await?;
+    assert_eq!(mine.pending().await?, []);
+
+    assert_eq!(mine.tick(expires).await, Ok(false));
+    let state = mine.states().await?.pop().expect("an expired state");
+    assert_eq!((state.number.as_str(), state.presence()), ("A", Presence::Idle));
+    let last = state.last_call.expect("a last call");
+    assert_eq!((last.group.as_str(), last.answered), ("expired", false));
+    // Once is enough.
+    mine.published(&mine.pending().await?).await?;
+    mine.tick(expires + 1).await?;
+    assert_eq!(mine.pending().await?, []);
+    // A later event revives the call.
+    let answer = status("s", EventType::Answer, 400, Some("A"), None);
+    bench.cdrs(0).await?.apply(&[answer], expires + 100_000).await?;
+    let state = mine.states().await?.pop().expect("a revived state");
+    assert_eq!(state.presence(), Presence::InCall);
+    Ok(())
+}
+
+async fn calls_are_forgotten_after_their_time(bench: Bench) -> anyhow::Result<()> {
+    let records = [callback("old", "A", "B"), callback("new", "B", "C")].concat();
+    let mut late: Vec<Record> = records;
+    late.push(status("new", EventType::CollectInfo, 9_000, None, None));
+    apply(&bench, &late, at(9_001)).await?;
+    let keep = 100 * 86_400_000;
+    let cleaner = bench.call_events(0).await?;
+    cleaner.tick(at(109) + keep).await?;
+    assert!(bench.store.call(&session_key("old", &[])).await?.is_some());
+    cleaner.tick(at(110) + keep).await?;
+    assert!(bench.store.call(&session_key("old", &[])).await?.is_none());
+    assert!(bench.store.call(&session_key("new", &[])).await?.is_some());
+    let last = bench.state("B", at(110) + keep).await?.last_call.expect("the other call");
+    assert_eq!(last.session_id, "new");
+    let forgotten = bench.state("A", at(110) + keep).await?;
+    assert_eq!((forgotten.presence, forgotten.last_call), (Presence::Idle, None));
+    // Readers of the topic are told.
+    let owner = bench.call_events(shard(&number_key("A"), PARTITIONS)).await?;
+    let states = owner.states().await?;
+    let state = states.iter().find(|state| state.number == "A").expect("a state to publish");
+    assert_eq!(state.last_call, None);
+    Ok(())
+}
+
+async fn published_states_can_hide_numbers_and_sessions(bench: Bench) -> anyhow::Result<()> {
+    let (number, session) = ("+8613800000021", "+8613800000021_+8613800007021_4_627e5c1f");
+    apply(&bench, &[status(session, EventType::Callout, 1, Some(number), None)], at(2)).await?;
+    let owner = bench.call_events(shard(&number_key(number), PARTITIONS)).await?;
+    let store = bench.with_pseudonyms(b"a secret of the deployment");
+    let rows = tollgate_stream::Store::pending(&store, &owner.claim, 10).await?;
+    assert_eq!(rows.len(), 1);
+    let shown = format!("{:?}", rows[0].record);
+    assert!(!shown.contains("13800"), "a number is shown");
+    let pseudonym = Pseudonyms::new(b"a secret of the deployment").of(number);
+    assert_eq!(rows[0].record.key, pseudonym);
+    assert_eq!(row_number(&rows[0]), pseudonym);
+    Ok(())
+}
+
+async fn the_past_can_be_asked_for(bench: Bench) -> anyhow::Result<()> {
+    let mut records = callback("s", "A", "B");
+    records.push(callback_cdr("s", "A", "B", false));
+    records.push(status("later", EventType::Answer, 500, Some("B"), None));
+    apply(&bench, &records, at(600)).await?;
+    for (second, presence, session) in [
+        (2, Presence::Idle, None),
+        (9, Presence::Calling, None),
+        (13, Presence::Ringing, None),
+        (60, Presence::InCall, None),
+        (200, Presence::Idle, Some("s")),
+        (550, Presence::InCall, Some("s")),
+    ] {
+        let found = bench.store.numbers(&[number_key("B")], at(second), true).await?;
+        let legs: Vec<NumberLeg> =
+            found[0].legs.iter().filter_map(|leg| rewind(leg, at(second))).collect();
+        let state = derive(&legs, at(second));
+        assert_eq!(state.presence, presence, "at {second}");
+        let last = state.last_call.map(|last| last.session_id);
+        assert_eq!(last.as_deref(), session, "at {second}");
+    }
+    Ok(())
+}
+
+async fn an_answer_can_say_how_fresh_it_is(bench: Bench) -> anyhow::Result<()> {
+    assert_eq!(bench.store.applied().await?, None);
+    apply(&bench, &callback("s", "A", "B")[..2], at(10)).await?;
+    apply(&bench, &callback("s", "A", "B")[..1], at(12)).await?;
+    let applied = bench.store.applied().await?.expect("something was applied");
+    assert_eq!(applied.event_ms, Some(at(3)));
+    assert_eq!(applied.applied_ms, at(12));
+    assert_eq!((applied.record_ms, applied.delay_ms), (at(12) - 1_500, 1_500));
+    let census = bench.store.census().await?;
+    assert_eq!(census.numbers, [(Presence::Ringing as i16, 1)]);
+    assert_eq!(census.unpublished, 1);
+    Ok(())
+}
+
+async fn more_events_than_a_call_may_have_are_flagged(bench: Bench) -> anyhow::Result<()> {
+    let mut partition = bench.call_events(0).await?;
+    let keys: Vec<Record> =
+        (1..=300).map(|second| status("s", EventType::CollectInfo, second, None, None)).collect();
+    for batch in keys.chunks(90) {
+        partition.apply(batch, at(400)).await?;
+    }
+    partition.apply(&callback("s", "A", "B"), at(400)).await?;
+    let row = bench.store.call(&session_key("s", &[])).await?.expect("a call");
+    let set = EventSet::decode(&row.events)?;
+    assert!(set.is_capped());
+    assert_eq!(set.in_force().len(), 256);
+    // What tells how the call ended is never what goes.
+    let state = bench.state("B", at(400)).await?;
+    assert_eq!((state.presence, state.since_ms), (Presence::Idle, Some(at(109))));
+    Ok(())
+}
+
+/// Only PostgreSQL has several writers; a writer that was stopped must not hang the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_waits_for_the_numbers_that_another_transaction_holds() -> anyhow::Result<()> {
+    let _server = Postgres::shared();
+    let bench = Bench::postgres()?;
+    apply(&bench, &callback("s1", "A", "B")[..1], at(1)).await?;
+    let tollgate_store::Database::Postgres(pool) = &bench.database else {
+        anyhow::bail!("not PostgreSQL")
+    };
+    // Another transaction has locked the number and is about to commit a leg.
+    let mut other = pool.begin().await?;
+    sqlx::query("SELECT 1 FROM state_number WHERE number_key = $1 FOR UPDATE")
+        .bind(number_key("A").as_slice())
+        .execute(&mut *other)
+        .await?;
+    let mut partition = bench.call_events(1).await?;
+    let ringing = [status("s2", EventType::Alerting, 5, Some("A"), None)];
+    let waiting = tokio::spawn(async move { partition.apply(&ringing, at(6)).await });
+    tollgate_testkit::eventually_true(
+        "the batch waits",
+        std::time::Duration::from_secs(5),
+        async || {
+            let waits: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock'",
+            )
+            .fetch_one(pool)
+            .await
+            .unwrap_or(0);
+            waits > 0
+        },
+    )
+    .await;
+    sqlx::query("UPDATE state_leg SET answered_ms = $1, until_ms = $2")
+        .bind(at(4))
+        .bind(at(4) + EXPIRY.answered_ms)
+        .execute(&mut *other)
+        .await?;
+    other.commit().await?;
+    waiting.await??;
+    // What the other transaction wrote while it was waited for is in the state.
+    let found = bench.store.numbers(&[number_key("A")], at(6), false).await?;
+    assert_eq!(found[0].row.presence, Presence::InCall as i16);
+    assert_eq!(found[0].legs.len(), 2);
+    assert_eq!(found[0].row.as_of_ms, at(6));
+    Ok(())
+}
