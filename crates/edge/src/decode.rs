@@ -54,8 +54,13 @@ enum Kind {
 
 impl Decoder {
     /// `quota` is charged with what is not well-formed.
-    pub fn new(applications: Arc<Applications>, quota: Arc<Quota>) -> Self {
+    pub(crate) fn new(applications: Arc<Applications>, quota: Arc<Quota>) -> Self {
         Self { applications, quota }
+    }
+
+    /// A decoder for looking at bodies outside of an edge; no quota is charged.
+    pub fn for_looking(applications: Arc<Applications>) -> Self {
+        Self::new(applications, Arc::new(Quota::new(u64::MAX)))
     }
 
     /// Reads, normalises and encodes one request. Always at least one record.
@@ -184,7 +189,7 @@ fn reason_label(reason: QuarantineReason) -> &'static str {
     }
 }
 
-fn encode(record: &Record) -> Outgoing {
+pub(crate) fn encode(record: &Record) -> Outgoing {
     match record {
         Record::Status(event) => {
             let at = event.occurred_at.as_ref().and_then(proto_to_millis);

@@ -23,6 +23,8 @@ mod publisher;
 mod quota;
 mod receive;
 mod refusal;
+mod replay;
+mod requalify;
 mod service;
 mod settings;
 mod tls;
@@ -30,5 +32,7 @@ mod topics_guard;
 
 pub use applications::{Application, Applications, Service};
 pub use decode::{Decoder, Normalised};
+pub use replay::{Replayed, replay};
+pub use requalify::requalify;
 pub use service::{Counts, Edge, EdgeError, Running};
 pub use settings::{Ack, Settings};

@@ -149,10 +149,13 @@ pub enum Tariff {
         /// The tariff (TOML).
         file: PathBuf,
     },
-    /// Register a tariff and make it the one that is in force from now on.
+    /// Register a tariff and make it the one that is in force.
     Activate {
         /// The tariff (TOML).
         file: PathBuf,
+        /// For calls billed from this instant on (RFC 3339), or `beginning`; without it, now.
+        #[arg(long, value_name = "TIME")]
+        from: Option<String>,
     },
     /// List registered tariffs.
     List,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use actix_web::web::ServiceConfig;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
+use tollgate_billing::Billing;
 use tollgate_edge::{Edge, Running};
 use tollgate_kafka::KafkaStream;
 use tollgate_runtime::listener::{Access, bind, serve};
@@ -135,20 +136,23 @@ pub fn sqlite(path: &Path) -> tollgate_store::Settings {
     tollgate_store::Settings::for_url(format!("sqlite:{}", path.display()))
 }
 
-/// What billing is started with.
-pub fn billing_options(
+/// Billing on this stream and database.
+pub fn billing(
     config: &Config,
     stream: Arc<dyn Stream>,
     database: Database,
-) -> tollgate_billing::Options {
-    tollgate_billing::Options {
-        stream,
-        database,
+) -> anyhow::Result<Billing> {
+    let options = tollgate_billing::Options {
         settings: config.billing.clone(),
         consumer: config.consumer.clone(),
-        instance_id: config.consumer.instance_id.clone(),
-        applications: config.applications.iter().map(billing_application).collect(),
-    }
+        applications: billing_applications(config),
+    };
+    Ok(Billing::new(stream, database, options)?)
+}
+
+/// The configured applications as billing wants them.
+pub fn billing_applications(config: &Config) -> Vec<tollgate_billing::Application> {
+    config.applications.iter().map(billing_application).collect()
 }
 
 fn billing_application(application: &tollgate_edge::Application) -> tollgate_billing::Application {
@@ -163,8 +167,9 @@ fn rating_service(service: tollgate_edge::Service) -> tollgate_rating::Service {
     match service {
         tollgate_edge::Service::Callback => tollgate_rating::Service::Callback,
         tollgate_edge::Service::Notification => tollgate_rating::Service::Notification,
-        tollgate_edge::Service::VerificationCode => tollgate_rating::Service::Verification,
-        tollgate_edge::Service::PrivateNumber => tollgate_rating::Service::PrivateNumber,
+        tollgate_edge::Service::Verification => tollgate_rating::Service::Verification,
+        tollgate_edge::Service::PrivateAx => tollgate_rating::Service::PrivateAx,
+        tollgate_edge::Service::PrivateAxb => tollgate_rating::Service::PrivateAxb,
     }
 }
 

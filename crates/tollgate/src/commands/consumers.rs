@@ -14,11 +14,10 @@ pub async fn billing(cli: &Cli) -> anyhow::Result<ExitCode> {
     let address = query.address;
     let stream = compose::kafka(&config)?;
     let database = compose::database(&config.database)?;
-    let options = compose::billing_options(&config, stream, database);
-    let handle = tollgate_billing::start(options, process.stop.clone())?;
-    query.serve(tollgate_billing::routes(handle.api.clone()), process.stop.clone())?;
+    let billing = compose::billing(&config, stream, database)?;
+    query.serve(tollgate_billing::routes(billing.handle().api), process.stop.clone())?;
     tracing::info!(queries = %address, health = %process.health_address, "billing consumes cdrs");
-    handle.join().await?;
+    billing.run(process.stop).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,7 +4,7 @@ mod config;
 mod consumers;
 mod dev;
 mod edge;
-pub mod explain;
+mod explain;
 mod quarantine;
 mod simulate;
 mod spool;
@@ -35,7 +35,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Tariff(command) => tariff::run(&cli, command).await,
         Command::Tail(arguments) => tail::run(&cli, arguments).await,
         Command::Config(command) => config::run(&cli, command),
-        Command::Explain(arguments) => explain::run(arguments),
+        Command::Explain(arguments) => explain::run(&cli, arguments),
     }
 }
 

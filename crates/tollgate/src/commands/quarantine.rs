@@ -1,0 +1,125 @@
+//! `tollgate quarantine list|replay`.
+//!
+//! Replaying reads the quarantined bytes with this version's reader and publishes the events that
+//! come out, under the ids they would always have had. The topics themselves remember what was
+//! replayed: an event whose id is on its topic already is left alone.
+
+use std::collections::HashSet;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use prost::Message;
+use serde_json::json;
+use tollgate_edge::requalify;
+use tollgate_schema::topics::{CALL_EVENTS, CDRS, QUARANTINE};
+use tollgate_schema::v1::Quarantined;
+use tollgate_stream::{Incoming, Outgoing, ReadFrom, Stream};
+
+use super::tail::record_json;
+use crate::cli::{self, Cli};
+use crate::config::{Config, Part};
+use crate::{compose, mask};
+
+pub async fn run(cli: &Cli, command: &cli::Quarantine) -> anyhow::Result<ExitCode> {
+    let config = Config::read(cli, json!({}))?;
+    config.validate(&[Part::Kafka])?;
+    tollgate_runtime::telemetry::init_logs(&config.log)?;
+    let stream = compose::kafka(&config)?;
+    match command {
+        cli::Quarantine::List { reveal } => list(stream.as_ref(), *reveal).await,
+        cli::Quarantine::Replay { id, dry_run } => {
+            replay(stream.as_ref(), id.as_deref(), *dry_run).await
+        }
+    }
+}
+
+async fn list(stream: &dyn Stream, reveal: bool) -> anyhow::Result<ExitCode> {
+    read_all(stream, &[QUARANTINE.name], |record| {
+        let mut shown = record_json(&QUARANTINE, record);
+        if !reveal {
+            mask::hide(&mut shown);
+        }
+        println!("{shown}");
+    })
+    .await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn replay(stream: &dyn Stream, id: Option<&str>, dry_run: bool) -> anyhow::Result<ExitCode> {
+    let mut seen = HashSet::new();
+    let mut readable: Vec<Outgoing> = Vec::new();
+    let mut unreadable = 0;
+    read_all(stream, &[QUARANTINE.name], |record| {
+        let Some(item) = record.value.as_deref().and_then(|value| Quarantined::decode(value).ok())
+        else {
+            return;
+        };
+        let wanted = id.is_none_or(|id| id == item.quarantine_id);
+        if !wanted || !seen.insert(item.quarantine_id.clone()) {
+            return;
+        }
+        match requalify(&item) {
+            Some(events) => readable.extend(events),
+            None => unreadable += 1,
+        }
+    })
+    .await?;
+    if let Some(id) = id
+        && seen.is_empty()
+    {
+        anyhow::bail!("nothing in quarantine has the id {id}; `tollgate quarantine list` shows what there is");
+    }
+    let known = if readable.is_empty() { HashSet::new() } else { known_ids(stream).await? };
+    let total = readable.len();
+    readable.retain(|event| ce_id(event).is_some_and(|id| !known.contains(&id)));
+    println!("{unreadable} still cannot be read; {} were replayed before", total - readable.len());
+    if dry_run {
+        println!("{} would be published", readable.len());
+        return Ok(ExitCode::SUCCESS);
+    }
+    publish(stream, &readable).await?;
+    println!("{} published", readable.len());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Publishes all of it or nothing.
+async fn publish(stream: &dyn Stream, events: &[Outgoing]) -> anyhow::Result<()> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let mut relay = stream.relay("tollgate-quarantine-replay").await?;
+    relay.send(events).await.context("nothing was published; try again")?;
+    relay.commit().await.context("it is not known whether it was published; try again, what was is left alone")
+}
+
+async fn known_ids(stream: &dyn Stream) -> anyhow::Result<HashSet<String>> {
+    let mut known = HashSet::new();
+    read_all(stream, &[CALL_EVENTS.name, CDRS.name], |record| {
+        known.extend(record.header("ce_id").map(ToOwned::to_owned));
+    })
+    .await?;
+    Ok(known)
+}
+
+fn ce_id(event: &Outgoing) -> Option<String> {
+    let (_, value) = event.headers.iter().find(|(name, _)| **name == *"ce_id")?;
+    String::from_utf8(value.to_vec()).ok()
+}
+
+async fn read_all(
+    stream: &dyn Stream,
+    topics: &[&str],
+    mut each: impl FnMut(&Incoming),
+) -> anyhow::Result<()> {
+    let mut reader = stream.reader(topics, ReadFrom::Earliest).await?;
+    loop {
+        let ended = reader.caught_up().await?;
+        let records = reader.next(1000, Duration::from_millis(500)).await?;
+        records.iter().for_each(&mut each);
+        if ended && records.is_empty() {
+            return Ok(());
+        }
+    }
+}
+

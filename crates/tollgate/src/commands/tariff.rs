@@ -1,0 +1,96 @@
+//! `tollgate tariff check|activate|list`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use tollgate_billing::BillingStore;
+use tollgate_rating::Tariff;
+
+use super::Refused;
+use crate::cli::{self, Cli};
+use crate::compose;
+use crate::config::{Config, Part};
+
+pub async fn run(cli: &Cli, command: &cli::Tariff) -> anyhow::Result<ExitCode> {
+    match command {
+        cli::Tariff::Check { file } => {
+            let (_, tariff) = read(file)?;
+            describe(&tariff);
+        }
+        cli::Tariff::Activate { file, from } => {
+            let (text, tariff) = read(file)?;
+            let now = Timestamp::now();
+            let from_ms = match from.as_deref() {
+                None => now.as_millisecond(),
+                Some("beginning") => i64::MIN,
+                Some(time) => time
+                    .parse::<Timestamp>()
+                    .map_err(|_| {
+                        Refused("--from: expected `beginning` or a time such as 2026-12-01T00:00:00Z".into())
+                    })?
+                    .as_millisecond(),
+            };
+            let store = store(cli)?;
+            let version = store.register_tariff(&text, now.as_millisecond()).await?;
+            store.activate_tariff(&version, from_ms, now.as_millisecond()).await?;
+            describe(&tariff);
+            println!("active for calls billed from {} on", when(from_ms));
+            println!("calls that no tariff covered are rated now; what is charged stays as it is");
+        }
+        cli::Tariff::List => list(&store(cli)?).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(store: &BillingStore) -> anyhow::Result<()> {
+    let (tariffs, activations) = store.tariffs().await?;
+    for row in &tariffs {
+        let name = Tariff::parse(&row.content).map_or_else(|_| "?".into(), |it| it.name().to_owned());
+        println!("{}  {name}  registered {}", row.version, when(row.registered_ms));
+        for activation in activations.iter().filter(|it| it.version == row.version) {
+            let (from, at) = (when(activation.from_ms), when(activation.activated_ms));
+            println!("    for calls billed from {from} on, activated {at}");
+        }
+    }
+    if tariffs.is_empty() {
+        println!("no tariff is registered; `tollgate tariff activate FILE` registers one");
+    }
+    Ok(())
+}
+
+fn read(file: &Path) -> anyhow::Result<(String, Tariff)> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).with_context(|| format!("{name} cannot be read"))?;
+    let tariff = Tariff::parse(&text).map_err(|error| Refused(format!("{name}: {error}")))?;
+    Ok((text, tariff))
+}
+
+fn store(cli: &Cli) -> anyhow::Result<BillingStore> {
+    let config = Config::read(cli, serde_json::json!({}))?;
+    config.validate(&[Part::Consumer])?;
+    let database = compose::database(&config.database)?;
+    Ok(BillingStore::open(database, &config.billing, compose::billing_applications(&config))?)
+}
+
+fn describe(tariff: &Tariff) {
+    println!(
+        "{}: {}, {}, rounded {}",
+        tariff.name(),
+        tariff.currency(),
+        tariff.policy().name(),
+        tariff.rounding().name()
+    );
+    for rate in tariff.rates() {
+        println!("  {}: {} {} a minute", rate.name(), rate.price_per_minute(), tariff.currency());
+    }
+    println!("version {}", tariff.version());
+}
+
+fn when(ms: i64) -> String {
+    if ms == i64::MIN {
+        return "the beginning".into();
+    }
+    tollgate_schema::time::rfc3339(ms).unwrap_or_else(|| ms.to_string())
+}
