@@ -188,6 +188,8 @@ fn read_postgres(row: &sqlx::postgres::PgRow) -> Result<Row, sqlx::Error> {
     let value = |column: usize| match row.column(column).type_info().name() {
         _ if row.try_get_raw(column)?.is_null() => Ok(Value::Null),
         "INT8" => row.try_get(column).map(Value::Int),
+        // A literal of a statement; no column has this type.
+        "INT4" => row.try_get::<i32, _>(column).map(|value| Value::Int(value.into())),
         "BYTEA" => row.try_get(column).map(Value::Bytes),
         _ => row.try_get(column).map(Value::Text),
     };

@@ -1,0 +1,221 @@
+//! CDRs to bill, and a ledger to bill them in.
+#![allow(dead_code, reason = "every test binary uses another part of this")]
+
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use tollgate_billing::digest::Authenticity;
+use tollgate_billing::item::Content;
+use tollgate_billing::store::{Checks, LedgerEntry};
+use tollgate_billing::{Application, BillingStore, CdrItem, Settings};
+use tollgate_schema::ids::{EventId, RecordId};
+use tollgate_schema::{time, v1};
+use tollgate_store::Database;
+use tollgate_stream::{
+    Batch, Claim, Entry, Mark, Outcome, Outgoing, Pending, Source, Store, StoreError,
+    TopicPartition,
+};
+use tollgate_testkit::Postgres;
+
+/// 2026-11-23T02:00:00Z, ten o'clock in the morning in Shanghai.
+pub const NOW: i64 = 1_795_399_200_000;
+/// 0.18 a started minute and leg.
+pub const TARIFF: &str = tollgate_rating::SAMPLE_TARIFF;
+/// The same at 0.20.
+pub fn dearer() -> String {
+    TARIFF.replace("0.18", "0.20")
+}
+
+/// A callback: A answered for `seconds`, B for ten seconds less.
+pub fn callback(seconds: i64) -> v1::CallDetailRecord {
+    let end = NOW - 60_000;
+    let leg = |seconds: i64, number: &str| v1::Leg {
+        number: Some(number.to_owned()),
+        started_at: Some(time::proto_from_millis(end - (seconds + 8) * 1000)),
+        alerting_at: Some(time::proto_from_millis(end - (seconds + 5) * 1000)),
+        answered_at: Some(time::proto_from_millis(end - seconds * 1000)),
+        ..v1::Leg::default()
+    };
+    v1::CallDetailRecord {
+        session_id: "1201_612_4294967295@host".to_owned(),
+        app_key: "key1".to_owned(),
+        service_type: v1::ServiceType::Callback.into(),
+        a_leg: Some(leg(seconds, "+8613800000021")),
+        b_leg: Some(leg((seconds - 10).max(0), "+8613800000022")),
+        ended_at: Some(time::proto_from_millis(end)),
+        ..v1::CallDetailRecord::default()
+    }
+}
+
+/// A sighting of content `content` of record `record`.
+pub fn sighting(record: u8, content: u8, cdr: v1::CallDetailRecord) -> CdrItem {
+    CdrItem {
+        record_id: RecordId::from_bytes([record; 16]),
+        event_id: EventId::from_bytes([content; 16]),
+        received_at_ms: NOW,
+        authenticity: Authenticity::Absent,
+        application: String::new(),
+        offset: 0,
+        content: Arc::new(Content::trim(cdr)),
+    }
+}
+
+/// Partition `partition` of topic cdrs.
+pub fn source(partition: i32) -> Source {
+    Source {
+        group: "billing".to_owned(),
+        cluster_id: "cluster".to_owned(),
+        partition: TopicPartition::new("cdrs", partition),
+    }
+}
+
+/// A member of the group that holds one partition.
+pub struct Member {
+    pub claim: Claim,
+    pub next: i64,
+}
+
+impl Member {
+    /// Takes the partition over.
+    pub async fn join(store: &BillingStore, partition: i32) -> Self {
+        let source = source(partition);
+        let fence = store.fence(&source).await.expect("fence");
+        let claim = Claim { source, epoch: fence.epoch, partitions: 4 };
+        Self { claim, next: fence.next_offset }
+    }
+
+    /// Applies a batch.
+    pub async fn apply(
+        &mut self,
+        store: &BillingStore,
+        items: Vec<CdrItem>,
+    ) -> Result<(), StoreError> {
+        self.apply_with(store, items, Vec::new()).await
+    }
+
+    /// Applies a batch that also holds records that cannot be applied.
+    pub async fn apply_with(
+        &mut self,
+        store: &BillingStore,
+        items: Vec<CdrItem>,
+        poison: Vec<Outgoing>,
+    ) -> Result<(), StoreError> {
+        let from = self.next;
+        let mut entries: Vec<Entry<CdrItem>> = Vec::new();
+        for mut item in items {
+            item.offset = from + entries.len() as i64;
+            let outcome = Outcome::Apply(item);
+            entries.push(Entry { offset: from + entries.len() as i64, timestamp_ms: NOW, outcome });
+        }
+        for record in poison {
+            let outcome = Outcome::Poison(record);
+            entries.push(Entry { offset: from + entries.len() as i64, timestamp_ms: NOW, outcome });
+        }
+        let to = from + entries.len() as i64;
+        let mark = Mark { offset: to - 1, timestamp_ms: NOW, event_id: "e".to_owned() };
+        let batch =
+            Batch { claim: &self.claim, from, to, mark: &mark, entries: &entries, now_ms: NOW };
+        store.apply(&batch).await?;
+        self.next = to;
+        Ok(())
+    }
+
+    /// Does whatever jobs ask for.
+    pub async fn tick(&self, store: &BillingStore) {
+        while store.tick(&self.claim, NOW).await.expect("tick") {}
+    }
+
+    /// Everything that waits in the outbox.
+    pub async fn pending(&self, store: &BillingStore) -> Vec<Pending> {
+        store.pending(&self.claim, 10_000).await.expect("pending")
+    }
+}
+
+/// A ledger of its own, gone when dropped.
+pub struct Ledger {
+    pub store: Arc<BillingStore>,
+    pub settings: tollgate_store::Settings,
+    dir: Option<TempDir>,
+}
+
+impl Ledger {
+    pub fn open(settings: tollgate_store::Settings, dir: Option<TempDir>) -> Self {
+        let store = open(connect(&settings), Vec::new());
+        Self { store: Arc::new(store), settings, dir }
+    }
+
+    pub fn sqlite() -> Self {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let url = format!("sqlite:{}", dir.path().join("billing.db").display());
+        Self::open(tollgate_store::Settings::for_url(url), Some(dir))
+    }
+
+    pub fn postgres() -> Self {
+        let url = Postgres::shared().create_database("billing").expect("database");
+        Self::open(tollgate_store::Settings::for_url(url), None)
+    }
+
+    /// The same database through another process's eyes.
+    pub fn again(&self, applications: Vec<Application>) -> BillingStore {
+        open(connect(&self.settings), applications)
+    }
+
+    /// Registers and activates a tariff for everything.
+    pub async fn activate(&self, tariff: &str) -> String {
+        let version = self.store.register_tariff(tariff, NOW).await.expect("register");
+        self.store.activate_tariff(&version, i64::MIN, NOW).await.expect("activate");
+        version
+    }
+
+    pub async fn join(&self, partition: i32) -> Member {
+        Member::join(&self.store, partition).await
+    }
+
+    pub async fn entries(&self, record: u8) -> Vec<LedgerEntry> {
+        let record_id = RecordId::from_bytes([record; 16]);
+        self.store.entries_of_record(&record_id).await.expect("entries")
+    }
+
+    /// Kind, revision, status and amount of a record's entries.
+    pub async fn story(&self, record: u8) -> Vec<(&'static str, u32, v1::RatingStatus, i64)> {
+        let told = |found: &LedgerEntry| {
+            let entry = &found.entry;
+            let message = &entry.message;
+            (entry.kind.name(), entry.revision, message.status(), message.amount_micros)
+        };
+        self.entries(record).await.iter().map(told).collect()
+    }
+
+    /// What a record comes to, and by which content.
+    pub async fn net(&self, record: u8) -> (i64, Option<EventId>) {
+        let entries = self.entries(record).await;
+        let amount = entries.iter().map(|found| found.entry.message.amount_micros).sum();
+        (amount, entries.last().map(|found| found.entry.event_id))
+    }
+
+    pub async fn consistent(&self) -> Checks {
+        let checks = self.store.checks().await.expect("checks");
+        assert!(checks.consistent, "{checks:?}");
+        checks
+    }
+
+    /// Runs SQL behind the program's back.
+    pub async fn sql(&self, statement: &'static str) {
+        match self.store.database() {
+            Database::Postgres(pool) => {
+                sqlx::raw_sql(statement).execute(pool).await.map(drop).expect("statement");
+            }
+            Database::Sqlite(pools) => {
+                sqlx::raw_sql(statement).execute(&pools.writer).await.map(drop).expect("statement");
+            }
+        }
+    }
+}
+
+pub fn connect(settings: &tollgate_store::Settings) -> Database {
+    tollgate_store::connect(settings).expect("settings")
+}
+
+pub fn open(database: Database, applications: Vec<Application>) -> BillingStore {
+    BillingStore::open(database, &Settings::default(), applications).expect("settings")
+}
