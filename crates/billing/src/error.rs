@@ -19,6 +19,9 @@ pub enum BillingError {
         /// What to ask instead.
         hint: &'static str,
     },
+    /// The same work is being done for somebody else.
+    #[error("the checks are already running")]
+    Busy,
     /// Settings that cannot work together, or with what the database holds.
     #[error("{0}")]
     Settings(String),
@@ -30,6 +33,6 @@ pub enum BillingError {
 impl BillingError {
     /// Whether asking again later can help.
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Store(StoreError::Transient(_)))
+        matches!(self, Self::Busy | Self::Store(StoreError::Transient(_)))
     }
 }

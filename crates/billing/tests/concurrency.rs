@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Ledger, Member, NOW, TARIFF, callback, sighting};
-use tollgate_schema::ids::EventId;
+use tollgate_schema::ids::{EventId, RecordId};
 use tollgate_store::Database;
-use tollgate_stream::StoreError;
-use tollgate_testkit::eventually_true;
+use tollgate_stream::{Claim, Store, StoreError};
+use tollgate_testkit::{Postgres, PostgresOptions, eventually_true};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -166,4 +166,73 @@ async fn a_record_with_thousands_of_contents_still_has_the_right_one_in_force() 
     assert_eq!(ledger.net(1).await.1, Some(content(2998).event_id));
     assert_eq!(ledger.net(1).await.0, 540_000);
     ledger.consistent().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_dies_under_a_batch_loses_and_doubles_nothing() {
+    let postgres = Arc::new(Postgres::start(&PostgresOptions::new()).expect("PostgreSQL"));
+    let url = postgres.create_database("crash").expect("database");
+    let settings = tollgate_store::Settings::for_url(url);
+    let ledger =
+        Ledger::open(tollgate_store::Settings { connect_timeout_ms: 500, ..settings }, None);
+    ledger.activate(TARIFF).await;
+
+    let store = Arc::clone(&ledger.store);
+    let consumer = tokio::spawn(async move {
+        let mut failures = 0;
+        let mut member = Member::join(&store, 0).await;
+        while member.next < 400 {
+            // A record of its own, one that everybody sends, and one that is revised for ever.
+            let offset = member.next;
+            let mut own = sighting(1, 1, callback(70));
+            own.record_id = record(offset);
+            let mut revised = sighting(251, 0, callback(70));
+            revised.event_id = EventId::from_bytes(*record(offset).as_bytes());
+            revised.received_at_ms += offset;
+            let items = vec![own, sighting(250, 1, callback(70)), revised];
+            if member.apply(&store, items).await.is_ok() {
+                continue;
+            }
+            failures += 1;
+            // Not known whether it was written: the fence tells.
+            member = loop {
+                let source = common::source(0);
+                if let Ok(fence) = store.fence(&source).await {
+                    let claim = Claim { source, epoch: fence.epoch, partitions: 4 };
+                    break Member { claim, next: fence.next_offset };
+                }
+            };
+        }
+        failures
+    });
+    for _ in 0..3 {
+        let mut before = None;
+        eventually_true("batches are applied", DEADLINE, async || {
+            let page = ledger.store.ledger(None, 10_000).await;
+            let count = page.map(|page| page.entries.len()).ok();
+            count.is_some() && *before.get_or_insert(count) != count
+        })
+        .await;
+        let postgres = Arc::clone(&postgres);
+        tokio::task::spawn_blocking(move || {
+            postgres.kill();
+            postgres.restart().expect("restart");
+        })
+        .await
+        .unwrap();
+    }
+    let failures = consumer.await.unwrap();
+    assert!(failures >= 1, "the database was killed, and nobody noticed");
+    let checks = ledger.consistent().await;
+    // 402 offsets are 134 batches of three.
+    assert_eq!((checks.records, checks.charges_in_force), (134 + 2, 134 + 2));
+    assert_eq!(ledger.story(250).await.len(), 1);
+    assert_eq!(ledger.story(251).await.len(), 2 * 134 - 1);
+    assert_eq!(checks.sources[0].next_offset, 402);
+}
+
+fn record(offset: i64) -> RecordId {
+    let mut id = [0xff; 16];
+    id[..8].copy_from_slice(&offset.to_be_bytes());
+    RecordId::from_bytes(id)
 }

@@ -253,11 +253,11 @@ on_both! {
         let mut item = sighting(1, 1, cdr.clone());
         item.application = format!("path\0{}", "p".repeat(9 * 1024));
         member.apply(&ledger.store, vec![item]).await.unwrap();
-        let found = ledger.store.entries_of_session(&session).await.unwrap();
+        let found = ledger.store.entries_of_session(&session).await.unwrap().entries;
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].entry.message.session_id, session);
         assert_eq!(found[0].entry.message.app_key, cdr.app_key);
-        assert!(ledger.store.entries_of_session("+8613800000021").await.unwrap().is_empty());
+        assert!(ledger.store.entries_of_session("+8613800000021").await.unwrap().entries.is_empty());
         ledger.consistent().await;
     }
 
@@ -285,7 +285,7 @@ on_both! {
         loop {
             let page = ledger.store.ledger(after, 7).await.unwrap();
             seen.extend(page.entries.iter().map(|found| found.cursor));
-            after = page.next;
+            after = page.next();
             if after.is_none() { break }
             assert_eq!(page.entries.len(), 7);
         }
@@ -298,6 +298,28 @@ on_both! {
             let key = tollgate_store::source_id(&source(partition));
             assert_eq!(positions(key), (1..=15).collect::<Vec<_>>());
         }
+    }
+
+    async fn a_page_is_bounded_in_bytes_and_the_next_goes_on_where_it_ends(ledger: Ledger) {
+        let mut member = ledger.join(0).await;
+        let item = |record: u8| {
+            let mut cdr = callback(70);
+            cdr.session_id = "s".repeat(900 * 1024);
+            sighting(record, 1, cdr)
+        };
+        for start in [0, 10] {
+            let batch = (start..start + 10).map(item).collect();
+            member.apply(&ledger.store, batch).await.unwrap();
+        }
+        let (mut sizes, mut after) = (Vec::new(), None);
+        loop {
+            let page = ledger.store.ledger(after, 1000).await.unwrap();
+            sizes.push(page.entries.len());
+            after = page.next();
+            if after.is_none() { break }
+        }
+        assert!(sizes.len() > 1 && sizes.iter().sum::<usize>() == 20, "{sizes:?}");
+        assert!(ledger.store.entries_of_session(&"s".repeat(900 * 1024)).await.unwrap().more);
     }
 
     async fn a_changed_ledger_or_aggregate_is_found(ledger: Ledger) {

@@ -120,7 +120,7 @@ async fn charges_are_found_by_session_and_by_record() {
                "amount_micros": 180_000, "rate": "standard"})
     );
     let (_, body) = get(&ledger, "/v1/charges?session_id=nobody").await;
-    assert_eq!(body, json!({"entries": []}));
+    assert_eq!(body, json!({"entries": [], "truncated": false}));
 }
 
 #[actix_web::test]

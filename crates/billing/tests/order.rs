@@ -208,7 +208,7 @@ async fn run(steps: Vec<Step>) {
                 store.rerate(0, i64::MAX, NOW).await.expect("rerate");
             }
             Step::Tick(partition) => {
-                store_tick(&store, &members[partition as usize]).await;
+                members[partition as usize].tick(&store).await;
             }
             Step::TakeOver(partition) => {
                 members[partition as usize] = Member::join(&store, partition).await;
@@ -230,10 +230,6 @@ async fn run(steps: Vec<Step>) {
         let in_force = ledger.net(record).await.1.expect("entries");
         assert_eq!(in_force.as_bytes()[0], expected_in_force(&own));
     }
-}
-
-async fn store_tick(store: &tollgate_billing::BillingStore, member: &Member) {
-    member.tick(store).await;
 }
 
 proptest! {

@@ -129,12 +129,14 @@ fn status_text(stored: i64) -> &'static str {
 #[derive(Debug, Serialize)]
 pub struct Entries {
     entries: Vec<Value>,
+    /// There are more than one answer holds.
+    truncated: bool,
 }
 
 impl Entries {
     /// Shows the entries.
-    pub fn of(entries: &[LedgerEntry]) -> Self {
-        Self { entries: entries.iter().map(show).collect() }
+    pub fn of(page: &Page) -> Self {
+        Self { entries: page.entries.iter().map(show).collect(), truncated: page.more }
     }
 }
 
@@ -150,7 +152,7 @@ impl Ledger {
     pub fn of(page: &Page) -> Self {
         Self {
             entries: page.entries.iter().map(show).collect(),
-            next: page.next.map(|cursor| cursor.to_string()),
+            next: page.next().map(|cursor| cursor.to_string()),
         }
     }
 }

@@ -14,7 +14,7 @@ use tollgate_schema::ids::RecordId;
 use tollgate_stream::StoreError;
 
 use crate::error::BillingError;
-use crate::store::BillingStore;
+use crate::store::{BillingStore, Checks};
 use answers::{Entries, Ledger, Tariffs, Usage};
 use params::{ChargesParams, LedgerParams, UsageQuery};
 
@@ -22,12 +22,14 @@ use params::{ChargesParams, LedgerParams, UsageQuery};
 #[derive(Debug)]
 pub struct Api {
     store: Arc<BillingStore>,
+    /// Held while the checks run: they read the whole ledger, and one reader is enough.
+    checking: tokio::sync::Mutex<()>,
 }
 
 impl Api {
     /// Answers from this ledger.
-    pub const fn new(store: Arc<BillingStore>) -> Self {
-        Self { store }
+    pub fn new(store: Arc<BillingStore>) -> Self {
+        Self { store, checking: tokio::sync::Mutex::default() }
     }
 
     /// The ledger underneath, for commands.
@@ -64,6 +66,11 @@ impl Api {
         Ok(Ledger::of(&self.store.ledger(after, limit).await?))
     }
 
+    async fn checks(&self) -> Result<Checks, BillingError> {
+        let _checking = self.checking.try_lock().map_err(|_| BillingError::Busy)?;
+        self.store.checks().await
+    }
+
     async fn tariffs(&self) -> Result<Tariffs, BillingError> {
         let (tariffs, activations) = self.store.tariffs().await?;
         Ok(Tariffs::of(tariffs, activations))
@@ -97,7 +104,7 @@ async fn ledger(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
 }
 
 async fn checks(api: web::Data<Api>) -> HttpResponse {
-    answer(api.store.checks().await)
+    answer(api.checks().await)
 }
 
 async fn tariffs(api: web::Data<Api>) -> HttpResponse {
@@ -121,7 +128,7 @@ fn refuse(error: &BillingError) -> HttpResponse {
         BillingError::InvalidQuery { hint, .. } => (StatusCode::BAD_REQUEST, *hint),
         BillingError::InvalidTariff(_) => (StatusCode::BAD_REQUEST, "mend the tariff"),
         BillingError::UnknownTariff(_) => (StatusCode::NOT_FOUND, "GET /v1/tariffs lists them"),
-        BillingError::Store(StoreError::Transient(_)) => {
+        BillingError::Busy | BillingError::Store(StoreError::Transient(_)) => {
             (StatusCode::SERVICE_UNAVAILABLE, "ask again in a few seconds")
         }
         BillingError::Settings(_) | BillingError::Store(_) => {

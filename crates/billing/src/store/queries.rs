@@ -8,7 +8,7 @@ use tollgate_schema::ids::RecordId;
 use tollgate_stream::StoreError;
 
 use super::BillingStore;
-use super::sql::Row;
+use super::sql::{Row, Value};
 use super::tables::{self, ENTRY_COLUMNS, entry_columns};
 use crate::applications::service_named;
 use crate::entry::{Entry, Measures};
@@ -16,7 +16,33 @@ use crate::error::BillingError;
 use crate::keys;
 
 /// Most entries that one question about a record or a session is answered with.
-const MOST: i64 = 1000;
+const MOST: usize = 1000;
+/// Most bytes of messages in one answer; a single larger one still comes. Session ids are the
+/// sender's, and may be long.
+const MOST_BYTES: i64 = 8 * 1024 * 1024;
+
+/// Entries that match, in this order, as many as fit: `$1` and `$2` are the match's own, `$3` is
+/// how many, `$4` how many bytes. The last column says how many there would have been.
+macro_rules! entries_where {
+    ($matches:literal, $order:literal) => {
+        concat!(
+            "SELECT ",
+            entry_columns!(),
+            ", l.source, l.position, l.found
+             FROM (SELECT f.*, COUNT(*) OVER () AS found,
+                          SUM(length(f.message)) OVER (ORDER BY ",
+            $order,
+            " ROWS UNBOUNDED PRECEDING) - length(f.message) AS size_before
+                   FROM (SELECT * FROM billing_ledger WHERE ",
+            $matches,
+            " ORDER BY ",
+            $order,
+            " LIMIT $3) AS f) AS l
+             WHERE l.size_before < $4 ORDER BY ",
+            $order
+        )
+    };
+}
 
 /// Which span a row of usage sums over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,13 +123,20 @@ impl FromStr for Cursor {
     }
 }
 
-/// A page of the ledger.
+/// Entries of the ledger, as many as fit into an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
-    /// Entries, by partition and number.
+    /// In the order asked for.
     pub entries: Vec<LedgerEntry>,
-    /// Where to go on; `None` when this snapshot has no more.
-    pub next: Option<Cursor>,
+    /// Whether this snapshot has more.
+    pub more: bool,
+}
+
+impl Page {
+    /// Where to go on in the whole ledger; `None` when this snapshot has no more.
+    pub fn next(&self) -> Option<Cursor> {
+        self.entries.last().filter(|_| self.more).map(|last| last.cursor)
+    }
 }
 
 fn ledger_entry(row: &Row) -> Result<LedgerEntry, StoreError> {
@@ -160,75 +193,46 @@ impl BillingStore {
     }
 
     /// The entries of a record, in the order in which they happened.
-    pub async fn entries_of_record(
-        &self,
-        record_id: &RecordId,
-    ) -> Result<Vec<LedgerEntry>, BillingError> {
-        let mut tx = self.snapshot().await?;
-        let rows = tx
-            .tables()
-            .rows(
-                concat!(
-                    "SELECT ",
-                    entry_columns!(),
-                    ", l.source, l.position FROM billing_ledger AS l WHERE l.record_id = $1
-                     ORDER BY l.revision, l.kind LIMIT $2"
-                ),
-                vec![record_id.as_bytes().as_slice().into(), MOST.into()],
-            )
-            .await?;
-        Ok(rows.iter().map(ledger_entry).collect::<Result<_, StoreError>>()?)
+    pub async fn entries_of_record(&self, record_id: &RecordId) -> Result<Page, BillingError> {
+        let key = record_id.as_bytes().as_slice().into();
+        let statement = entries_where!("record_id = $1 AND position > $2", "revision, kind");
+        self.page(statement, key, 0, MOST).await
     }
 
     /// The entries of every record of a session, by record and in the order in which they
     /// happened.
-    pub async fn entries_of_session(
-        &self,
-        session_id: &str,
-    ) -> Result<Vec<LedgerEntry>, BillingError> {
-        let mut tx = self.snapshot().await?;
-        let rows = tx
-            .tables()
-            .rows(
-                concat!(
-                    "SELECT ",
-                    entry_columns!(),
-                    ", l.source, l.position FROM billing_ledger AS l WHERE l.session_key = $1
-                     ORDER BY l.record_id, l.revision, l.kind LIMIT $2"
-                ),
-                vec![keys::session_key(session_id).into(), MOST.into()],
-            )
-            .await?;
-        let mut entries: Vec<LedgerEntry> =
-            rows.iter().map(ledger_entry).collect::<Result<_, StoreError>>()?;
-        entries.retain(|found| found.entry.message.session_id == session_id);
-        Ok(entries)
+    pub async fn entries_of_session(&self, session_id: &str) -> Result<Page, BillingError> {
+        let key = keys::session_key(session_id).into();
+        let statement =
+            entries_where!("session_key = $1 AND position > $2", "record_id, revision, kind");
+        self.page(statement, key, 0, MOST).await
     }
 
-    /// A page of the whole ledger.
+    /// The whole ledger, by partition and number, from after a place on; at most `limit` entries
+    /// (1 or more).
     pub async fn ledger(&self, after: Option<Cursor>, limit: usize) -> Result<Page, BillingError> {
         let after = after.unwrap_or(Cursor { source: [0; 16], position: 0 });
+        let statement = entries_where!("(source, position) > ($1, $2)", "source, position");
+        self.page(statement, after.source.into(), after.position, limit).await
+    }
+
+    async fn page(
+        &self,
+        statement: &'static str,
+        key: Value,
+        after: i64,
+        limit: usize,
+    ) -> Result<Page, BillingError> {
+        // One more than asked for tells whether there is more.
+        let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+        let values = vec![key, after.into(), most.into(), MOST_BYTES.into()];
         let mut tx = self.snapshot().await?;
-        // One more than asked for tells whether there is a next page.
-        let rows = tx
-            .tables()
-            .rows(
-                concat!(
-                    "SELECT ",
-                    entry_columns!(),
-                    ", l.source, l.position FROM billing_ledger AS l
-                     WHERE (l.source, l.position) > ($1, $2)
-                     ORDER BY l.source, l.position LIMIT $3"
-                ),
-                vec![after.source.into(), after.position.into(), (limit as i64 + 1).into()],
-            )
-            .await?;
+        let rows = tx.tables().rows(statement, values).await?;
+        let found = rows.first().map_or(Ok(0), |row| row.int(ENTRY_COLUMNS + 2))?;
         let mut entries: Vec<LedgerEntry> =
             rows.iter().map(ledger_entry).collect::<Result<_, StoreError>>()?;
-        let more = entries.len() > limit;
         entries.truncate(limit);
-        let next = if more { entries.last().map(|last| last.cursor) } else { None };
-        Ok(Page { entries, next })
+        Ok(Page { more: found > entries.len() as i64, entries })
     }
 
     /// How many records wait for a tariff, counted up to 100,001.

@@ -173,7 +173,7 @@ impl Ledger {
 
     pub async fn entries(&self, record: u8) -> Vec<LedgerEntry> {
         let record_id = RecordId::from_bytes([record; 16]);
-        self.store.entries_of_record(&record_id).await.expect("entries")
+        self.store.entries_of_record(&record_id).await.expect("entries").entries
     }
 
     /// Kind, revision, status and amount of a record's entries.
