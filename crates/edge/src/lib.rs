@@ -34,5 +34,5 @@ pub use applications::{Application, Applications, Service};
 pub use decode::{Decoder, Normalised};
 pub use replay::{Replayed, replay};
 pub use requalify::requalify;
-pub use service::{Counts, Edge, EdgeError, Running};
+pub use service::{Counts, Edge, EdgeError, Running, Watch};
 pub use settings::{Ack, Settings};

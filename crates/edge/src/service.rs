@@ -77,9 +77,7 @@ pub struct Edge {
 pub struct Running {
     /// The address it takes notifications at.
     pub address: SocketAddr,
-    spool: Spool,
-    receiver: web::Data<Receiver>,
-    flight: Arc<Flight>,
+    watch: Watch,
     supervisor: JoinHandle<Result<(), EdgeError>>,
 }
 
@@ -94,8 +92,16 @@ pub struct Counts {
     pub published: u64,
 }
 
-impl Running {
-    /// What it has done so far.
+/// Watches a running edge.
+#[derive(Clone)]
+pub struct Watch {
+    spool: Spool,
+    receiver: web::Data<Receiver>,
+    flight: Arc<Flight>,
+}
+
+impl Watch {
+    /// What the edge has done so far.
     pub fn counts(&self) -> Counts {
         Counts {
             taken: self.receiver.taken.load(Ordering::Relaxed),
@@ -107,6 +113,13 @@ impl Running {
     /// How full the spool is.
     pub fn spool_usage(&self) -> Usage {
         self.spool.usage()
+    }
+}
+
+impl Running {
+    /// For those who watch it.
+    pub fn watch(&self) -> Watch {
+        self.watch.clone()
     }
 
     /// Waits until the edge has stopped, in order or by a failure.
@@ -185,7 +198,7 @@ impl Edge {
         let parts = Parts { server, publisher, spool: spool.clone(), receiver: receiver.clone() };
         let drain_delay = Duration::from_millis(settings.drain_delay_ms);
         let supervisor = tokio::spawn(supervise(parts, drain_delay, stop));
-        Ok(Running { address, spool, receiver, flight, supervisor })
+        Ok(Running { address, watch: Watch { spool, receiver, flight }, supervisor })
     }
 }
 

@@ -8,6 +8,7 @@ mod config;
 mod dev_api;
 mod live_line;
 mod mask;
+#[cfg(test)]
 mod reference;
 
 use std::process::ExitCode;

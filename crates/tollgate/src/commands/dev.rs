@@ -1,0 +1,196 @@
+//! `tollgate dev`: the whole system in one process.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tollgate_billing::Billing;
+use tollgate_edge::Running;
+use tollgate_rating::SAMPLE_TARIFF;
+use tollgate_schema::topics::ALL;
+use tollgate_store::Database;
+use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
+use tollgate_stream::{Stream, topics};
+
+use crate::cli::{Cli, Dev};
+use crate::compose::{self, Process, QueryPort};
+use crate::config::{Config, Part, set};
+use crate::dev_api::{self, Readings};
+use crate::live_line::{LiveLine, Sources};
+
+pub async fn run(cli: &Cli, arguments: &Dev) -> anyhow::Result<ExitCode> {
+    let mut config = Config::read(cli, overrides(arguments))?;
+    config.validate(&parts(arguments))?;
+    let live_line = LiveLine::wanted(arguments.quiet);
+    if live_line && cli.log.is_none() && config.log.filter == "info" {
+        config.log.filter = "warn".into();
+    }
+    let process = Process::begin(&config)?;
+    let query = QueryPort::open(&config)?;
+    let query_address = query.address;
+
+    let stream = stream(&config, arguments).await?;
+    let (billing_database, user_database) = databases(arguments)?;
+    let stop_consumers = CancellationToken::new();
+    let billing = compose::billing(&config, Arc::clone(&stream), billing_database)?;
+    activate_sample(&billing).await?;
+    let billing_handle = billing.handle();
+    let users = tollgate_user_state::start(
+        compose::user_state_options(&config, Arc::clone(&stream), user_database),
+        stop_consumers.clone(),
+    )?;
+    let edge = compose::edge(&config, Arc::clone(&stream), &process, process.stop.clone())?;
+    let billing_routes = tollgate_billing::routes(Arc::clone(&billing_handle.api));
+    let user_routes = tollgate_user_state::routes(Arc::clone(&users.api));
+    let topic_routes = dev_api::routes(Readings::new(stream));
+    query.serve(
+        move |config| {
+            billing_routes(config);
+            user_routes(config);
+            topic_routes(config);
+        },
+        stop_consumers.clone(),
+    )?;
+
+    banner(arguments, &edge, query_address, &process);
+    let simulation = simulate(arguments, &edge, &process.stop);
+    let line = tokio::spawn(
+        LiveLine::new(Sources {
+            edge: edge.watch(),
+            billing: billing_handle.consumer,
+            users: users.consumer.clone(),
+            simulation,
+        })
+        .run(live_line, arguments.quiet, process.stop.clone()),
+    );
+
+    let billing = tokio::spawn(billing.run(stop_consumers.clone()));
+    let result = edge.stopped().await;
+    // The consumers stop last, so that what the edge has published on its way out is not left
+    // behind longer than it must be. Whatever is: nothing is lost, the next start goes on.
+    stop_consumers.cancel();
+    process.stop.cancel();
+    line.await?;
+    result?;
+    billing.await??;
+    users.join().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Flags over settings: everything under one directory, a laptop's weak topics accepted.
+fn overrides(arguments: &Dev) -> Value {
+    let mut overrides = json!({});
+    let data = &arguments.data;
+    set(&mut overrides, "spool.dir", json!(data.join("spool")));
+    set(&mut overrides, "embedded.dir", json!(data.join("stream")));
+    set(&mut overrides, "edge.allow_weak_topics", json!(true));
+    for (name, address) in [
+        ("edge.listen", arguments.listen),
+        ("listeners.query", arguments.query),
+        ("listeners.health", arguments.health),
+    ] {
+        if let Some(address) = address {
+            set(&mut overrides, name, json!(address));
+        }
+    }
+    if let Some(brokers) = &arguments.brokers {
+        set(&mut overrides, "kafka.brokers", json!(brokers));
+    }
+    overrides
+}
+
+fn parts(arguments: &Dev) -> Vec<Part> {
+    let mut parts = vec![Part::Edge];
+    if arguments.brokers.is_some() {
+        parts.push(Part::Kafka);
+    }
+    parts
+}
+
+async fn stream(config: &Config, arguments: &Dev) -> anyhow::Result<Arc<dyn Stream>> {
+    if arguments.brokers.is_none() {
+        config.embedded.validate().map_err(super::Refused)?;
+        let stream = EmbeddedStream::open(EmbeddedOptions::new(config.embedded.clone()))?;
+        topics::create(stream.as_ref(), ALL, Some(1)).await?;
+        return Ok(stream);
+    }
+    let stream = compose::kafka(config)?;
+    // As the catalogue asks where the cluster has the brokers for it, with one copy otherwise.
+    if topics::create(stream.as_ref(), ALL, None).await.is_err() {
+        topics::create(stream.as_ref(), ALL, Some(1)).await.context("topics cannot be created")?;
+    }
+    Ok(stream)
+}
+
+/// One PostgreSQL database for both, or a SQLite file each.
+fn databases(arguments: &Dev) -> anyhow::Result<(Database, Database)> {
+    if let Some(url) = &arguments.database {
+        let settings = tollgate_store::Settings::for_url(url.clone());
+        return Ok((compose::database(&settings)?, compose::database(&settings)?));
+    }
+    let file = |name: &str| compose::database(&compose::sqlite(&arguments.data.join(name)));
+    create(&arguments.data)?;
+    Ok((file("billing.sqlite")?, file("user-state.sqlite")?))
+}
+
+fn create(dir: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("{} cannot be created", dir.display()))
+}
+
+/// A first look needs prices. Whoever has activated a tariff keeps it.
+async fn activate_sample(billing: &Billing) -> anyhow::Result<()> {
+    let api = billing.handle().api;
+    let store = api.store();
+    store.ready().await.context("billing's database")?;
+    let (_, activations) = store.tariffs().await?;
+    if activations.is_empty() {
+        let now = Timestamp::now().as_millisecond();
+        let version = store.register_tariff(SAMPLE_TARIFF, now).await?;
+        store.activate_tariff(&version, i64::MIN, now).await?;
+    }
+    Ok(())
+}
+
+fn banner(arguments: &Dev, edge: &Running, query: std::net::SocketAddr, process: &Process) {
+    let notifications = edge.address;
+    let data = arguments.data.display();
+    let stream = arguments.brokers.as_deref().unwrap_or("embedded log");
+    let database = if arguments.database.is_some() { "PostgreSQL" } else { "SQLite" };
+    println!("tollgate {} is running: {stream}, {database}, data in {data}", env!("CARGO_PKG_VERSION"));
+    println!();
+    println!("  notifications  http://{notifications}/status  http://{notifications}/fee");
+    println!("  usage          http://{query}/v1/usage?group_by=hour");
+    println!("  ledger         http://{query}/v1/ledger");
+    println!("  presence       http://{query}/v1/numbers/%2B8613800000021");
+    println!("  changes        http://{query}/v1/changes");
+    println!("  metrics        http://{}/metrics", process.health_address);
+    println!();
+    println!("  try: curl -i http://{notifications}/status -d '{}'", sample());
+    println!("       curl http://{query}/v1/numbers/%2B8613800000021");
+    println!();
+}
+
+/// A status of this moment, so that the number it names is seen ringing.
+fn sample() -> String {
+    let now = Timestamp::now().strftime("%Y-%m-%d %H:%M:%S");
+    format!(
+        r#"{{"eventType":"alerting","statusInfo":{{"sessionId":"first-look","timestamp":"{now}","caller":"+8675528000002","called":"+8613800000021"}}}}"#
+    )
+}
+
+fn simulate(
+    arguments: &Dev,
+    edge: &Running,
+    stop: &CancellationToken,
+) -> Option<Arc<tollgate_simulator::Counters>> {
+    if !arguments.simulate {
+        return None;
+    }
+    let url = format!("http://{}", edge.address);
+    Some(super::simulate::endless(url, arguments.rate, stop.clone()))
+}
+
