@@ -11,6 +11,8 @@
 //! records mean.
 
 mod api;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod consumer;
 pub mod embedded;
 mod error;
@@ -29,6 +31,7 @@ pub use api::{
 };
 pub use error::{DeliveryError, EnqueueError, RelayError, StreamError};
 pub use record::{Headers, Incoming, Outgoing, TopicPartition};
+pub use settings::{ConsumerSettings, EmbeddedSettings};
 pub use store::{
     Batch, Claim, Decode, Entry, Fence, Mark, Outcome, Pending, Rejection, Source, Store,
     StoreError,

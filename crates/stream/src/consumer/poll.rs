@@ -7,7 +7,7 @@ use std::time::Duration;
 use metrics::counter;
 use tokio::sync::{OnceCell, mpsc};
 use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::backoff::Backoff;
@@ -37,6 +37,8 @@ struct Slot {
     phase: Phase,
     inbox: mpsc::UnboundedSender<ToPartition>,
     cancel: CancellationToken,
+    /// The task ends with its slot, also when the loop itself is dropped.
+    _guard: DropGuard,
     load: Arc<Load>,
     paused: bool,
 }
@@ -188,16 +190,20 @@ where
             load: Arc::clone(&load),
         };
         self.tasks.spawn(task.run());
-        let slot = Slot { generation, phase: Phase::Fencing, inbox, cancel, load, paused: false };
-        if let Some(before) = self.slots.insert(partition, slot) {
-            before.cancel.cancel();
-        }
+        let slot = Slot {
+            generation,
+            phase: Phase::Fencing,
+            inbox,
+            _guard: cancel.clone().drop_guard(),
+            cancel,
+            load,
+            paused: false,
+        };
+        self.slots.insert(partition, slot);
     }
 
     fn end(&mut self, partition: &TopicPartition) {
-        if let Some(slot) = self.slots.remove(partition) {
-            slot.cancel.cancel();
-        }
+        self.slots.remove(partition);
         self.context.board.end(partition);
     }
 

@@ -43,7 +43,7 @@ pub(super) fn open(
     let found = find_all(disk, dir).map_err(fatal)?;
     let mut recovery = Recovery::default();
     recovery.begin(&found, dir)?;
-    for segment in found {
+    for segment in &found {
         recovery.read(segment).map_err(fatal)?;
     }
     for damage in &recovery.state.damage {
@@ -91,7 +91,7 @@ impl Recovery {
         Ok(())
     }
 
-    fn read(&mut self, found: Found) -> io::Result<()> {
+    fn read(&mut self, found: &Found) -> io::Result<()> {
         self.highest_number = found.file.number;
         if let Some(head) = &found.head {
             if self.last.as_ref().is_some_and(|last| last.sequence <= head.after) {

@@ -82,7 +82,7 @@ impl Writer {
         }
         let (frame, group) = draft.frame(&self.shared.state());
         let begun = Instant::now();
-        match self.store(frame, group, draft.records > 0) {
+        match self.store(&frame, &group, draft.records > 0) {
             Outcome::Done => {
                 histogram!(m::EMBEDDED_SYNC_SECONDS.name).record(begun.elapsed());
                 counter!(m::EMBEDDED_RECORDS.name).increment(draft.records);
@@ -97,9 +97,7 @@ impl Writer {
             }
             Outcome::Failed(why) => {
                 draft.fail(&why);
-                if !self.shared.queue.is_closed() {
-                    std::thread::sleep(AFTER_FAILURE);
-                }
+                self.shared.queue.park(AFTER_FAILURE, &why);
             }
         }
     }
@@ -138,7 +136,7 @@ impl Writer {
     }
 
     /// Writes and syncs a frame, then takes the group in.
-    fn store(&mut self, frame: Frame, group: Group, has_records: bool) -> Outcome {
+    fn store(&mut self, frame: &Frame, group: &Group, has_records: bool) -> Outcome {
         if self.active.as_ref().is_none_or(|active| active.room() < frame.len()) {
             match self.roll(frame.len(), has_records) {
                 Outcome::Done => {}
@@ -148,7 +146,7 @@ impl Writer {
         let Some(active) = &mut self.active else {
             return Outcome::Failed("no segment can be made".to_owned());
         };
-        match active.append(&frame) {
+        match active.append(frame) {
             Ok(payload_at) => {
                 let mut state = self.shared.state();
                 for stored in &group.head.groups {
@@ -157,7 +155,7 @@ impl Writer {
                         state.dirty.remove(&stored.name);
                     }
                 }
-                state.apply(frame.sequence, &group, &active.file, payload_at);
+                state.apply(frame.sequence, group, &active.file, payload_at);
                 state.trouble = None;
                 Outcome::Done
             }
@@ -270,7 +268,7 @@ impl Writer {
         let (frame, group) = draft.frame(&state);
         drop(state);
         if self.active.as_ref().is_some_and(|active| active.room() >= frame.len()) {
-            if let Outcome::Done = self.store(frame, group, false) {
+            if let Outcome::Done = self.store(&frame, &group, false) {
                 self.unsettled = false;
             }
         } else {

@@ -1,0 +1,478 @@
+//! What only the embedded log promises: crashes, damage, bounds.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use tollgate_spool::disk::{Disk, FaultPlan, FaultyDisk, Injected, Loss, Operation};
+use tollgate_stream::conformance::tools::{Outcomes, record};
+use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
+use tollgate_stream::{
+    ConsumerOptions, Deliveries, DeliveryError, EmbeddedSettings, EnqueueError, Event, Outgoing,
+    Position, Producer, ProducerKind, ReadFrom, Stream, StreamError, Token, TopicPartition,
+    TopicSpec,
+};
+
+const SEGMENT: u64 = 64 * 1024;
+
+fn options(disk: &FaultyDisk, max_bytes: u64) -> EmbeddedOptions {
+    let settings =
+        EmbeddedSettings { dir: PathBuf::from("/log"), max_bytes, segment_bytes: SEGMENT };
+    EmbeddedOptions { settings, disk: Arc::new(disk.clone()) as Arc<dyn Disk> }
+}
+
+fn try_open(disk: &FaultyDisk) -> Result<Arc<EmbeddedStream>, StreamError> {
+    EmbeddedStream::open(options(disk, 64 * 1024 * 1024))
+}
+
+fn open(disk: &FaultyDisk) -> Arc<EmbeddedStream> {
+    try_open(disk).expect("it opens")
+}
+
+fn spec(name: &str, partitions: i32) -> TopicSpec {
+    TopicSpec { name: name.to_owned(), partitions, replication: 1, config: Vec::new() }
+}
+
+async fn wait_for<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    for _ in 0..3_000 {
+        if let Some(value) = attempt().await {
+            return value;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("waited in vain: {what}");
+}
+
+async fn publish(
+    stream: &EmbeddedStream,
+    records: &[Outgoing],
+) -> Vec<Result<Position, DeliveryError>> {
+    let outcomes = Arc::new(Outcomes::default());
+    let producer = stream
+        .producer(ProducerKind::Spooled, Arc::clone(&outcomes) as Arc<dyn Deliveries>)
+        .unwrap();
+    for (token, record) in records.iter().enumerate() {
+        producer.send(record, token as Token).unwrap();
+    }
+    wait_for("reports", async || (outcomes.count() == records.len()).then_some(())).await;
+    (0..records.len()).map(|token| outcomes.of(token as Token).remove(0)).collect()
+}
+
+/// Every text of the topic, by partition and in order, with its offset.
+async fn contents(stream: &EmbeddedStream, topic: &str) -> BTreeMap<i32, Vec<(i64, String)>> {
+    let mut reader = stream.reader(&[topic], ReadFrom::Earliest).await.unwrap();
+    let mut found: BTreeMap<i32, Vec<(i64, String)>> = BTreeMap::new();
+    while !reader.caught_up().await.unwrap() {
+        for record in reader.next(64, Duration::from_millis(10)).await.unwrap() {
+            let text = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+            found.entry(record.partition.partition).or_default().push((record.offset, text));
+        }
+    }
+    found
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// What the application was told, for comparison after a crash.
+#[derive(Debug, Default)]
+struct Told(Mutex<BTreeMap<Token, Result<Position, DeliveryError>>>);
+
+impl Deliveries for Told {
+    fn delivered(&self, token: Token, outcome: Result<Position, DeliveryError>) {
+        assert!(self.0.lock().unwrap().insert(token, outcome).is_none(), "told twice");
+    }
+}
+
+/// One process's life: publishes and relays until the disk dies. Returns what was sent, what was
+/// confirmed, and which transactions committed.
+struct Life {
+    confirmed: Vec<(String, Position)>,
+    sent: Vec<String>,
+    /// Name, records, and whether the commit returned well.
+    transactions: Vec<(String, usize, bool)>,
+}
+
+async fn live(disk: &FaultyDisk, name: &str, dies_after: u64, steps: &[(u8, u8)]) -> Life {
+    let mut life = Life { confirmed: Vec::new(), sent: Vec::new(), transactions: Vec::new() };
+    disk.die_after(dies_after);
+    let Ok(stream) = try_open(disk) else { return life };
+    if stream.create_topics(&[spec("t", 3)]).await.is_err() {
+        return life;
+    }
+    let told = Arc::new(Told::default());
+    let producer =
+        stream.producer(ProducerKind::Spooled, Arc::clone(&told) as Arc<dyn Deliveries>).unwrap();
+    let mut relay = stream.relay("relay").await.unwrap();
+    for (step, (kind, size)) in steps.iter().enumerate() {
+        let count = usize::from(*size % 7) + 1;
+        if kind % 3 == 0 {
+            let rows: Vec<Outgoing> = (0..count)
+                .map(|row| record("t", &format!("k{row}"), "id", &format!("{name}-tx{step}-{row}")))
+                .collect();
+            let committed = relay.send(&rows).await.is_ok() && relay.commit().await.is_ok();
+            life.transactions.push((format!("{name}-tx{step}-"), count, committed));
+        } else {
+            for row in 0..count {
+                let text = format!("{name}-{step}-{row}");
+                // Padding, so that segments roll.
+                let padded = format!("{text}/{}", "x".repeat(usize::from(*size) * 40));
+                let token = life.sent.len() as Token;
+                if producer.send(&record("t", &format!("k{row}"), "id", &padded), token).is_ok() {
+                    life.sent.push(padded);
+                }
+            }
+            if kind % 3 == 1 {
+                let _ = producer.flush(Duration::from_secs(10)).await;
+            }
+        }
+    }
+    let _ = producer.flush(Duration::from_secs(10)).await;
+    drop((producer, relay));
+    drop(stream);
+    for (token, outcome) in &*told.0.lock().unwrap() {
+        if let Ok(position) = outcome {
+            life.confirmed.push((life.sent[*token as usize].clone(), *position));
+        }
+    }
+    life
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 50, ..ProptestConfig::default() })]
+
+    /// Whenever the power goes, and whatever of what was not synced survives: what was confirmed
+    /// is there, where it was said to be and in order; transactions are whole or absent; nothing
+    /// is damaged; and the same again after another life and another crash.
+    #[test]
+    fn a_crash_at_any_point_loses_nothing_that_was_confirmed(
+        seed in any::<u64>(),
+        lives in prop::collection::vec(
+            (0u64..120, prop::collection::vec((any::<u8>(), any::<u8>()), 1..14), 0u8..4),
+            1..4,
+        ),
+    ) {
+        runtime().block_on(async {
+            let disk = FaultyDisk::new(seed);
+            let mut confirmed: Vec<(String, Position)> = Vec::new();
+            let mut sent: Vec<String> = Vec::new();
+            let mut transactions: Vec<(String, usize, bool)> = Vec::new();
+            for (number, (dies_after, steps, how)) in lives.iter().enumerate() {
+                let life = live(&disk, &format!("life{number}"), *dies_after, steps).await;
+                confirmed.extend(life.confirmed);
+                sent.extend(life.sent);
+                transactions.extend(life.transactions);
+                match how {
+                    0 => disk.power_cut(Loss::Everything),
+                    1 => disk.kill(),
+                    2 => disk.power_cut(Loss::Nothing),
+                    _ => disk.power_cut(Loss::Random),
+                }
+            }
+            let stream = open(&disk);
+            assert_eq!(stream.damage(), []);
+            if stream.describe_topics(&["t"]).await.unwrap().is_empty() {
+                assert!(confirmed.is_empty());
+                assert!(transactions.iter().all(|(_, _, committed)| !committed));
+                return;
+            }
+            let found = contents(&stream, "t").await;
+            for records in found.values() {
+                // No offset is missing, none comes twice, none out of order.
+                let offsets: Vec<i64> = records.iter().map(|(offset, _)| *offset).collect();
+                let first = offsets.first().copied().unwrap_or(0);
+                assert_eq!(first, 0);
+                assert_eq!(offsets, (0..offsets.len() as i64).collect::<Vec<_>>());
+            }
+            for (text, position) in &confirmed {
+                let there = &found[&position.partition][position.offset as usize].1;
+                assert_eq!(there, text, "what was confirmed is where it was said to be");
+            }
+            let all: Vec<&String> = found.values().flatten().map(|(_, text)| text).collect();
+            for (name, count, committed) in &transactions {
+                let seen = all.iter().filter(|text| text.starts_with(name.as_str())).count();
+                assert!(seen == *count || (seen == 0 && !committed), "{name}: {seen} of {count}");
+            }
+            for text in &all {
+                assert!(text.contains("-tx") || sent.contains(text), "nobody sent {text}");
+            }
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_write_or_sync_is_reported_and_the_next_segment_goes_on() {
+    for operation in [Operation::Write, Operation::Sync] {
+        let disk = FaultyDisk::new(3);
+        let stream = open(&disk);
+        stream.create_topics(&[spec("t", 1)]).await.unwrap();
+        assert!(publish(&stream, &[record("t", "k", "id", "before")]).await[0].is_ok());
+        disk.arm(FaultPlan::once(operation, 0, Injected::Eio));
+        let report = publish(&stream, &[record("t", "k", "id", "failed")]).await.remove(0);
+        assert!(matches!(report, Err(DeliveryError::Retry(_))), "{report:?}");
+        let again = publish(&stream, &[record("t", "k", "id", "again")]).await.remove(0);
+        assert_eq!(again, Ok(Position { partition: 0, offset: 1 }));
+        let texts = |found: BTreeMap<i32, Vec<(i64, String)>>| -> Vec<String> {
+            found.into_values().flatten().map(|(_, text)| text).collect()
+        };
+        assert_eq!(texts(contents(&stream, "t").await), ["before", "again"]);
+        drop(stream);
+        disk.power_cut(Loss::Random);
+        let stream = open(&disk);
+        assert_eq!(stream.damage(), []);
+        assert_eq!(texts(contents(&stream, "t").await), ["before", "again"], "{operation:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_sync_fails_is_to_be_repeated() {
+    let disk = FaultyDisk::new(4);
+    let stream = open(&disk);
+    stream.create_topics(&[spec("t", 1)]).await.unwrap();
+    let mut relay = stream.relay("r").await.unwrap();
+    disk.arm(FaultPlan::once(Operation::Sync, 0, Injected::Eio));
+    relay.send(&[record("t", "k", "id", "row")]).await.unwrap();
+    relay.commit().await.unwrap_err();
+    relay.send(&[record("t", "k", "id", "row")]).await.unwrap();
+    relay.commit().await.unwrap();
+    assert_eq!(contents(&stream, "t").await[&0].len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_and_reports_wait_for_the_sync() {
+    let disk = FaultyDisk::new(5);
+    let stream = open(&disk);
+    stream.create_topics(&[spec("t", 1)]).await.unwrap();
+    let outcomes = Arc::new(Outcomes::default());
+    let producer = stream
+        .producer(ProducerKind::Spooled, Arc::clone(&outcomes) as Arc<dyn Deliveries>)
+        .unwrap();
+    disk.hold_syncs();
+    producer.send(&record("t", "k", "id", "x"), 0).unwrap();
+    wait_for("the sync", async || (disk.syncs_waiting() > 0).then_some(())).await;
+    let mut reader = stream.reader(&["t"], ReadFrom::Earliest).await.unwrap();
+    assert!(reader.next(10, Duration::from_millis(50)).await.unwrap().is_empty());
+    assert_eq!(outcomes.count(), 0);
+    disk.release_syncs();
+    wait_for("the report", async || (outcomes.count() == 1).then_some(())).await;
+    assert_eq!(reader.next(10, Duration::from_secs(10)).await.unwrap().len(), 1);
+}
+
+/// Fills several segments; returns the position of the confirmed records' file.
+async fn filled(disk: &FaultyDisk) {
+    let stream = open(disk);
+    stream.create_topics(&[spec("t", 2)]).await.unwrap();
+    for round in 0..40 {
+        let records: Vec<Outgoing> = (0..4)
+            .map(|key| {
+                record(
+                    "t",
+                    &format!("k{key}"),
+                    "id",
+                    &format!("{round}-{key}-{}", "x".repeat(2_000)),
+                )
+            })
+            .collect();
+        assert!(publish(&stream, &records).await.iter().all(Result::is_ok));
+    }
+    drop(stream);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_flipped_byte_is_reported_and_costs_only_what_it_hits() {
+    let disk = FaultyDisk::new(6);
+    filled(&disk).await;
+    let files: Vec<PathBuf> =
+        disk.paths().into_iter().filter(|path| path.extension().is_some()).collect();
+    assert!(files.len() > 3, "{files:?}");
+    let all = contents(&open(&disk.fork()), "t").await;
+    let total: usize = all.values().map(Vec::len).sum();
+    assert_eq!(total, 160);
+    let mut hits = 0;
+    for (index, file) in files.iter().enumerate() {
+        let len = disk.contents(file).unwrap().len() as u64;
+        for step in 0..6 {
+            let hurt = disk.fork();
+            assert!(hurt.flip(file, (len * step / 6 + 31) % len, 0x10));
+            let stream = match try_open(&hurt) {
+                Ok(stream) => stream,
+                Err(error) => panic!("{error} for a byte of {}", file.display()),
+            };
+            let found = contents(&stream, "t").await;
+            let left: usize = found.values().map(Vec::len).sum();
+            let last_group = index == files.len() - 1;
+            if left < total && !last_group {
+                assert!(!stream.damage().is_empty(), "{} records vanished silently", total - left);
+                assert!(total - left <= 4, "one group, not {} records", total - left);
+                hits += 1;
+            }
+            for (partition, records) in &found {
+                // What is left is what was there, under the same offsets.
+                assert!(records.iter().all(|one| all[partition].contains(one)));
+            }
+            // And writing goes on behind the end.
+            let position =
+                publish(&stream, &[record("t", "k0", "id", "more")]).await.remove(0).unwrap();
+            let end = all[&position.partition].last().unwrap().0;
+            if !last_group {
+                assert!(position.offset > end, "{position:?} behind {end}");
+            }
+        }
+    }
+    assert!(hits > 5, "{hits}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_segment_is_reported() {
+    let disk = FaultyDisk::new(7);
+    filled(&disk).await;
+    let files: Vec<PathBuf> =
+        disk.paths().into_iter().filter(|path| path.extension().is_some()).collect();
+    disk.remove(&files[1]).unwrap();
+    let stream = open(&disk);
+    let lost: i64 =
+        stream.damage().iter().filter(|it| it.partition.is_some()).map(|it| it.to - it.from).sum();
+    let left: usize = contents(&stream, "t").await.values().map(Vec::len).sum();
+    assert_eq!(lost + left as i64, 160);
+    assert!(lost > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_has_one_owner() {
+    let disk = FaultyDisk::new(8);
+    let first = open(&disk);
+    let error = try_open(&disk).unwrap_err();
+    assert!(error.to_string().contains("another process"), "{error}");
+    drop(first);
+    open(&disk);
+}
+
+async fn member(stream: &EmbeddedStream, group: &str) -> Box<dyn tollgate_stream::Consumer> {
+    let options = ConsumerOptions {
+        group: group.to_owned(),
+        topics: vec!["t".to_owned()],
+        instance_id: None,
+    };
+    stream.consumer(options).await.unwrap()
+}
+
+/// Sends until the queue is full or nothing is confirmed any more; how many were confirmed.
+async fn fill_up(producer: &Arc<dyn Producer>, outcomes: &Outcomes) -> usize {
+    let large =
+        Outgoing { value: Some(Bytes::from(vec![7; 16 * 1024])), ..record("t", "k", "id", "") };
+    let mut before = outcomes.count();
+    loop {
+        for _ in 0..64 {
+            let token = outcomes.token();
+            match producer.send(&large, token) {
+                Ok(()) => {}
+                Err(EnqueueError::QueueFull) => return outcomes.count(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        if outcomes.count() == before && before > 0 {
+            return before;
+        }
+        before = outcomes.count();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_log_waits_for_the_slowest_consumer_and_goes_on_when_it_has_reported() {
+    let disk = FaultyDisk::new(9);
+    let bound = 8 * SEGMENT;
+    let stream = EmbeddedStream::open(options(&disk, bound)).unwrap();
+    stream.create_topics(&[spec("t", 1)]).await.unwrap();
+    let mut slow = member(&stream, "slow").await;
+    let mut fast = member(&stream, "fast").await;
+    let outcomes = Arc::new(Outcomes::default());
+    let producer = stream
+        .producer(ProducerKind::Spooled, Arc::clone(&outcomes) as Arc<dyn Deliveries>)
+        .unwrap();
+    let confirmed = fill_up(&producer, &outcomes).await;
+    assert!(confirmed > 0);
+    assert!(stream.bytes() <= bound, "{} bytes", stream.bytes());
+    let trouble = stream.trouble().expect("it says why");
+    assert!(trouble.contains("full"), "{trouble}");
+    let partition = TopicPartition::new("t", 0);
+    fast.report_progress(&[(partition.clone(), confirmed as i64)]).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(outcomes.count(), confirmed, "the slow one still needs them");
+    assert!(stream.trouble().unwrap().contains("group slow"));
+    // Everything is still there for it.
+    assert_eq!(slow.watermarks(&partition).await.unwrap().0, 0);
+    slow.report_progress(&[(partition.clone(), confirmed as i64)]).await;
+    wait_for("publishing goes on", async || (outcomes.count() > confirmed).then_some(())).await;
+    let (low, _) = slow.watermarks(&partition).await.unwrap();
+    assert!(low > 0 && low <= confirmed as i64);
+    assert!(stream.bytes() <= bound);
+    // An offset that is gone is reported.
+    loop {
+        match slow.next(10, Duration::from_millis(50)).await.unwrap() {
+            Event::Assigned(_) => break,
+            _ => continue,
+        }
+    }
+    slow.start(&partition, 0).await.unwrap();
+    let error = slow.next(10, Duration::from_millis(50)).await.unwrap_err();
+    assert!(matches!(error, StreamError::OffsetOutOfRange { offset: 0, .. }), "{error}");
+    // A log that is full can be closed; what waits is told so.
+    let in_flight = producer.in_flight();
+    drop((slow, fast));
+    drop(stream);
+    assert_eq!(producer.in_flight(), 0, "of {in_flight}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_remembers_over_a_restart_who_still_needs_what() {
+    let disk = FaultyDisk::new(10);
+    let bound = 8 * SEGMENT;
+    let partition = TopicPartition::new("t", 0);
+    {
+        let stream = EmbeddedStream::open(options(&disk, bound)).unwrap();
+        stream.create_topics(&[spec("t", 1)]).await.unwrap();
+        let mut consumer = member(&stream, "billing").await;
+        publish(&stream, &[record("t", "k", "id", "x"), record("t", "k", "id", "y")]).await;
+        consumer.report_progress(&[(partition.clone(), 1)]).await;
+    }
+    disk.kill();
+    // The consumer is not started, and still nothing that it needs goes.
+    let stream = EmbeddedStream::open(options(&disk, bound)).unwrap();
+    assert_eq!(stream.groups(), ["billing"]);
+    let outcomes = Arc::new(Outcomes::default());
+    let producer = stream
+        .producer(ProducerKind::Spooled, Arc::clone(&outcomes) as Arc<dyn Deliveries>)
+        .unwrap();
+    let confirmed = fill_up(&producer, &outcomes).await;
+    let mut consumer = member(&stream, "billing").await;
+    assert_eq!(consumer.watermarks(&partition).await.unwrap().0, 0);
+    drop(consumer);
+    stream.forget_group("billing").await.unwrap();
+    wait_for("publishing goes on", async || (outcomes.count() > confirmed).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_does_not_wait_for_ever_on_a_full_log() {
+    let disk = FaultyDisk::new(11);
+    let stream = EmbeddedStream::open(options(&disk, 4 * SEGMENT)).unwrap();
+    stream.create_topics(&[spec("t", 1)]).await.unwrap();
+    let _consumer = member(&stream, "slow").await;
+    let row =
+        Outgoing { value: Some(Bytes::from(vec![7; 20 * 1024])), ..record("t", "k", "id", "") };
+    let mut relay = stream.relay("r").await.unwrap();
+    let result = loop {
+        relay.send(std::slice::from_ref(&row)).await.unwrap();
+        match relay.commit().await {
+            Ok(()) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(result.to_string().contains("full"), "{result}");
+    // And whoever takes the id over is not held up.
+    stream.relay("r").await.unwrap();
+}
