@@ -3,10 +3,12 @@ CREATE TABLE state_call (
     session_key    bytea PRIMARY KEY CHECK (octet_length(session_key) = 16),
     session_id     bytea NOT NULL,
     events         bytea NOT NULL,
-    last_event_ms  bigint NOT NULL
+    last_event_ms  bigint NOT NULL,
+    -- When something about it was heard last; calls are forgotten by this.
+    touched_ms     bigint NOT NULL
     -- Written with every event of the call; room on the page keeps most updates in place.
 ) WITH (fillfactor = 70);
-CREATE INDEX state_call_age ON state_call (last_event_ms);
+CREATE INDEX state_call_age ON state_call (touched_ms);
 
 -- One row per call and party that has a number: the truth about who is in which call.
 CREATE TABLE state_leg (

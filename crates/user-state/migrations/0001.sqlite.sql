@@ -3,9 +3,11 @@ CREATE TABLE state_call (
     session_key    BLOB NOT NULL PRIMARY KEY CHECK (length(session_key) = 16),
     session_id     BLOB NOT NULL,
     events         BLOB NOT NULL,
-    last_event_ms  INTEGER NOT NULL
+    last_event_ms  INTEGER NOT NULL,
+    -- When something about it was heard last; calls are forgotten by this.
+    touched_ms     INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX state_call_age ON state_call (last_event_ms);
+CREATE INDEX state_call_age ON state_call (touched_ms);
 
 -- One row per call and party that has a number: the truth about who is in which call.
 CREATE TABLE state_leg (

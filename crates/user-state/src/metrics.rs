@@ -42,7 +42,7 @@ pub const PUBLISHED: Metric = Metric::counter(
 pub const FORGOTTEN: Metric = Metric::counter(
     "tollgate_state_calls_forgotten_total",
     &[],
-    "Calls removed because keep_days have passed since their last event",
+    "Calls removed because nothing was heard of them for keep_days",
 );
 /// Numbers that are not idle.
 pub const NUMBERS: Metric = Metric::gauge(

@@ -19,8 +19,9 @@ pub struct Settings {
     /// An answered leg is given up this long after the call's last event, in seconds.
     /// Default 86400.
     pub answered_expiry_seconds: u32,
-    /// Calls are forgotten this many days after their last event; 0 keeps them for ever. Longer
-    /// than the 30 days that topics are kept, so that a replay changes nothing. Default 92.
+    /// Calls are forgotten this many days after anything new was heard of them; 0 keeps them for
+    /// ever. Longer than the 30 days that topics are kept, so that a replay changes nothing.
+    /// Default 92.
     pub keep_days: u32,
     /// File with a secret key of at least 16 bytes: numbers and session ids in topic
     /// `user-states`, and in the live feed made from it, are then keyed hashes. No default: they

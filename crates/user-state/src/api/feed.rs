@@ -4,7 +4,7 @@
 //! has a bounded buffer. Nothing waits for a client.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use actix_web::web::Bytes;
@@ -49,6 +49,7 @@ pub(super) struct State {
 pub struct Feed {
     changes: broadcast::Sender<Change>,
     clients: Arc<AtomicU32>,
+    listening: Arc<AtomicBool>,
     max_clients: u32,
     pub(super) keep_alive: Duration,
     pub(super) stop: CancellationToken,
@@ -61,6 +62,7 @@ impl Feed {
         Self {
             changes,
             clients: Arc::default(),
+            listening: Arc::default(),
             max_clients: settings.changes_max_clients,
             keep_alive: Duration::from_secs(settings.changes_keep_alive_seconds.into()),
             stop,
@@ -74,6 +76,7 @@ impl Feed {
                 () = stop.cancelled() => return,
                 ended = self.read(&*stream) => ended,
             };
+            self.listening.store(false, Ordering::Release);
             if let Err(error) = reading {
                 tracing::warn!(%error, "live feed has lost its topic; it is opened again");
             }
@@ -86,6 +89,7 @@ impl Feed {
 
     async fn read(&self, stream: &dyn Stream) -> Result<(), StreamError> {
         let mut reader = stream.reader(&[USER_STATES.name], ReadFrom::Latest).await?;
+        self.listening.store(true, Ordering::Release);
         // Whoever was connected before cannot know what happened until now.
         if self.changes.send(Change::Gap).is_ok() {
             ::metrics::counter!(metrics::FEED_GAPS.name).increment(1);
@@ -108,6 +112,11 @@ impl Feed {
         taken.ok()?;
         ::metrics::gauge!(metrics::CLIENTS.name).increment(1.0);
         Some(Client { changes: self.changes.subscribe(), clients: Arc::clone(&self.clients) })
+    }
+
+    /// Whether changes are being heard of at the moment.
+    pub fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Acquire)
     }
 
     /// How many clients are connected.

@@ -91,7 +91,7 @@ pub(super) async fn apply<S: Statements>(
     }
     let event_ms = calls.values().flatten().map(|item| item.event.time_ms()).max();
     if !calls.is_empty() {
-        let touched = update_calls(tx, &calls, expiry, &mut counts).await?;
+        let touched = update_calls(tx, &calls, batch.now_ms, expiry, &mut counts).await?;
         let changed = recompute(tx, &touched, batch.now_ms, partitions).await?;
         counts.changed("event", changed);
     }
@@ -106,6 +106,7 @@ pub(super) async fn apply<S: Statements>(
 async fn update_calls<S: Statements>(
     tx: &mut S,
     calls: &BTreeMap<Key, Vec<&Item>>,
+    now_ms: i64,
     expiry: &Expiry,
     counts: &mut Counts,
 ) -> Result<BTreeMap<Key, Option<String>>, StoreError> {
@@ -134,6 +135,7 @@ async fn update_calls<S: Statements>(
         after.insert(row.key, leg_rows(row.key, call.legs));
         row.events = set.encode();
         row.last_event_ms = call.last_event_ms;
+        row.touched_ms = row.touched_ms.max(now_ms);
         written.push(row);
     }
     if written.is_empty() {

@@ -45,7 +45,7 @@ const MIGRATIONS: &[Migration] = &[Migration {
 pub struct Options {
     /// How long calls live.
     pub expiry: Expiry,
-    /// How long calls are kept after their last event, milliseconds; `None` is for ever.
+    /// How long calls are kept after anything new was heard, milliseconds; `None` is for ever.
     pub keep_ms: Option<i64>,
     /// What the published states show instead of numbers and session ids.
     pub pseudonyms: Option<Pseudonyms>,

@@ -58,8 +58,8 @@ impl Statements for Tx<'_> {
         let keys: Vec<&[u8]> = calls.iter().map(|(key, _)| key.as_slice()).collect();
         let sessions: Vec<&[u8]> = calls.iter().map(|(_, session)| session.as_bytes()).collect();
         sqlx::query(
-            "INSERT INTO state_call (session_key, session_id, events, last_event_ms)
-             SELECT row.session_key, row.session_id, ''::bytea, 0
+            "INSERT INTO state_call (session_key, session_id, events, last_event_ms, touched_ms)
+             SELECT row.session_key, row.session_id, ''::bytea, 0, 0
              FROM unnest($1::bytea[], $2::bytea[]) AS row (session_key, session_id)
              ORDER BY row.session_key
              ON CONFLICT (session_key) DO NOTHING",
@@ -70,7 +70,7 @@ impl Statements for Tx<'_> {
         .await
         .map_err(classify)?;
         let rows = sqlx::query(
-            "SELECT session_key, session_id, events, last_event_ms FROM state_call
+            "SELECT session_key, session_id, events, last_event_ms, touched_ms FROM state_call
              WHERE session_key = ANY($1) ORDER BY session_key FOR UPDATE",
         )
         .bind(keys)
@@ -106,15 +106,18 @@ impl Statements for Tx<'_> {
         let keys: Vec<&[u8]> = calls.iter().map(|call| call.key.as_slice()).collect();
         let events: Vec<&[u8]> = calls.iter().map(|call| call.events.as_slice()).collect();
         let last: Vec<i64> = calls.iter().map(|call| call.last_event_ms).collect();
+        let touched: Vec<i64> = calls.iter().map(|call| call.touched_ms).collect();
         sqlx::query(
-            "UPDATE state_call AS call SET events = row.events, last_event_ms = row.last_event_ms
-             FROM unnest($1::bytea[], $2::bytea[], $3::bigint[])
-                  AS row (session_key, events, last_event_ms)
+            "UPDATE state_call AS call
+             SET events = row.events, last_event_ms = row.last_event_ms, touched_ms = row.touched_ms
+             FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bigint[])
+                  AS row (session_key, events, last_event_ms, touched_ms)
              WHERE call.session_key = row.session_key",
         )
         .bind(keys)
         .bind(events)
         .bind(last)
+        .bind(touched)
         .execute(&mut **self)
         .await
         .map_err(classify)?;
@@ -351,8 +354,8 @@ impl Statements for Tx<'_> {
 
     async fn aged(&mut self, before_ms: i64, limit: usize) -> Result<Vec<Key>, StoreError> {
         let rows = sqlx::query(
-            "SELECT session_key AS key FROM state_call WHERE last_event_ms < $1
-             ORDER BY last_event_ms LIMIT $2",
+            "SELECT session_key AS key FROM state_call WHERE touched_ms < $1
+             ORDER BY touched_ms LIMIT $2",
         )
         .bind(before_ms)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -365,7 +368,7 @@ impl Statements for Tx<'_> {
     async fn lock_aged(&mut self, keys: &[Key], before_ms: i64) -> Result<Vec<Key>, StoreError> {
         let rows = sqlx::query(
             "SELECT session_key AS key FROM state_call
-             WHERE session_key = ANY($1) AND last_event_ms < $2 ORDER BY session_key FOR UPDATE",
+             WHERE session_key = ANY($1) AND touched_ms < $2 ORDER BY session_key FOR UPDATE",
         )
         .bind(slices(keys))
         .bind(before_ms)
@@ -386,7 +389,7 @@ impl Statements for Tx<'_> {
 
     async fn call(&mut self, key: &Key) -> Result<Option<CallRow>, StoreError> {
         let row = sqlx::query(
-            "SELECT session_key, session_id, events, last_event_ms FROM state_call
+            "SELECT session_key, session_id, events, last_event_ms, touched_ms FROM state_call
              WHERE session_key = $1",
         )
         .bind(key.as_slice())
@@ -464,6 +467,7 @@ fn read_call(row: &PgRow) -> Result<CallRow, StoreError> {
         session_id: text(get(row, "session_id")?),
         events: get(row, "events")?,
         last_event_ms: get(row, "last_event_ms")?,
+        touched_ms: get(row, "touched_ms")?,
     })
 }
 

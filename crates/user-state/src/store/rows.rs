@@ -22,6 +22,8 @@ pub struct CallRow {
     pub events: Vec<u8>,
     /// Time of the latest event.
     pub last_event_ms: i64,
+    /// When something about it was heard last.
+    pub touched_ms: i64,
 }
 
 /// A leg as stored: one that has a number.
@@ -116,7 +118,7 @@ pub(super) trait Statements: Send {
         keys: &[Key],
     ) -> impl Future<Output = Result<Vec<LegRow>, StoreError>> + Send;
 
-    /// Writes events and time of calls that are locked.
+    /// Writes events and times of calls that are locked.
     fn write_calls(
         &mut self,
         calls: &[CallRow],
@@ -194,14 +196,14 @@ pub(super) trait Statements: Send {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
 
-    /// Calls whose last event is older than this, sorted by key.
+    /// Calls of which nothing was heard since this instant, sorted by key.
     fn aged(
         &mut self,
         before_ms: i64,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
 
-    /// Locks those of the calls that are still older than this, in the order of keys.
+    /// Locks those of the calls of which still nothing was heard since, in the order of keys.
     fn lock_aged(
         &mut self,
         keys: &[Key],

@@ -42,8 +42,8 @@ impl Statements for Tx<'_> {
         let mut rows = Vec::with_capacity(calls.len());
         for (key, session_id) in calls {
             sqlx::query(
-                "INSERT INTO state_call (session_key, session_id, events, last_event_ms)
-                 VALUES (?1, ?2, x'', 0) ON CONFLICT (session_key) DO NOTHING",
+                "INSERT INTO state_call (session_key, session_id, events, last_event_ms, touched_ms)
+                 VALUES (?1, ?2, x'', 0, 0) ON CONFLICT (session_key) DO NOTHING",
             )
             .bind(key.as_slice())
             .bind(session_id.as_bytes())
@@ -78,11 +78,13 @@ impl Statements for Tx<'_> {
     async fn write_calls(&mut self, calls: &[CallRow]) -> Result<(), StoreError> {
         for call in calls {
             sqlx::query(
-                "UPDATE state_call SET events = ?2, last_event_ms = ?3 WHERE session_key = ?1",
+                "UPDATE state_call SET events = ?2, last_event_ms = ?3, touched_ms = ?4
+                 WHERE session_key = ?1",
             )
             .bind(call.key.as_slice())
             .bind(&call.events)
             .bind(call.last_event_ms)
+            .bind(call.touched_ms)
             .execute(&mut **self)
             .await
             .map_err(classify)?;
@@ -304,8 +306,8 @@ impl Statements for Tx<'_> {
 
     async fn aged(&mut self, before_ms: i64, limit: usize) -> Result<Vec<Key>, StoreError> {
         let rows = sqlx::query(
-            "SELECT session_key AS key FROM state_call WHERE last_event_ms < ?1
-             ORDER BY last_event_ms LIMIT ?2",
+            "SELECT session_key AS key FROM state_call WHERE touched_ms < ?1
+             ORDER BY touched_ms LIMIT ?2",
         )
         .bind(before_ms)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -318,7 +320,7 @@ impl Statements for Tx<'_> {
     async fn lock_aged(&mut self, keys: &[Key], before_ms: i64) -> Result<Vec<Key>, StoreError> {
         let mut aged = Vec::with_capacity(keys.len());
         for key in keys {
-            aged.extend(self.call(key).await?.filter(|call| call.last_event_ms < before_ms));
+            aged.extend(self.call(key).await?.filter(|call| call.touched_ms < before_ms));
         }
         Ok(aged.into_iter().map(|call| call.key).collect())
     }
@@ -403,6 +405,7 @@ fn read_call(row: &SqliteRow) -> Result<CallRow, StoreError> {
         session_id: text(get(row, "session_id")?),
         events: get(row, "events")?,
         last_event_ms: get(row, "last_event_ms")?,
+        touched_ms: get(row, "touched_ms")?,
     })
 }
 

@@ -171,7 +171,7 @@ impl Partition {
 /// A record of either topic.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
-    Status(v1::CallEvent),
+    Status(Box<v1::CallEvent>),
     Cdr(Box<v1::CallDetailRecord>),
 }
 
@@ -215,12 +215,12 @@ fn id(parts: &[&[u8]]) -> String {
     hex::encode(&hash.finalize()[..16])
 }
 
-fn provenance(received_ms: i64) -> Option<v1::Provenance> {
-    Some(v1::Provenance {
+fn provenance(received_ms: i64) -> v1::Provenance {
+    v1::Provenance {
         received_at: Some(proto_from_millis(received_ms)),
         authenticity: v1::Authenticity::Absent.into(),
         ..v1::Provenance::default()
-    })
+    }
 }
 
 pub fn status(
@@ -233,7 +233,7 @@ pub fn status(
     let name = called.unwrap_or_default();
     let record_id =
         id(&[b"status", session.as_bytes(), &[kind as u8], &second.to_be_bytes(), name.as_bytes()]);
-    Record::Status(v1::CallEvent {
+    Record::Status(Box::new(v1::CallEvent {
         event_id: id(&[record_id.as_bytes(), format!("{state_code:?}").as_bytes()]),
         record_id,
         session_id: session.to_owned(),
@@ -242,9 +242,9 @@ pub fn status(
         called: called.map(str::to_owned),
         caller: Some("+8675528000002".to_owned()),
         state_code,
-        provenance: provenance(at(second) + 250),
+        provenance: Some(provenance(at(second) + 250)),
         ..v1::CallEvent::default()
-    })
+    }))
 }
 
 /// The status events of a good callback.
@@ -283,7 +283,7 @@ pub fn callback_cdr(session: &str, a: &str, b: &str, revised: bool) -> Record {
         ended_at: Some(proto_from_millis(at(if revised { 110 } else { 109 }))),
         release_reason: Some(0),
         sip_status: Some(0),
-        provenance: provenance(at(115 + i64::from(revised))),
+        provenance: Some(provenance(at(115 + i64::from(revised)))),
         ..v1::CallDetailRecord::default()
     }))
 }
