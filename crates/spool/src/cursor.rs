@@ -36,7 +36,7 @@ impl Segments for Vec<Segment> {
 /// What a cursor comes by.
 #[derive(Debug)]
 pub(crate) enum Found {
-    Record { position: Position, request: Arc<Request>, bytes: u64 },
+    Record { position: Position, request: Arc<Request> },
     Lost(Lost),
 }
 
@@ -224,7 +224,7 @@ impl Cursor {
         let position = Position { epoch: header.epoch, sequence: header.sequence };
         if position >= self.from {
             let request = Arc::new(request);
-            self.out.push_back(Found::Record { position, request, bytes: len });
+            self.out.push_back(Found::Record { position, request });
         }
     }
 

@@ -20,12 +20,15 @@ pub mod disk;
 pub mod frame;
 pub mod metrics;
 
+mod adopt;
 mod catalog;
 mod committer;
 mod cursor;
 mod damaged;
 pub mod dead_letters;
 mod error;
+mod examine;
+pub mod fuzz;
 mod keeper;
 mod position;
 mod reader;
@@ -38,8 +41,10 @@ mod spool;
 mod window;
 mod writer;
 
+pub use adopt::{Adopted, Adoption};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::{AppendError, SpoolError};
+pub use examine::{EpochSummary, Finding, FindingKind, Inspection, Verification, inspect, verify};
 pub use reader::{Confirmer, Reader};
 pub use record::{Position, Request, Stored};
 pub use segment::FORMAT;

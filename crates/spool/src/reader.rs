@@ -91,7 +91,7 @@ impl Core {
     fn read(&mut self, shared: &Shared) -> Result<Option<Stored>, SpoolError> {
         loop {
             match self.cursor.next(shared) {
-                Ok(Some(Found::Record { position, request, .. })) => {
+                Ok(Some(Found::Record { position, request })) => {
                     return Ok(Some(Stored { position, request }));
                 }
                 Ok(Some(Found::Lost(lost))) => shared.account(&lost),
@@ -152,6 +152,7 @@ impl Reader {
         max_bytes: u64,
         wait: Duration,
     ) -> Result<Vec<Stored>, SpoolError> {
+        let max_records = max_records.max(1);
         let shared = self.shared.clone();
         let deadline = tokio::time::Instant::now() + wait;
         loop {
@@ -184,6 +185,7 @@ impl Reader {
         max_records: usize,
         max_bytes: u64,
     ) -> Result<Vec<Stored>, SpoolError> {
+        let max_records = max_records.max(1);
         loop {
             if let Some(taken) = self.take_now(max_records, max_bytes) {
                 return Ok(taken);
