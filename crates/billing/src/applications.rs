@@ -36,9 +36,9 @@ pub fn service_of(record: &v1::CallDetailRecord) -> Option<Service> {
 /// An application of the customer at the platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Application {
-    /// The appKey its CDRs carry.
+    /// The APP_Key its CDRs carry; what it is called in events, ledger and rates.
     pub app_key: String,
-    /// What reports call it; the name its path's secret segment stands for.
+    /// What people call it; shown beside the key.
     pub name: String,
     /// Its service; `None` takes what each record says.
     pub service: Option<Service>,
@@ -51,7 +51,7 @@ pub struct Applications(Vec<Application>);
 /// To whom a record belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
-    /// Name for reports.
+    /// APP_Key for ledger, reports and rates; whatever the edge found where it is not configured.
     pub application: String,
     /// Service for reports and rates; `None` when nobody says.
     pub service: Option<Service>,
@@ -66,8 +66,13 @@ impl Applications {
         Self(list)
     }
 
-    /// `sighted` is what the edge found: the path's application, else the user name of the
-    /// authentication header, else the record's appKey, else nothing.
+    /// The name people gave to an APP_Key.
+    pub fn name(&self, app_key: &str) -> Option<&str> {
+        self.0.iter().find(|known| known.app_key == app_key).map(|known| known.name.as_str())
+    }
+
+    /// `sighted` is what the edge found: the APP_Key of the path's application, else the user
+    /// name of the authentication header, else the record's appKey, else nothing.
     pub fn owner(&self, record: &v1::CallDetailRecord, sighted: &str) -> Owner {
         let said = service_of(record);
         let of_record = self.0.iter().find(|known| known.app_key == record.app_key);
@@ -79,9 +84,9 @@ impl Applications {
                 mismatch: !self.0.is_empty(),
             };
         };
-        let same = sighted.is_empty() || sighted == own.name || sighted == own.app_key;
+        let same = sighted.is_empty() || sighted == own.app_key;
         Owner {
-            application: if same { own.name.clone() } else { sighted.to_owned() },
+            application: if same { &own.app_key } else { sighted }.to_owned(),
             service: own.service.or(said),
             mismatch: !same,
         }
@@ -117,21 +122,21 @@ mod tests {
 
     #[test]
     fn a_known_key_on_its_own_path_belongs_to_its_application() {
-        for sighted in ["shop", "key1", ""] {
-            let expected = ("shop".to_owned(), Some(Service::Verification), false);
+        for sighted in ["key1", ""] {
+            let expected = ("key1".to_owned(), Some(Service::Verification), false);
             assert_eq!(owner(&shop(), "key1", sighted), expected, "{sighted}");
         }
         assert_eq!(
-            owner(&shop(), "key2", "bank"),
-            ("bank".to_owned(), Some(Service::Playback), false)
+            owner(&shop(), "key2", "key2"),
+            ("key2".to_owned(), Some(Service::Playback), false)
         );
     }
 
     #[test]
     fn an_unknown_key_or_another_path_is_a_mismatch() {
-        assert!(owner(&shop(), "key9", "shop").2);
-        assert!(owner(&shop(), "", "shop").2);
-        assert!(owner(&shop(), "key1", "bank").2);
+        assert!(owner(&shop(), "key9", "key1").2);
+        assert!(owner(&shop(), "", "key1").2);
+        assert!(owner(&shop(), "key1", "key2").2);
         assert!(owner(&shop(), "key1", "who").2);
     }
 
@@ -144,6 +149,12 @@ mod tests {
         );
         assert_eq!(owner(&none, "key9", ""), ("key9".to_owned(), Some(Service::Playback), false));
         assert_eq!(owner(&none, "", ""), (String::new(), Some(Service::Playback), false));
+    }
+
+    #[test]
+    fn people_see_the_name_beside_the_key() {
+        assert_eq!(shop().name("key2"), Some("bank"));
+        assert_eq!(shop().name("key9"), None);
     }
 
     #[test]

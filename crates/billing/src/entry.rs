@@ -136,7 +136,7 @@ pub struct Bucket {
     pub month: String,
     /// ISO 4217; empty when not rated.
     pub currency: String,
-    /// Name for reports; the sender's own text where none is configured.
+    /// APP_Key; the sender's own text where none is configured.
     pub application: String,
     /// Service for reports.
     pub service: Option<Service>,

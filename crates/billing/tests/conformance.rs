@@ -192,7 +192,7 @@ on_both! {
         store.rerate(0, i64::MAX, NOW).await.unwrap();
         member.tick(&store).await;
         assert_eq!(ledger.net(1).await.0, 540_000);
-        assert_eq!(ledger.entries(1).await[2].entry.message.application, "bank");
+        assert_eq!(ledger.entries(1).await[2].entry.message.application, "key1");
         ledger.consistent().await;
     }
 

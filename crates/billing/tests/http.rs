@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use actix_web::{App, test};
-use common::{Ledger, NOW, TARIFF, callback, sighting};
+use common::{Ledger, TARIFF, callback, sighting};
 use serde_json::{Value, json};
 use tollgate_billing::{Api, routes};
 use tollgate_schema::v1;
@@ -26,7 +26,7 @@ async fn filled() -> Ledger {
     let mut notification = callback(30);
     notification.b_leg = None;
     notification.service_type = v1::ServiceType::Playback.into();
-    notification.app_key = "key2".to_owned();
+    "key2".clone_into(&mut notification.app_key);
     let mut unanswered = callback(70);
     unanswered.b_leg.as_mut().unwrap().answered_at = None;
     let items = vec![
@@ -154,7 +154,6 @@ async fn checks_and_tariffs_are_shown() {
     assert_eq!(body["activations"][0]["from"], Value::Null);
     let (status, body) = get(&ledger, "/v1/jobs").await;
     assert_eq!((status, body), (200, json!({"jobs": []})));
-    assert!(NOW > 0);
 }
 
 #[actix_web::test]

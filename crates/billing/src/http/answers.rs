@@ -9,8 +9,8 @@ use tollgate_schema::v1::{self, RatingStatus};
 
 use super::params::UsageQuery;
 use crate::applications::service_name;
-use crate::calendar::Calendar;
 use crate::entry::{Measures, status_name};
+use crate::rules::Rules;
 use crate::store::{ActivationRow, LedgerEntry, Page, Period, TariffRow, UsageRow};
 
 /// Answer to `GET /v1/usage`.
@@ -31,6 +31,9 @@ struct Row {
     period: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     application: Option<String>,
+    /// What people call it, where it is configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    application_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +59,7 @@ type Key = (Option<Period>, Option<String>, Option<&'static str>, Option<&'stati
 
 impl Usage {
     /// Folds the sums into the groups asked for.
-    pub fn of(found: Vec<UsageRow>, query: &UsageQuery, calendar: &Calendar, now_ms: i64) -> Self {
+    pub fn of(found: Vec<UsageRow>, query: &UsageQuery, rules: &Rules, now_ms: i64) -> Self {
         let mut rows: BTreeMap<Key, Measures> = BTreeMap::new();
         let mut total: BTreeMap<Key, Measures> = BTreeMap::new();
         for row in found {
@@ -74,7 +77,7 @@ impl Usage {
         let shown = |groups: BTreeMap<Key, Measures>| -> Vec<Row> {
             // What was booked and taken back again leaves a group of nothing.
             let groups = groups.into_iter().filter(|(_, sums)| *sums != Measures::default());
-            groups.map(|(key, sums)| Row::of(key, sums, calendar)).collect()
+            groups.map(|(key, sums)| Row::of(key, sums, rules)).collect()
         };
         Self {
             rows: shown(rows),
@@ -87,14 +90,18 @@ impl Usage {
 }
 
 impl Row {
-    fn of(key: Key, sums: Measures, calendar: &Calendar) -> Self {
+    fn of(key: Key, sums: Measures, rules: &Rules) -> Self {
         let (period, application, service, status, currency) = key;
         let ratio = |part: i64, whole: i64| (whole > 0).then(|| part as f64 / whole as f64);
         Self {
             period: period.map(|period| match period {
-                Period::Hour(hour_ms) => calendar.hour_text(hour_ms),
+                Period::Hour(hour_ms) => rules.calendar.hour_text(hour_ms),
                 Period::Name(name) => name,
             }),
+            application_name: application
+                .as_ref()
+                .and_then(|app_key| rules.applications.name(app_key))
+                .map(str::to_owned),
             application,
             service,
             status,
@@ -135,8 +142,11 @@ pub struct Entries {
 
 impl Entries {
     /// Shows the entries.
-    pub fn of(page: &Page) -> Self {
-        Self { entries: page.entries.iter().map(show).collect(), truncated: page.more }
+    pub fn of(page: &Page, rules: &Rules) -> Self {
+        Self {
+            entries: page.entries.iter().map(|found| show(found, rules)).collect(),
+            truncated: page.more,
+        }
     }
 }
 
@@ -149,15 +159,15 @@ pub struct Ledger {
 
 impl Ledger {
     /// Shows a page.
-    pub fn of(page: &Page) -> Self {
+    pub fn of(page: &Page, rules: &Rules) -> Self {
         Self {
-            entries: page.entries.iter().map(show).collect(),
+            entries: page.entries.iter().map(|found| show(found, rules)).collect(),
             next: page.next().map(|cursor| cursor.to_string()),
         }
     }
 }
 
-fn show(found: &LedgerEntry) -> Value {
+fn show(found: &LedgerEntry, rules: &Rules) -> Value {
     let entry = &found.entry;
     let message = &entry.message;
     let source = message.source.clone().unwrap_or_default();
@@ -176,6 +186,7 @@ fn show(found: &LedgerEntry) -> Value {
         "policy": message.policy,
         "flags": message.flags,
         "application": message.application,
+        "application_name": rules.applications.name(&message.application),
         "service": service_name(entry.bucket.service),
         "app_key": message.app_key,
         "session_id": message.session_id,

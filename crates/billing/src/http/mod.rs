@@ -38,10 +38,10 @@ impl Api {
     }
 
     async fn usage(&self, query: &str, now_ms: i64) -> Result<Usage, BillingError> {
-        let calendar = &self.store.rules().calendar;
-        let query = UsageQuery::read(query, calendar, now_ms)?;
+        let rules = self.store.rules();
+        let query = UsageQuery::read(query, &rules.calendar, now_ms)?;
         let rows = self.store.usage(query.span, query.from_ms, query.to_ms).await?;
-        Ok(Usage::of(rows, &query, calendar, now_ms))
+        Ok(Usage::of(rows, &query, rules, now_ms))
     }
 
     async fn charges(&self, query: &str) -> Result<Entries, BillingError> {
@@ -58,12 +58,12 @@ impl Api {
                 self.store.entries_of_record(&record_id).await?
             }
         };
-        Ok(Entries::of(&entries))
+        Ok(Entries::of(&entries, self.store.rules()))
     }
 
     async fn ledger(&self, query: &str) -> Result<Ledger, BillingError> {
         let (after, limit) = LedgerParams::read(query)?;
-        Ok(Ledger::of(&self.store.ledger(after, limit).await?))
+        Ok(Ledger::of(&self.store.ledger(after, limit).await?, self.store.rules()))
     }
 
     async fn checks(&self) -> Result<Checks, BillingError> {

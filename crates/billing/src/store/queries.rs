@@ -62,7 +62,7 @@ pub struct UsageRow {
     pub period: Period,
     /// ISO 4217; empty for what is not rated.
     pub currency: String,
-    /// Name of the application.
+    /// APP_Key of the application.
     pub application: String,
     /// Service.
     pub service: Option<Service>,
