@@ -107,7 +107,7 @@ impl Adopted {
     fn step(&mut self) -> Result<Option<Stored>, SpoolError> {
         loop {
             match self.cursor.next(&self.segments)? {
-                Some(Found::Record { position, request }) => {
+                Some(Found::Record { position, request, .. }) => {
                     self.window.serve(position, request.received_at_ms);
                     return Ok(Some(Stored { position, request }));
                 }

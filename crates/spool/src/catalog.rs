@@ -1,6 +1,7 @@
 //! The segments of a directory, and where each of them ends.
 
 use std::cmp::Ordering;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use crate::disk::{Access, Disk};
@@ -43,6 +44,13 @@ impl Segment {
 
     pub fn salt(&self) -> Salt {
         self.name.salt
+    }
+
+    /// How many of these sequences are part of the count of stored records: all that the ends
+    /// known at start, or this process itself, vouch for.
+    pub fn counted(&self, sequences: &RangeInclusive<u64>) -> u64 {
+        let last = if self.sealed { self.last.unwrap_or(0) } else { u64::MAX - 1 };
+        (*sequences.end().min(&last) + 1).saturating_sub(*sequences.start())
     }
 
     /// Whether every record in it stands before this position.
@@ -152,10 +160,7 @@ impl Catalog {
 }
 
 /// Records that were unconfirmed and whose segments are gone altogether.
-pub(crate) fn missing_before(
-    first: &Segment,
-    start: Position,
-) -> Option<std::ops::RangeInclusive<u64>> {
+pub(crate) fn missing_before(first: &Segment, start: Position) -> Option<RangeInclusive<u64>> {
     if start == Position::default() {
         return None;
     }

@@ -36,7 +36,13 @@ impl Segments for Vec<Segment> {
 /// What a cursor comes by.
 #[derive(Debug)]
 pub(crate) enum Found {
-    Record { position: Position, request: Arc<Request> },
+    Record {
+        position: Position,
+        request: Arc<Request>,
+        /// Whether it is part of the count of stored records. A record whose write failed, and
+        /// that is on disk all the same, is not.
+        counted: bool,
+    },
     Lost(Lost),
 }
 
@@ -46,6 +52,8 @@ pub(crate) struct Lost {
     pub epoch: u64,
     /// The sequences that are missing; empty when none is.
     pub sequences: RangeInclusive<u64>,
+    /// How many of them are part of the count of stored records.
+    pub counted: u64,
     /// Whether they were acknowledged, as far as the marks say.
     pub acknowledged: bool,
     /// When the first of them was received, or the record before it, if anything says so.
@@ -66,6 +74,7 @@ impl Lost {
     pub fn of_missing_file(epoch: u64, sequences: RangeInclusive<u64>, segment: String) -> Self {
         Self {
             epoch,
+            counted: (sequences.end() + 1).saturating_sub(*sequences.start()),
             sequences,
             acknowledged: true,
             time_ms: None,
@@ -221,10 +230,11 @@ impl Cursor {
         let Some(open) = &mut self.open else { return };
         open.expected = header.sequence + 1;
         open.last_time_ms = Some(header.time_ms);
+        let counted = open.segment.counted(&(header.sequence..=header.sequence)) > 0;
         let position = Position { epoch: header.epoch, sequence: header.sequence };
         if position >= self.from {
             let request = Arc::new(request);
-            self.out.push_back(Found::Record { position, request });
+            self.out.push_back(Found::Record { position, request, counted });
         }
     }
 
@@ -241,9 +251,11 @@ impl Cursor {
         let last = named.map_or(last, |header| last.max(header.sequence));
         let first = open.expected.max(self.first_wanted(epoch));
         let Some(open) = &mut self.open else { return };
+        let sequences = first..=last.max(first - 1);
         let mut lost = Lost {
             epoch,
-            sequences: first..=last.max(first - 1),
+            counted: open.segment.counted(&sequences),
+            sequences,
             acknowledged: false,
             time_ms: named.map(|header| header.time_ms).or(open.last_time_ms),
             segment: open.segment.name.file_name(),
@@ -312,12 +324,14 @@ impl Cursor {
             let (first, last) = (*hole.sequences.start(), *hole.sequences.end());
             if first <= open.synced {
                 let sequences = first..=open.synced;
-                let lost = Lost { sequences, acknowledged: true, ..hole.clone() };
+                let counted = open.segment.counted(&sequences);
+                let lost = Lost { sequences, counted, acknowledged: true, ..hole.clone() };
                 self.out.push_back(Found::Lost(lost));
             }
             let sequences = first.max(open.synced + 1)..=last;
+            let counted = open.segment.counted(&sequences);
             let len = if first <= open.synced { 0 } else { hole.len };
-            self.out.push_back(Found::Lost(Lost { sequences, len, ..hole }));
+            self.out.push_back(Found::Lost(Lost { sequences, counted, len, ..hole }));
         }
     }
 

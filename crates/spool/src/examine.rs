@@ -207,7 +207,7 @@ fn scan(
     let mut cursor = Cursor::new(disk, None, Position::default());
     while let Some(next) = cursor.next(&catalog.segments)? {
         match next {
-            Found::Record { position, request } => {
+            Found::Record { position, request, .. } => {
                 let Some(epoch) = epochs.get_mut(&position.epoch) else { continue };
                 epoch.records += 1;
                 epoch.last = epoch.last.max(position.sequence);

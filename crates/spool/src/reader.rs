@@ -91,7 +91,10 @@ impl Core {
     fn read(&mut self, shared: &Shared) -> Result<Option<Stored>, SpoolError> {
         loop {
             match self.cursor.next(shared) {
-                Ok(Some(Found::Record { position, request })) => {
+                Ok(Some(Found::Record { position, request, counted })) => {
+                    if !counted {
+                        shared.lock().unconfirmed += 1;
+                    }
                     return Ok(Some(Stored { position, request }));
                 }
                 Ok(Some(Found::Lost(lost))) => shared.account(&lost),

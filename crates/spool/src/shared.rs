@@ -113,7 +113,7 @@ impl Shared {
     pub fn account(&self, lost: &Lost) {
         let count = lost.count();
         let mut state = self.lock();
-        state.unconfirmed = state.unconfirmed.saturating_sub(count);
+        state.unconfirmed = state.unconfirmed.saturating_sub(lost.counted);
         if lost.acknowledged {
             state.damaged += count;
         }

@@ -1,0 +1,162 @@
+//! Inspecting, verifying and adopting a directory.
+
+mod common;
+
+use std::path::Path;
+
+use common::*;
+use tollgate_spool::disk::{FaultPlan, FaultyDisk, Injected, Operation};
+use tollgate_spool::{
+    Adopted, Adoption, DeadLetter, DeadLetters, FindingKind, Position, SpoolError, inspect, verify,
+};
+
+/// Two epochs, some records confirmed.
+fn dead_edge() -> (FaultyDisk, Vec<Position>) {
+    let disk = FaultyDisk::new(1);
+    let (spool, reader) = open(&disk);
+    for number in 1..=30 {
+        spool.append(sized(number, 1000)).wait().unwrap();
+    }
+    spool.close();
+    drop((spool, reader));
+    let (spool, mut reader) = open(&disk);
+    for number in 31..=35 {
+        spool.append(request(number)).wait().unwrap();
+    }
+    let all = positions(&drain(&mut reader));
+    reader.confirm(&all[..12]);
+    spool.close();
+    drop((spool, reader));
+    disk.kill();
+    (disk, all)
+}
+
+#[test]
+fn an_inspection_says_what_is_there_and_changes_nothing() {
+    let (disk, all) = dead_edge();
+    let letters = DeadLetters::open(Path::new(DIR), 1 << 24, shared(&disk)).unwrap();
+    let letter = DeadLetter {
+        topic: "cdrs".into(),
+        key: "k".into(),
+        value: None,
+        headers: Vec::new(),
+        reason: "too large".into(),
+        position: all[0],
+        refused_at_ms: 1,
+    };
+    letters.append(&letter).unwrap();
+    let (paths, changes) = (disk.paths(), disk.changes());
+    let found = inspect(Path::new(DIR), &shared(&disk)).unwrap();
+    assert_eq!((disk.paths(), disk.changes()), (paths, changes));
+    assert_eq!(found.position, Some(all[12]));
+    assert_eq!(found.unconfirmed, 23);
+    assert_eq!(found.oldest_unconfirmed_ms, Some(1_000_013));
+    assert_eq!((found.damaged, found.unacknowledged, found.dead_letters), (0, 0, 1));
+    assert_eq!(found.segments, segments(&disk).len() as u64);
+    let [first, second] = &found.epochs[..] else { panic!("{:?}", found.epochs) };
+    assert_eq!((first.last, first.unconfirmed), (30, 18));
+    assert_eq!((second.first, second.last, second.records), (1, 5, 5));
+    assert_eq!(second.previous_epoch, Some(first.epoch));
+    assert_eq!(second.previous_last, Some(30));
+    assert!(serde_json::to_string(&found).unwrap().contains("\"unconfirmed\":23"));
+}
+
+#[test]
+fn a_spool_in_use_can_be_verified() {
+    let disk = FaultyDisk::new(1);
+    let (spool, _reader) = open(&disk);
+    for number in 1..=100 {
+        spool.append(request(number)).wait().unwrap();
+    }
+    let proof = verify(Path::new(DIR), &shared(&disk)).unwrap();
+    assert!(proof.is_complete());
+    assert_eq!(proof.inspection.unconfirmed, 100);
+}
+
+#[test]
+fn a_dead_edges_directory_is_adopted_and_a_replay_goes_on_where_it_was_broken_off() {
+    let (disk, all) = dead_edge();
+    let mut adopted = Adopted::open(Path::new(DIR), shared(&disk), Adoption::Exclusive).unwrap();
+    let taken = Adopted::open(Path::new(DIR), shared(&disk), Adoption::Exclusive);
+    assert!(matches!(taken, Err(SpoolError::Locked { .. })));
+    let some: Vec<_> = adopted.by_ref().take(10).map(Result::unwrap).collect();
+    assert_eq!(positions(&some), all[12..22]);
+    adopted.confirm(&positions(&some[..7])).unwrap();
+    assert!(!adopted.is_done());
+    drop(adopted);
+
+    let mut adopted = Adopted::open(Path::new(DIR), shared(&disk), Adoption::Exclusive).unwrap();
+    let rest: Vec<_> = adopted.by_ref().map(Result::unwrap).collect();
+    assert_eq!(positions(&rest), all[19..]);
+    adopted.confirm(&positions(&rest)).unwrap();
+    assert!(adopted.is_done());
+    assert_eq!(adopted.findings(), []);
+    drop(adopted);
+    let mut adopted = Adopted::open(Path::new(DIR), shared(&disk), Adoption::Exclusive).unwrap();
+    assert!(adopted.next().is_none());
+    assert!(adopted.is_done());
+    drop(adopted);
+    // The edge may come back.
+    let (spool, mut reader) = open(&disk);
+    assert!(drain(&mut reader).is_empty());
+    assert_eq!(spool.usage().records, 0);
+}
+
+#[test]
+fn a_read_only_adoption_works_beside_a_living_edge_and_writes_nothing() {
+    let disk = FaultyDisk::new(1);
+    let (spool, _reader) = open(&disk);
+    for number in 1..=20 {
+        spool.append(request(number)).wait().unwrap();
+    }
+    let segment = segments(&disk).remove(0);
+    eventually("the log is marked", || !frames(&disk, &segment).last().unwrap().is_record);
+    let changes = disk.changes();
+    let mut adopted = Adopted::open(Path::new(DIR), shared(&disk), Adoption::ReadOnly).unwrap();
+    let read: Vec<_> = adopted.by_ref().map(Result::unwrap).collect();
+    assert_eq!(numbers(&read), (1..=20).collect::<Vec<_>>());
+    assert!(matches!(adopted.confirm(&positions(&read)), Err(SpoolError::ReadOnly)));
+    assert_eq!(disk.changes(), changes);
+}
+
+#[test]
+fn verification_names_the_damaged_record_by_sequence_and_time() {
+    let (disk, _) = dead_edge();
+    let last = segments(&disk).pop().unwrap();
+    let third = record(&disk, &last, 3);
+    disk.flip(&last, third.offset + third.len - 1, 1);
+    let proof = verify(Path::new(DIR), &shared(&disk)).unwrap();
+    assert!(!proof.is_complete());
+    let [finding] = &proof.findings[..] else { panic!("{:?}", proof.findings) };
+    assert_eq!(finding.kind, FindingKind::Damaged);
+    assert_eq!((finding.first, finding.last), (3, 3));
+    assert_eq!(finding.received_at_ms, Some(1_000_033));
+    assert_eq!((finding.offset, finding.len), (third.offset, third.len));
+    assert_eq!(proof.inspection.damaged, 1);
+}
+
+#[test]
+fn an_epoch_whose_segments_are_all_gone_is_missed() {
+    let (disk, _) = dead_edge();
+    // A third epoch, after which the second disappears.
+    let (spool, reader) = open(&disk);
+    spool.append(request(36)).wait().unwrap();
+    spool.close();
+    drop((spool, reader));
+    let all = segments(&disk);
+    let second = all[all.len() - 2].clone();
+    tollgate_spool::disk::Disk::remove(&disk, &second).unwrap();
+    let proof = verify(Path::new(DIR), &shared(&disk)).unwrap();
+    let [finding] = &proof.findings[..] else { panic!("{:?}", proof.findings) };
+    assert_eq!(finding.kind, FindingKind::Missing);
+    assert_eq!((finding.first, finding.last), (1, 5));
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_is_an_error_and_no_damage() {
+    let (disk, all) = dead_edge();
+    let (_spool, mut reader) = open(&disk);
+    disk.arm(FaultPlan::once(Operation::Read, 0, Injected::Eio));
+    reader.next_blocking(5, 1 << 20).unwrap_err();
+    assert_eq!(positions(&drain(&mut reader)), all[12..]);
+}
