@@ -1,5 +1,6 @@
 //! The transactional producer of an outbox: fences its predecessor, and all or nothing appears.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -8,9 +9,7 @@ use metrics::counter;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{
-    BaseProducer, NoCustomPartitioner, Producer, ProducerContext, PurgeConfig,
-};
+use rdkafka::producer::{BaseProducer, NoCustomPartitioner, Producer, ProducerContext};
 use tollgate_stream::{Outgoing, Relay, RelayError, StreamError};
 
 use crate::context::{Common, Context, Role};
@@ -33,6 +32,9 @@ impl ProducerContext<NoCustomPartitioner> for Context<Fates> {
         failed.push((index, code_of(error)));
     }
 }
+
+/// How long one call of an abort may take before we look at what it gave back.
+const ABORT_SLICE: Duration = Duration::from_millis(250);
 
 type Client = BaseProducer<Context<Fates>>;
 
@@ -59,8 +61,10 @@ struct Inner {
     client: Arc<Client>,
     common: Arc<Common>,
     state: State,
-    /// Send one by one next time: a batch was refused, and we do not know because of whom.
-    one_by_one: bool,
+    /// What was sent since the last commit or abort.
+    transaction: Vec<Outgoing>,
+    /// A broker has refused a batch, see `is_skipping`.
+    was_refused: bool,
     /// How long one call may take.
     patience: Duration,
 }
@@ -85,7 +89,14 @@ impl KafkaRelay {
                 .init_transactions(init)
                 .map_err(|error| common.health.explain(&error).into_stream_error())?;
             let client = Arc::new(client);
-            Ok(Inner { client, common, state: State::Ready, one_by_one: false, patience })
+            Ok(Inner {
+                client,
+                common,
+                state: State::Ready,
+                transaction: Vec::new(),
+                was_refused: false,
+                patience,
+            })
         })
         .await
         .map_err(StreamError::Transient)??;
@@ -165,61 +176,96 @@ impl Inner {
             State::MustAbort => {
                 return Err(RelayError::Abort("the transaction has failed before".into()));
             }
-            State::Ready => {
-                let begun = self.client.begin_transaction();
-                begun.map_err(|error| self.judge(&error))?;
-                self.state = State::Open;
-            }
+            State::Ready => self.begin()?,
             State::Open => {}
         }
-        let sent = if self.one_by_one {
-            (0..records.len()).try_for_each(|index| self.send_slice(records, index..index + 1))
-        } else {
-            self.send_slice(records, 0..records.len())
-        };
-        if sent.is_ok() {
-            self.one_by_one = false;
+        let earlier = self.transaction.len();
+        self.transaction.extend_from_slice(records);
+        let all = self.transaction.len();
+        let mut sent = self.transmit(earlier..all);
+        if self.is_skipping(&sent) {
+            sent = self.restart(all);
         }
-        sent
+        if matches!(sent, Err(Failure::Refused { .. })) {
+            sent = self.restart(1);
+            if self.is_skipping(&sent) {
+                sent = self.restart(1);
+            }
+        }
+        sent.map_err(|failure| match failure {
+            Failure::Relay(RelayError::Permanent { index, .. }) if index < earlier => {
+                RelayError::Abort("a record sent before is refused now".into())
+            }
+            Failure::Relay(RelayError::Permanent { index, reason }) => {
+                RelayError::Permanent { index: index - earlier, reason }
+            }
+            Failure::Relay(error) => error,
+            Failure::Refused { reason } => RelayError::Abort(reason),
+        })
     }
 
-    /// Hands the records over and waits until each is stored or refused.
-    fn send_slice(
-        &mut self,
-        records: &[Outgoing],
-        range: std::ops::Range<usize>,
-    ) -> Result<(), RelayError> {
+    /// Whether this is what follows a refusal: librdkafka 2.12 does not give the sequence numbers
+    /// of a refused batch back when its transaction is aborted, so the broker refuses the next
+    /// transaction too. The abort of that one takes a new epoch, and all is well.
+    fn is_skipping(&mut self, sent: &Result<(), Failure>) -> bool {
+        matches!(sent, Err(Failure::Relay(RelayError::Abort(_))))
+            && std::mem::take(&mut self.was_refused)
+    }
+
+    /// Aborts, begins anew and sends the transaction's records again, in batches of `size`. With
+    /// one at a time it shows which record a broker means that refuses a batch as a whole.
+    fn restart(&mut self, size: usize) -> Result<(), Failure> {
+        let records = std::mem::take(&mut self.transaction);
+        let begun = self.abort().and_then(|()| self.begin());
+        self.transaction = records;
+        begun?;
+        let all = self.transaction.len();
+        (0..all).step_by(size).try_for_each(|from| self.transmit(from..all.min(from + size)))
+    }
+
+    fn begin(&mut self) -> Result<(), RelayError> {
+        let begun = self.client.begin_transaction();
+        begun.map_err(|error| self.judge(&error))?;
+        self.state = State::Open;
+        Ok(())
+    }
+
+    /// Hands records of the transaction over and waits until each is stored or refused.
+    fn transmit(&mut self, range: Range<usize>) -> Result<(), Failure> {
         let end = Instant::now() + self.patience;
         for index in range.clone() {
-            self.enqueue(&records[index], index, end)?;
+            self.enqueue(index, end)?;
         }
         self.client.flush(self.patience).map_err(|error| self.judge(&error))?;
-        let failed = std::mem::take(
-            &mut *self.client.context().extra.failed.lock().unwrap_or_else(PoisonError::into_inner),
-        );
-        let Some((index, code)) = failed.first().copied() else { return Ok(()) };
+        let failed = self.failed();
+        let Some((_, first)) = failed.first().copied() else { return Ok(()) };
         self.state = State::MustAbort;
         if self.client.client().fatal_error().is_some() {
-            return Err(self.fatal());
+            return Err(self.fatal().into());
         }
-        if !is_about_the_record(code) {
-            return Err(RelayError::Abort(Trouble::new(code, "").message));
+        // What stood behind a refused batch is given up with it: not the first failure counts.
+        let Some((index, code)) = failed.into_iter().find(|(_, code)| is_about_the_record(*code))
+        else {
+            return Err(RelayError::Abort(Trouble::new(first, "").message).into());
+        };
+        self.was_refused = true;
+        let reason = format!("the broker refuses it: {code}");
+        if range.len() == 1 {
+            return Err(RelayError::Permanent { index, reason }.into());
         }
-        if range.len() > 1 {
-            self.one_by_one = true;
-            return Err(RelayError::Abort(format!(
-                "the broker refuses the batch ({code}); it is sent one by one"
-            )));
-        }
-        let reason = format!("the broker refuses this record: {code}");
-        Err(RelayError::Permanent { index, reason })
+        Err(Failure::Refused { reason })
     }
 
-    fn enqueue(&mut self, record: &Outgoing, index: usize, end: Instant) -> Result<(), RelayError> {
+    /// Takes the fates that were bad.
+    fn failed(&self) -> Vec<(usize, RDKafkaErrorCode)> {
+        let fates = &self.client.context().extra;
+        std::mem::take(&mut *fates.failed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn enqueue(&mut self, index: usize, end: Instant) -> Result<(), RelayError> {
         loop {
-            let Err((error, _)) = self.client.send(convert::outgoing(record, index)) else {
-                return Ok(());
-            };
+            let record = convert::outgoing(&self.transaction[index], index);
+            let Err((error, _)) = self.client.send(record) else { return Ok(()) };
             match code_of(&error) {
                 RDKafkaErrorCode::QueueFull if Instant::now() < end => {
                     self.client.poll(Duration::from_millis(10));
@@ -242,9 +288,13 @@ impl Inner {
             }
             State::Dead => return Err(RelayError::Recreate("it has failed before".into())),
         }
-        self.until_done(Producer::commit_transaction)?;
+        let end = Instant::now() + self.patience;
+        self.until_done(end, |client| {
+            client.commit_transaction(end.saturating_duration_since(Instant::now()))
+        })?;
         counter!(names::TRANSACTIONS.name, "outcome" => "committed").increment(1);
         self.common.health.clear();
+        self.transaction.clear();
         self.state = State::Ready;
         Ok(())
     }
@@ -255,26 +305,30 @@ impl Inner {
             State::Open | State::MustAbort => {}
             State::Dead => return Err(RelayError::Recreate("it has failed before".into())),
         }
-        // Records that wait for a broker must not keep the abort waiting.
-        self.client.purge(PurgeConfig::default().queue().inflight());
-        self.until_done(Producer::abort_transaction)?;
-        self.client.context().extra.failed.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        // In slices: librdkafka waits for the fates of what it purges, and it is we who have to
+        // take them from its queue.
+        let end = Instant::now() + self.patience;
+        self.until_done(end, |client| {
+            client.poll(Duration::from_millis(1));
+            client.abort_transaction(ABORT_SLICE)
+        })?;
+        drop(self.failed());
         counter!(names::TRANSACTIONS.name, "outcome" => "aborted").increment(1);
+        self.transaction.clear();
         self.state = State::Ready;
         Ok(())
     }
 
-    /// Calls again while the call itself says that this helps, as long as patience lasts.
+    /// Calls again while the call itself says that this helps, as long as there is time.
     fn until_done(
         &mut self,
-        call: impl Fn(&Client, Duration) -> Result<(), KafkaError>,
+        end: Instant,
+        call: impl Fn(&Client) -> Result<(), KafkaError>,
     ) -> Result<(), RelayError> {
-        let end = Instant::now() + self.patience;
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let Err(error) = call(&self.client, left) else { return Ok(()) };
+            let Err(error) = call(&self.client) else { return Ok(()) };
             let again = matches!(&error, KafkaError::Transaction(error) if error.is_retriable());
-            if !again || left.is_zero() {
+            if !again || Instant::now() > end {
                 return Err(self.judge(&error));
             }
         }
@@ -313,6 +367,20 @@ impl Inner {
         }
         counter!(names::TRANSACTIONS.name, "outcome" => "failed").increment(1);
         RelayError::Recreate(Trouble::new(root, &reason).message)
+    }
+}
+
+/// Why records were not stored.
+enum Failure {
+    /// Final; the index of a permanent one counts from the beginning of the transaction.
+    Relay(RelayError),
+    /// A broker refuses a batch of several records because of one of them.
+    Refused { reason: String },
+}
+
+impl From<RelayError> for Failure {
+    fn from(error: RelayError) -> Self {
+        Self::Relay(error)
     }
 }
 

@@ -14,7 +14,7 @@ async fn topics_are_created_once_and_described_as_they_are() -> Result<()> {
         replication: 1,
         config: vec![("cleanup.policy".into(), "compact".into())],
     };
-    assert_eq!(stream.create_topics(std::slice::from_ref(&spec)).await?, [name.clone()]);
+    assert_eq!(stream.create_topics(std::slice::from_ref(&spec)).await?, [name.as_str()]);
     let other = TopicSpec { partitions: 9, ..spec };
     assert!(stream.create_topics(&[other]).await?.is_empty(), "an existing topic is left alone");
 

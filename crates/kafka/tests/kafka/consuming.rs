@@ -32,7 +32,7 @@ async fn delivery_follows_start_stop_pause_and_resume(protocol: GroupProtocol) -
     publish(&stream, &topic, &["0", "1", "2", "3", "4", "5"]).await?;
     let mut consumer = join(&stream, &topic, &unique("flow")).await?;
     let partition = TopicPartition::new(Arc::clone(&topic), 0);
-    assert_eq!(assigned(&mut *consumer).await?, [partition.clone()]);
+    assert_eq!(assigned(&mut *consumer).await?, std::slice::from_ref(&partition));
 
     // Nothing before start.
     let quiet = consumer.next(10, Duration::from_millis(300)).await?;

@@ -1,6 +1,7 @@
 //! The Kafka implementation against real brokers.
 
 mod admin;
+mod conformance;
 mod consuming;
 mod faults;
 mod measuring;

@@ -12,7 +12,8 @@ use tollgate_stream::{
 use tollgate_testkit::{Kafka, eventually_true, free_port};
 
 use crate::support::{
-    Ear, PATIENCE, connect, producer, read_all, record, settings, shared, text, topic, unique,
+    Ear, PATIENCE, connect, producer, random_text, read_all, record, settings, shared, text, topic,
+    unique,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,17 +112,6 @@ async fn only_the_record_that_is_too_large_is_refused_for_good() -> Result<()> {
     assert!(matches!(refused, EnqueueError::Permanent(_)), "{refused}");
     assert_eq!(producer.in_flight(), 0);
     Ok(())
-}
-
-/// Text that does not compress well.
-fn random_text(length: usize) -> String {
-    let mut state = 1u64;
-    (0..length)
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            char::from(33 + ((state >> 33) % 90) as u8)
-        })
-        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use tollgate_stream::{
 use tollgate_testkit::{Kafka, eventually_true};
 
 /// Patience with a machine that does other things as well.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Settings for tests: quick statistics and short time-outs.
 pub fn settings(brokers: &str) -> Settings {
@@ -63,7 +63,7 @@ pub fn record(topic: &Arc<str>, key: &str, value: &str) -> Outgoing {
         topic: Arc::clone(topic),
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: Some(Bytes::copy_from_slice(value.as_bytes())),
-        headers: vec![("ce_id".into(), Bytes::copy_from_slice(value.as_bytes()))],
+        headers: vec![("ce_id".into(), Bytes::copy_from_slice(key.as_bytes()))],
     }
 }
 
@@ -162,4 +162,15 @@ pub async fn take(consumer: &mut dyn Consumer, count: usize) -> Result<Vec<Incom
         anyhow::ensure!(tokio::time::Instant::now() < end, "only {} records", records.len());
     }
     Ok(records)
+}
+
+/// Text that does not compress well.
+pub fn random_text(length: usize) -> String {
+    let mut state = 1u64;
+    (0..length)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(33 + ((state >> 33) % 90) as u8)
+        })
+        .collect()
 }
