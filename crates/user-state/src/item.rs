@@ -12,11 +12,13 @@ use crate::keys::{Key, session_key};
 use crate::metrics;
 
 /// Longest number that is tracked, in bytes; the platform's have at most 128.
-pub const MAX_NUMBER_BYTES: usize = 1_024;
+pub const MAX_NUMBER_BYTES: usize = 256;
 /// Longest session id that is shown whole, in bytes; longer ones are cut, their identity is not.
 pub const MAX_SESSION_BYTES: usize = 16_384;
+/// Longest userData that is shown whole, in bytes: 256 characters.
+pub const MAX_USER_DATA_BYTES: usize = 1_024;
 /// Longest other text that is shown whole, in bytes.
-pub const MAX_TEXT_BYTES: usize = 1_024;
+pub const MAX_TEXT_BYTES: usize = 256;
 
 /// One event and the call it belongs to.
 #[derive(Clone, PartialEq)]
@@ -80,7 +82,7 @@ fn decode_status(value: &[u8]) -> Result<Item, Rejection> {
         state_description: status.state_description.map(|it| cut("state_description", it)),
         hung_up_by,
         type_text: status.type_text.map(|it| cut("type", it)),
-        user_data: status.user_data.map(|it| cut("user_data", it)),
+        user_data: status.user_data.map(|it| shorten("user_data", it, MAX_USER_DATA_BYTES)),
         ..head(&status.record_id, &status.event_id, kind, status.provenance.as_ref())?
     };
     Ok(item(status.session_id, event))
@@ -109,7 +111,7 @@ fn decode_cdr(value: &[u8]) -> Result<Item, Rejection> {
     let ended = record.ended_at.or(record.failed_at);
     let event = Event {
         occurred_ms: ended.as_ref().and_then(proto_to_millis),
-        user_data: record.user_data.map(|it| cut("user_data", it)),
+        user_data: record.user_data.map(|it| shorten("user_data", it, MAX_USER_DATA_BYTES)),
         cdr: Some(Box::new(cdr)),
         ..head
     };

@@ -5,10 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use tollgate_stream::{Batch, Outcome, Outgoing, StoreError};
 
 use super::rows::{CallRow, LegRow, Statements, View, group};
-use crate::fold::{EventSet, Expiry, Inserted, Kind, Leg, derive, fold};
+use crate::fold::{Call, EventSet, Expiry, Inserted, Kind, Leg, derive, fold};
 use crate::item::Item;
 use crate::keys::{Key, number_key, shard};
 use crate::metrics;
+
+/// Events that are held in memory at a time, in bytes as stored; a call that takes more is held
+/// by itself.
+const PORTION_BYTES: i64 = 8 * 1024 * 1024;
 
 /// What a transaction did; told to the metrics once it is committed.
 #[derive(Debug, Default)]
@@ -102,7 +106,8 @@ pub(super) async fn apply<S: Statements>(
     Ok(counts)
 }
 
-/// Merges the events into their calls. Returns the numbers whose legs differ from before.
+/// Merges the events into their calls, all of which are locked first. Returns the numbers whose
+/// legs differ from before.
 async fn update_calls<S: Statements>(
     tx: &mut S,
     calls: &BTreeMap<Key, Vec<&Item>>,
@@ -112,48 +117,89 @@ async fn update_calls<S: Statements>(
 ) -> Result<BTreeMap<Key, Option<String>>, StoreError> {
     let named: Vec<(Key, &str)> =
         calls.iter().map(|(key, items)| (*key, items[0].session_id.as_str())).collect();
-    let rows = tx.lock_calls(&named).await?;
-    let mut written: Vec<CallRow> = Vec::new();
-    let mut after: HashMap<Key, Vec<(LegRow, String)>> = HashMap::new();
-    for mut row in rows {
-        let mut set = EventSet::decode(&row.events).map_err(|_| {
-            StoreError::Refused(
-                "events of a call cannot be read; were they written by a newer release?".to_owned(),
-            )
-        })?;
-        let mut differs = false;
-        for item in calls.get(&row.key).into_iter().flatten() {
-            let (kind, time) = (item.event.kind(), item.event.time_ms());
-            let outcome = set.insert(item.event.clone());
-            counts.inserted(kind, outcome, outcome == Inserted::New && time < row.last_event_ms);
-            differs |= outcome != Inserted::Repeated;
+    let sizes = tx.lock_calls(&named).await?;
+    let mut touched = BTreeMap::new();
+    for keys in portions(&sizes) {
+        let mut written: Vec<CallRow> = Vec::new();
+        let mut legs: Vec<(Key, Vec<(LegRow, String)>)> = Vec::new();
+        for mut row in tx.read_calls(&keys).await? {
+            let items = calls.get(&row.key).map_or(&[][..], Vec::as_slice);
+            if let Some(call) = merge(&mut row, items, expiry, counts)? {
+                row.touched_ms = row.touched_ms.max(now_ms);
+                legs.push((row.key, leg_rows(row.key, call.legs)));
+                written.push(row);
+            }
         }
-        if !differs {
-            continue;
+        if !written.is_empty() {
+            tx.write_calls(&written).await?;
+            replace_legs(tx, legs, &mut touched).await?;
         }
-        let (call, _) = fold(&set, expiry);
-        after.insert(row.key, leg_rows(row.key, call.legs));
-        row.events = set.encode();
-        row.last_event_ms = call.last_event_ms;
-        row.touched_ms = row.touched_ms.max(now_ms);
-        written.push(row);
     }
-    if written.is_empty() {
-        return Ok(BTreeMap::new());
+    Ok(touched)
+}
+
+/// Cuts a list of calls so that the events of each part take a bounded number of bytes, or are
+/// those of one call.
+fn portions(sizes: &[(Key, i64)]) -> Vec<Vec<Key>> {
+    let mut portions: Vec<Vec<Key>> = Vec::new();
+    let mut left = 0;
+    for (key, bytes) in sizes {
+        left -= bytes;
+        match portions.last_mut() {
+            Some(portion) if left >= 0 => portion.push(*key),
+            _ => {
+                portions.push(vec![*key]);
+                left = PORTION_BYTES - bytes;
+            }
+        }
     }
-    tx.write_calls(&written).await?;
-    let keys: Vec<Key> = written.iter().map(|row| row.key).collect();
+    portions
+}
+
+/// Merges events into a call. Returns the call if that made a difference.
+fn merge(
+    row: &mut CallRow,
+    items: &[&Item],
+    expiry: &Expiry,
+    counts: &mut Counts,
+) -> Result<Option<Call>, StoreError> {
+    let mut set = EventSet::decode(&row.events).map_err(|_| {
+        StoreError::Refused(
+            "events of a call cannot be read; were they written by a newer release?".to_owned(),
+        )
+    })?;
+    let mut differs = false;
+    for item in items {
+        let (kind, time) = (item.event.kind(), item.event.time_ms());
+        let outcome = set.insert(item.event.clone());
+        counts.inserted(kind, outcome, outcome == Inserted::New && time < row.last_event_ms);
+        differs |= outcome != Inserted::Repeated;
+    }
+    if !differs {
+        return Ok(None);
+    }
+    let (call, _) = fold(&set, expiry);
+    row.events = set.encode();
+    row.last_event_ms = call.last_event_ms;
+    Ok(Some(call))
+}
+
+/// Replaces the legs of those calls that have others than before, and adds the numbers of the
+/// legs that differ to `touched`.
+async fn replace_legs<S: Statements>(
+    tx: &mut S,
+    after: Vec<(Key, Vec<(LegRow, String)>)>,
+    touched: &mut BTreeMap<Key, Option<String>>,
+) -> Result<(), StoreError> {
+    let keys: Vec<Key> = after.iter().map(|(key, _)| *key).collect();
     let mut before: HashMap<Key, Vec<LegRow>> = HashMap::new();
     for leg in tx.legs_of_calls(&keys).await? {
         before.entry(leg.session_key).or_default().push(leg);
     }
-
-    let mut touched: BTreeMap<Key, Option<String>> = BTreeMap::new();
     let mut replaced: Vec<Key> = Vec::new();
     let mut legs: Vec<LegRow> = Vec::new();
-    for key in keys {
+    for (key, new) in after {
         let old = before.remove(&key).unwrap_or_default();
-        let new = after.remove(&key).unwrap_or_default();
         if old.iter().eq(new.iter().map(|(leg, _)| leg)) {
             continue;
         }
@@ -171,7 +217,7 @@ async fn update_calls<S: Statements>(
     if !replaced.is_empty() {
         tx.replace_legs(&replaced, &legs).await?;
     }
-    Ok(touched)
+    Ok(())
 }
 
 /// The legs that have a number, in order, each with its number beside it.
@@ -204,7 +250,7 @@ pub(super) async fn recompute<S: Statements>(
         row.as_of_ms = row.as_of_ms.max(now_ms);
     }
     let wanted: Vec<(Key, i64)> = rows.iter().map(|row| (row.key, row.as_of_ms)).collect();
-    let mut legs = group(tx.legs_of_numbers(&wanted, View::Known).await?);
+    let mut legs = group(tx.legs_of_numbers(&wanted, View::Compute).await?);
     for row in &mut rows {
         let state = derive(&legs.remove(&row.key).unwrap_or_default(), row.as_of_ms);
         row.version += 1;
@@ -214,4 +260,21 @@ pub(super) async fn recompute<S: Statements>(
     }
     tx.write_numbers(&rows).await?;
     Ok(rows.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_read_in_portions_of_bounded_size() {
+        let most = PORTION_BYTES;
+        let sizes = [most / 2, most / 2, 1, most * 3, 0, 5, 6];
+        let keyed: Vec<(Key, i64)> =
+            (0..).zip(sizes).map(|(index, size)| ([index; 16], size)).collect();
+        let lengths: Vec<usize> = portions(&keyed).iter().map(Vec::len).collect();
+        assert_eq!(lengths, [2, 1, 1, 3]);
+        assert_eq!(portions(&keyed).concat(), keyed.iter().map(|it| it.0).collect::<Vec<_>>());
+        assert!(portions(&[]).is_empty());
+    }
 }

@@ -119,14 +119,16 @@ impl UserStateStore {
     /// A call, if it is known.
     pub async fn call(&self, key: &Key) -> Result<Option<CallRow>, StoreError> {
         self.ensure_schema().await?;
-        match &self.database {
+        let keys = std::slice::from_ref(key);
+        let found = match &self.database {
             Database::Postgres(pool) => {
-                tollgate_store::postgres::snapshot(pool).await?.call(key).await
+                tollgate_store::postgres::snapshot(pool).await?.read_calls(keys).await?
             }
             Database::Sqlite(pools) => {
-                tollgate_store::sqlite::snapshot(pools).await?.call(key).await
+                tollgate_store::sqlite::snapshot(pools).await?.read_calls(keys).await?
             }
-        }
+        };
+        Ok(found.into_iter().next())
     }
 
     /// What has been applied so far.

@@ -14,9 +14,10 @@ use crate::keys::Key;
 
 type Tx<'c> = Transaction<'c, Postgres>;
 
-/// Open legs by everything that is known; `$1` numbers, `$2` their instants, `$3` how many.
+/// Open legs by everything that is known; `$1` numbers, `$2` their instants, `$3` how many,
+/// `$4` bytes of the session id.
 const LEGS_KNOWN: &str = "
-    SELECT wanted.number_key, found.*, call.session_id
+    SELECT wanted.number_key, found.*, substring(call.session_id, 1, $4) AS session_id
     FROM unnest($1::bytea[], $2::bigint[]) AS wanted (number_key, as_of)
     CROSS JOIN LATERAL (
         (SELECT session_key, side, started_ms, alerting_ms, answered_ms, ended, until_ms,
@@ -35,7 +36,7 @@ const LEGS_KNOWN: &str = "
 
 /// The same, as they stood at the instants.
 const LEGS_PAST: &str = "
-    SELECT wanted.number_key, found.*, call.session_id
+    SELECT wanted.number_key, found.*, substring(call.session_id, 1, $4) AS session_id
     FROM unnest($1::bytea[], $2::bigint[]) AS wanted (number_key, as_of)
     CROSS JOIN LATERAL (
         (SELECT session_key, side, started_ms, alerting_ms, answered_ms, ended, until_ms,
@@ -54,7 +55,7 @@ const LEGS_PAST: &str = "
     JOIN state_call AS call USING (session_key)";
 
 impl Statements for Tx<'_> {
-    async fn lock_calls(&mut self, calls: &[(Key, &str)]) -> Result<Vec<CallRow>, StoreError> {
+    async fn lock_calls(&mut self, calls: &[(Key, &str)]) -> Result<Vec<(Key, i64)>, StoreError> {
         let keys: Vec<&[u8]> = calls.iter().map(|(key, _)| key.as_slice()).collect();
         let sessions: Vec<&[u8]> = calls.iter().map(|(_, session)| session.as_bytes()).collect();
         sqlx::query(
@@ -70,10 +71,22 @@ impl Statements for Tx<'_> {
         .await
         .map_err(classify)?;
         let rows = sqlx::query(
-            "SELECT session_key, session_id, events, last_event_ms, touched_ms FROM state_call
+            "SELECT session_key, octet_length(events)::bigint AS bytes FROM state_call
              WHERE session_key = ANY($1) ORDER BY session_key FOR UPDATE",
         )
         .bind(keys)
+        .fetch_all(&mut **self)
+        .await
+        .map_err(classify)?;
+        rows.iter().map(|row| Ok((key(get(row, "session_key")?)?, get(row, "bytes")?))).collect()
+    }
+
+    async fn read_calls(&mut self, keys: &[Key]) -> Result<Vec<CallRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT session_key, session_id, events, last_event_ms, touched_ms FROM state_call
+             WHERE session_key = ANY($1) ORDER BY session_key",
+        )
+        .bind(slices(keys))
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
@@ -205,12 +218,13 @@ impl Statements for Tx<'_> {
         let keys: Vec<&[u8]> = numbers.iter().map(|(key, _)| key.as_slice()).collect();
         let instants: Vec<i64> = numbers.iter().map(|(_, as_of_ms)| *as_of_ms).collect();
         let rows = sqlx::query(match view {
-            View::Known => LEGS_KNOWN,
+            View::Compute | View::Show => LEGS_KNOWN,
             View::Past => LEGS_PAST,
         })
         .bind(keys)
         .bind(instants)
         .bind(MAX_OPEN_LEGS)
+        .bind(view.session_bytes())
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
@@ -385,18 +399,6 @@ impl Statements for Tx<'_> {
             .await
             .map_err(classify)?;
         Ok(())
-    }
-
-    async fn call(&mut self, key: &Key) -> Result<Option<CallRow>, StoreError> {
-        let row = sqlx::query(
-            "SELECT session_key, session_id, events, last_event_ms, touched_ms FROM state_call
-             WHERE session_key = $1",
-        )
-        .bind(key.as_slice())
-        .fetch_optional(&mut **self)
-        .await
-        .map_err(classify)?;
-        row.as_ref().map(read_call).transpose()
     }
 
     async fn applied(&mut self) -> Result<Option<Applied>, StoreError> {

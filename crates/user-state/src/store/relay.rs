@@ -8,10 +8,15 @@ use tollgate_schema::topics::USER_STATES;
 use tollgate_stream::{Outgoing, Pending, StoreError};
 
 use super::Options;
-use super::rows::{NumberRow, Statements, View, group};
+use super::rows::{Changed, NumberRow, Statements, View, group};
 use crate::fold::derive;
 use crate::keys::Key;
 use crate::message::user_state;
+
+/// Numbers whose states are made at a time.
+const NUMBERS_AT_A_TIME: usize = 100;
+/// Bytes of states after which no more are made: what a relay publishes at once.
+const ENOUGH_BYTES: usize = 4 * 1024 * 1024;
 
 /// The states of a shard that changed, the oldest change first, as they are now.
 ///
@@ -23,15 +28,30 @@ pub(super) async fn changed_states<S: Statements>(
     limit: usize,
     options: &Options,
 ) -> Result<Vec<Pending>, StoreError> {
-    let changed = tx.changed(shard, limit).await?;
-    if changed.is_empty() {
-        return Ok(Vec::new());
+    let mut pending = Vec::new();
+    let mut bytes = 0;
+    for portion in tx.changed(shard, limit).await?.chunks(NUMBERS_AT_A_TIME) {
+        for row in portion_states(tx, portion, options).await? {
+            bytes += row.record.size();
+            pending.push(row);
+        }
+        if bytes >= ENOUGH_BYTES {
+            break;
+        }
     }
+    Ok(pending)
+}
+
+async fn portion_states<S: Statements>(
+    tx: &mut S,
+    changed: &[Changed],
+    options: &Options,
+) -> Result<Vec<Pending>, StoreError> {
     let mut keys: Vec<Key> = changed.iter().map(|it| it.number_key).collect();
     keys.sort_unstable();
     let rows = tx.read_numbers(&keys).await?;
     let wanted: Vec<(Key, i64)> = rows.iter().map(|row| (row.key, row.as_of_ms)).collect();
-    let mut legs = group(tx.legs_of_numbers(&wanted, View::Known).await?);
+    let mut legs = group(tx.legs_of_numbers(&wanted, View::Show).await?);
     let rows: HashMap<Key, NumberRow> = rows.into_iter().map(|row| (row.key, row)).collect();
     let pending = changed.iter().filter_map(|it| {
         let row = rows.get(&it.number_key)?;

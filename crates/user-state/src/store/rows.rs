@@ -5,11 +5,12 @@ use std::future::Future;
 
 use tollgate_stream::{Claim, Outgoing, StoreError};
 
-use crate::fold::{Leg, LegSide, NumberLeg};
+use crate::fold::{Leg, LegSide, MAX_CALLS, NumberLeg};
 use crate::keys::Key;
 
-/// Legs that are on, read per number; far more than a phone can have.
-pub(super) const MAX_OPEN_LEGS: i64 = 200;
+/// Legs that are on, read per number: as many as are shown. Answered ones come first, since they
+/// expire last.
+pub(super) const MAX_OPEN_LEGS: i64 = MAX_CALLS as i64;
 
 /// A call as stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,22 +95,41 @@ pub(super) struct Changed {
     pub number_key: Key,
 }
 
-/// Which of a number's legs are asked for.
+/// Which of a number's legs are asked for, and for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum View {
-    /// By everything that is known.
-    Known,
-    /// As they stood at the instant.
+    /// By everything that is known, to compute with: session ids are left empty.
+    Compute,
+    /// By everything that is known, to show.
+    Show,
+    /// As they stood at the instant, to show.
     Past,
+}
+
+impl View {
+    /// Bytes of the session ids that are wanted.
+    pub fn session_bytes(self) -> i32 {
+        match self {
+            Self::Compute => 0,
+            Self::Show | Self::Past => i32::MAX,
+        }
+    }
 }
 
 /// The statements of one transaction. All lists are sorted by key and without repeats, unless
 /// said otherwise.
 pub(super) trait Statements: Send {
-    /// Makes the calls that are missing, then locks and reads all of them, in the order of keys.
+    /// Makes the calls that are missing, then locks all of them, in the order of keys. Returns
+    /// how many bytes the events of each take.
     fn lock_calls(
         &mut self,
         calls: &[(Key, &str)],
+    ) -> impl Future<Output = Result<Vec<(Key, i64)>, StoreError>> + Send;
+
+    /// Reads calls.
+    fn read_calls(
+        &mut self,
+        keys: &[Key],
     ) -> impl Future<Output = Result<Vec<CallRow>, StoreError>> + Send;
 
     /// The legs of these calls.
@@ -214,12 +234,6 @@ pub(super) trait Statements: Send {
     fn remove_calls(&mut self, keys: &[Key])
     -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// One call, without locking.
-    fn call(
-        &mut self,
-        key: &Key,
-    ) -> impl Future<Output = Result<Option<CallRow>, StoreError>> + Send;
-
     /// What has been applied.
     fn applied(&mut self) -> impl Future<Output = Result<Option<Applied>, StoreError>> + Send;
 
@@ -239,7 +253,7 @@ pub(super) async fn numbers<S: Statements>(
     keys.dedup();
     let rows = tx.read_numbers(&keys).await?;
     let wanted: Vec<(Key, i64)> = rows.iter().map(|row| (row.key, as_of_ms)).collect();
-    let view = if past { View::Past } else { View::Known };
+    let view = if past { View::Past } else { View::Show };
     let legs = tx.legs_of_numbers(&wanted, view).await?;
     let mut legs = group(legs);
     Ok(rows

@@ -15,17 +15,17 @@ use crate::keys::{Key, shard};
 type Tx<'c> = Transaction<'c, Sqlite>;
 
 const OPEN_KNOWN: &str = "
-    SELECT leg.*, call.session_id FROM state_leg AS leg JOIN state_call AS call USING (session_key)
+    SELECT leg.*, substr(call.session_id, 1, ?4) AS session_id FROM state_leg AS leg JOIN state_call AS call USING (session_key)
     WHERE leg.number_key = ?1 AND leg.ended = 0 AND leg.until_ms > ?2
     ORDER BY leg.until_ms DESC LIMIT ?3";
 
 const OVER_KNOWN: &str = "
-    SELECT leg.*, call.session_id FROM state_leg AS leg JOIN state_call AS call USING (session_key)
+    SELECT leg.*, substr(call.session_id, 1, ?4) AS session_id FROM state_leg AS leg JOIN state_call AS call USING (session_key)
     WHERE leg.number_key = ?1 AND (leg.ended = 1 OR leg.until_ms <= ?2)
     ORDER BY leg.until_ms DESC, leg.session_key DESC, leg.side DESC LIMIT 1";
 
 const OPEN_PAST: &str = "
-    SELECT leg.*, call.session_id FROM state_leg AS leg JOIN state_call AS call USING (session_key)
+    SELECT leg.*, substr(call.session_id, 1, ?4) AS session_id FROM state_leg AS leg JOIN state_call AS call USING (session_key)
     WHERE leg.number_key = ?1 AND leg.until_ms > ?2
       AND min(coalesce(leg.started_ms, leg.alerting_ms, leg.answered_ms, leg.until_ms),
               coalesce(leg.alerting_ms, leg.answered_ms, leg.started_ms, leg.until_ms),
@@ -33,13 +33,13 @@ const OPEN_PAST: &str = "
     ORDER BY leg.until_ms LIMIT ?3";
 
 const OVER_PAST: &str = "
-    SELECT leg.*, call.session_id FROM state_leg AS leg JOIN state_call AS call USING (session_key)
+    SELECT leg.*, substr(call.session_id, 1, ?4) AS session_id FROM state_leg AS leg JOIN state_call AS call USING (session_key)
     WHERE leg.number_key = ?1 AND leg.until_ms <= ?2
     ORDER BY leg.until_ms DESC, leg.session_key DESC, leg.side DESC LIMIT 1";
 
 impl Statements for Tx<'_> {
-    async fn lock_calls(&mut self, calls: &[(Key, &str)]) -> Result<Vec<CallRow>, StoreError> {
-        let mut rows = Vec::with_capacity(calls.len());
+    async fn lock_calls(&mut self, calls: &[(Key, &str)]) -> Result<Vec<(Key, i64)>, StoreError> {
+        let mut sizes = Vec::with_capacity(calls.len());
         for (key, session_id) in calls {
             sqlx::query(
                 "INSERT INTO state_call (session_key, session_id, events, last_event_ms, touched_ms)
@@ -50,9 +50,30 @@ impl Statements for Tx<'_> {
             .execute(&mut **self)
             .await
             .map_err(classify)?;
-            rows.extend(self.call(key).await?);
+            let bytes: i64 =
+                sqlx::query_scalar("SELECT length(events) FROM state_call WHERE session_key = ?1")
+                    .bind(key.as_slice())
+                    .fetch_one(&mut **self)
+                    .await
+                    .map_err(classify)?;
+            sizes.push((*key, bytes));
         }
-        Ok(rows)
+        Ok(sizes)
+    }
+
+    async fn read_calls(&mut self, keys: &[Key]) -> Result<Vec<CallRow>, StoreError> {
+        let mut calls = Vec::with_capacity(keys.len());
+        for key in keys {
+            let row = sqlx::query("SELECT * FROM state_call WHERE session_key = ?1")
+                .bind(key.as_slice())
+                .fetch_optional(&mut **self)
+                .await
+                .map_err(classify)?;
+            if let Some(row) = row {
+                calls.push(read_call(&row)?);
+            }
+        }
+        Ok(calls)
     }
 
     async fn legs_of_calls(&mut self, keys: &[Key]) -> Result<Vec<LegRow>, StoreError> {
@@ -155,7 +176,7 @@ impl Statements for Tx<'_> {
         view: View,
     ) -> Result<Vec<(Key, NumberLeg)>, StoreError> {
         let (open, over) = match view {
-            View::Known => (OPEN_KNOWN, OVER_KNOWN),
+            View::Compute | View::Show => (OPEN_KNOWN, OVER_KNOWN),
             View::Past => (OPEN_PAST, OVER_PAST),
         };
         let mut legs = Vec::new();
@@ -165,6 +186,7 @@ impl Statements for Tx<'_> {
                     .bind(number_key.as_slice())
                     .bind(as_of_ms)
                     .bind(limit)
+                    .bind(view.session_bytes())
                     .fetch_all(&mut **self)
                     .await
                     .map_err(classify)?;
@@ -320,9 +342,16 @@ impl Statements for Tx<'_> {
     async fn lock_aged(&mut self, keys: &[Key], before_ms: i64) -> Result<Vec<Key>, StoreError> {
         let mut aged = Vec::with_capacity(keys.len());
         for key in keys {
-            aged.extend(self.call(key).await?.filter(|call| call.touched_ms < before_ms));
+            let found =
+                sqlx::query("SELECT 1 FROM state_call WHERE session_key = ?1 AND touched_ms < ?2")
+                    .bind(key.as_slice())
+                    .bind(before_ms)
+                    .fetch_optional(&mut **self)
+                    .await
+                    .map_err(classify)?;
+            aged.extend(found.map(|_| *key));
         }
-        Ok(aged.into_iter().map(|call| call.key).collect())
+        Ok(aged)
     }
 
     async fn remove_calls(&mut self, keys: &[Key]) -> Result<(), StoreError> {
@@ -334,15 +363,6 @@ impl Statements for Tx<'_> {
                 .map_err(classify)?;
         }
         Ok(())
-    }
-
-    async fn call(&mut self, key: &Key) -> Result<Option<CallRow>, StoreError> {
-        let row = sqlx::query("SELECT * FROM state_call WHERE session_key = ?1")
-            .bind(key.as_slice())
-            .fetch_optional(&mut **self)
-            .await
-            .map_err(classify)?;
-        row.as_ref().map(read_call).transpose()
     }
 
     async fn applied(&mut self) -> Result<Option<Applied>, StoreError> {
