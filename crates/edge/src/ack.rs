@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
 use tollgate_spool::{AppendError, DeadLetters, Position, Request, Spool, Usage};
 use tollgate_stream::Outgoing;
 
+use crate::admission::Share;
 use crate::decode::Decoder;
 use crate::delivered::{Delivered, Delivery};
 use crate::publisher::keep;
@@ -34,37 +37,54 @@ impl Held {
 }
 
 /// Makes notifications durable under either contract.
+#[derive(Clone)]
 pub struct Acknowledger {
-    spool: Spool,
-    decoder: Arc<Decoder>,
-    delivery: Option<Arc<Delivery>>,
-    dead_letters: Arc<DeadLetters>,
-    fallback: bool,
+    /// The log.
+    pub spool: Spool,
+    /// Reads bodies for `delivered`.
+    pub decoder: Arc<Decoder>,
+    /// There if any contract needs it.
+    pub delivery: Option<Arc<Delivery>>,
+    /// Where records go that no topic takes.
+    pub dead_letters: Arc<DeadLetters>,
+    /// Whether `delivered` may use the spool.
+    pub fallback: bool,
+    /// Notifications on their way to the stream; they outlive their connections.
+    pub on_their_way: TaskTracker,
+    /// Runs them; outlives the HTTP workers.
+    pub runtime: Handle,
 }
 
 impl Acknowledger {
-    /// `delivery` is there if any contract needs it; `fallback` is whether it may use the spool.
-    pub fn new(
-        spool: Spool,
-        decoder: Arc<Decoder>,
-        delivery: Option<Arc<Delivery>>,
-        dead_letters: Arc<DeadLetters>,
-        fallback: bool,
-    ) -> Self {
-        Self { spool, decoder, delivery, dead_letters, fallback }
-    }
-
     /// How full the spool is.
     pub fn spool_usage(&self) -> Usage {
         self.spool.usage()
     }
 
-    /// Returns when the request is held as the contract demands.
-    pub async fn acknowledge(&self, request: Request, contract: Ack) -> Result<Held, Refusal> {
-        match (&self.delivery, contract) {
-            (Some(delivery), Ack::Delivered) => self.deliver(delivery, request).await,
-            _ => self.store(request).await.map(|()| Held::Spooled),
-        }
+    /// Returns when the request is held as the contract demands. The request is complete: once
+    /// this is called it goes its way, whether or not anybody waits for the answer. `share` is
+    /// given back when its bytes are the spool's or the stream's.
+    pub async fn acknowledge(
+        &self,
+        request: Request,
+        share: Share,
+        contract: Ack,
+    ) -> Result<Held, Refusal> {
+        let (Some(delivery), Ack::Delivered) = (&self.delivery, contract) else {
+            // Appends before it waits for the first time, so dropping it takes nothing back.
+            let stored = self.store(request).await;
+            drop(share);
+            return stored.map(|()| Held::Spooled);
+        };
+        let (this, delivery) = (self.clone(), Arc::clone(delivery));
+        let delivered = async move {
+            let held = this.deliver(&delivery, request).await;
+            drop(share);
+            held
+        };
+        // It can only have panicked; then nothing is known to be stored.
+        let task = self.on_their_way.spawn_on(delivered, &self.runtime);
+        task.await.unwrap_or(Err(Refusal::NotDelivered))
     }
 
     async fn store(&self, request: Request) -> Result<(), Refusal> {
@@ -81,21 +101,18 @@ impl Acknowledger {
         if self.fallback && delivery.is_in_trouble() {
             return self.store(request).await.map(|()| Held::Fallback);
         }
-        let records = self.decoder.normalise(&request, None).records;
-        match delivery.deliver(&records).await {
-            Delivered::All => {
-                delivery.probe_confirmed();
-                Ok(Held::Delivered)
-            }
-            Delivered::Except(refused) => {
-                self.keep(refused).await?;
-                Ok(Held::Delivered)
-            }
+        let normalised = self.decoder.normalise(&request, None);
+        match delivery.deliver(&normalised.records).await {
+            Delivered::All => {}
+            Delivered::Except(refused) => self.keep(refused).await?,
+            // Counted when the publisher takes it from there.
             Delivered::Missed if self.fallback => {
-                self.store(request).await.map(|()| Held::Fallback)
+                return self.store(request).await.map(|()| Held::Fallback);
             }
-            Delivered::Missed => Err(Refusal::NotDelivered),
+            Delivered::Missed => return Err(Refusal::NotDelivered),
         }
+        self.decoder.count(&normalised, &request);
+        Ok(Held::Delivered)
     }
 
     async fn keep(&self, refused: Vec<(Outgoing, String)>) -> Result<(), Refusal> {

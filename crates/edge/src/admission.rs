@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::metrics::BUDGET_USED;
+
 /// Share of the body budget above which room is kept for status notifications: a refused status is
 /// gone for ever, a refused CDR comes again. The spool keeps the same share of its bound.
 const RESERVE_FROM_PERCENT: usize = 80;
@@ -15,17 +17,21 @@ pub struct Budget {
     free: Arc<Semaphore>,
 }
 
+/// What one body holds of the budget; given back when dropped.
+pub struct Share {
+    budget: Budget,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
 impl Budget {
     /// `total` in bytes.
     pub fn new(total: usize) -> Self {
         Self { total, free: Arc::new(Semaphore::new(total)) }
     }
 
-    /// Waits for so many bytes. Give up by dropping the future.
-    pub async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let bytes = u32::try_from(bytes).ok()?;
-        // The semaphore is never closed, so this only ends with a permit.
-        Arc::clone(&self.free).acquire_many_owned(bytes).await.ok()
+    /// An empty share.
+    pub fn share(&self) -> Share {
+        Share { budget: self.clone(), permit: None }
     }
 
     /// Bytes in use.
@@ -39,6 +45,31 @@ impl Budget {
     }
 }
 
+impl Share {
+    /// Waits for so many bytes more; give up by dropping the future. False when there can never
+    /// be as many.
+    pub async fn grow(&mut self, bytes: usize) -> bool {
+        let Ok(wanted) = u32::try_from(bytes) else { return false };
+        // The semaphore is never closed, so this only ends with a permit.
+        let free = Arc::clone(&self.budget.free);
+        let Ok(more) = free.acquire_many_owned(wanted).await else { return false };
+        metrics::gauge!(BUDGET_USED.name).increment(bytes as f64);
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            None => self.permit = Some(more),
+        }
+        true
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if let Some(permit) = &self.permit {
+            metrics::gauge!(BUDGET_USED.name).decrement(permit.num_permits() as f64);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,11 +77,12 @@ mod tests {
     #[tokio::test]
     async fn a_budget_is_reserved_from_four_fifths_on_and_free_again_when_given_back() {
         let budget = Budget::new(100);
-        let permit = budget.take(79).await;
+        let mut share = budget.share();
+        assert!(share.grow(79).await);
         assert!(!budget.is_reserved());
-        let more = budget.take(1).await;
+        assert!(share.grow(1).await);
         assert!(budget.is_reserved());
-        drop((permit, more));
+        drop(share);
         assert_eq!(budget.used(), 0);
     }
 }

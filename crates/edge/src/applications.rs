@@ -57,7 +57,8 @@ pub struct Application {
     #[serde(default)]
     pub ack: Option<Ack>,
     /// Minutes that this source's clock texts are ahead of UTC, 480 for a relay that converts to
-    /// Beijing time. Default 0, as the platform documents.
+    /// Beijing time. Applies to what comes by the application's own path, so it needs a path
+    /// secret. Default 0, as the platform documents.
     #[serde(default)]
     pub utc_offset_minutes: i32,
 }
@@ -103,6 +104,12 @@ impl Applications {
             if application.utc_offset_minutes.abs() > 14 * 60 {
                 return refuse(format!(
                     "application {}: utc_offset_minutes is beyond 14 hours",
+                    application.name
+                ));
+            }
+            if application.utc_offset_minutes != 0 && secret.is_none() {
+                return refuse(format!(
+                    "application {}: utc_offset_minutes needs path_secret_file, since only the path tells a source before its times are read",
                     application.name
                 ));
             }
@@ -220,6 +227,15 @@ mod tests {
         assert!(applications.by_path_secret("a-long-enough-secreT").is_none());
         assert_eq!(applications.label("key-two"), "two");
         assert_eq!(applications.label("anything"), "other");
+    }
+
+    #[test]
+    fn a_zone_needs_a_path_that_tells_its_source() {
+        let mut relay = application("relay", None);
+        relay.utc_offset_minutes = 480;
+        assert!(Applications::new(&[relay.clone()], None).is_err());
+        relay.path_secret = Some("a-long-enough-secret".into());
+        assert!(Applications::new(&[relay], None).is_ok());
     }
 
     #[test]

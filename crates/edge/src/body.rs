@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use actix_web::web::{Bytes, BytesMut, Payload};
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
+use actix_web::web::Bytes;
 use futures_util::StreamExt;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
-use crate::admission::Budget;
+use crate::admission::{Budget, Share};
 use crate::refusal::Refusal;
 use crate::settings::FREE_BYTES;
 
@@ -23,18 +24,12 @@ pub struct Limits {
     pub deadline: Duration,
 }
 
-/// A complete body, and its share of the budget, which is given back with it.
+/// A complete body, and its share of the budget.
 pub struct Body {
-    /// As received.
+    /// As received, and not a byte of memory more: it stays in memory until it is published.
     pub bytes: Bytes,
-    permits: Vec<OwnedSemaphorePermit>,
-}
-
-impl Body {
-    /// Whether it draws on the budget.
-    pub fn is_large(&self) -> bool {
-        !self.permits.is_empty()
-    }
+    /// To be held until somebody else accounts for the bytes.
+    pub share: Share,
 }
 
 /// Why there is no body.
@@ -47,28 +42,34 @@ pub enum NoBody {
 
 /// Reads to the end. With `only_small` a body past [`FREE_BYTES`] counts as a CDR and is refused.
 pub async fn read(
-    mut payload: Payload,
+    payload: &mut Payload,
     announced: Option<usize>,
     limits: Limits,
     budget: &Budget,
     only_small: bool,
 ) -> Result<Body, NoBody> {
     let refuse = |refusal| Err(NoBody::Refused(refusal));
+    let too_long = |length| {
+        if length > limits.max_bytes {
+            Some(Refusal::TooLarge)
+        } else if length > FREE_BYTES && only_small {
+            Some(Refusal::Reserved)
+        } else {
+            None
+        }
+    };
     let expected = announced.unwrap_or(0);
-    if expected > limits.max_bytes {
-        return refuse(Refusal::TooLarge);
-    }
-    if expected > FREE_BYTES && only_small {
-        return refuse(Refusal::Reserved);
+    if let Some(refusal) = too_long(expected) {
+        return refuse(refusal);
     }
     let deadline = Instant::now() + limits.deadline;
+    let mut share = budget.share();
     let mut room = FREE_BYTES;
-    let mut permits = Vec::new();
-    if expected > FREE_BYTES {
-        take(budget, expected - FREE_BYTES, deadline, &mut permits).await?;
+    if expected > room {
+        grow(&mut share, expected - room, deadline).await?;
         room = expected;
     }
-    let mut bytes = BytesMut::with_capacity(expected);
+    let mut bytes = Vec::with_capacity(expected);
     loop {
         let chunk = match timeout_at(deadline, payload.next()).await {
             Err(_) => return refuse(Refusal::SlowBody),
@@ -77,39 +78,32 @@ pub async fn read(
             Ok(Some(Ok(chunk))) => chunk,
         };
         let length = bytes.len() + chunk.len();
-        if length > limits.max_bytes {
-            return refuse(Refusal::TooLarge);
-        }
-        if length > FREE_BYTES && only_small {
-            return refuse(Refusal::Reserved);
+        if let Some(refusal) = too_long(length) {
+            return refuse(refusal);
         }
         while length > room {
             let step = STEP.min(limits.max_bytes - room);
-            take(budget, step, deadline, &mut permits).await?;
+            grow(&mut share, step, deadline).await?;
             room += step;
+        }
+        if length > bytes.capacity() {
+            // As much as was paid for; growing by doubling would take more.
+            bytes.reserve_exact(room - bytes.len());
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(Body { bytes: bytes.freeze(), permits })
+    bytes.shrink_to_fit();
+    Ok(Body { bytes: bytes.into(), share })
 }
 
-async fn take(
-    budget: &Budget,
-    bytes: usize,
-    deadline: Instant,
-    permits: &mut Vec<OwnedSemaphorePermit>,
-) -> Result<(), NoBody> {
-    match timeout_at(deadline, budget.take(bytes)).await {
-        Ok(Some(permit)) => {
-            permits.push(permit);
-            Ok(())
-        }
-        Ok(None) | Err(_) => Err(NoBody::Refused(Refusal::Overloaded)),
+async fn grow(share: &mut Share, bytes: usize, deadline: Instant) -> Result<(), NoBody> {
+    match timeout_at(deadline, share.grow(bytes)).await {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(_) => Err(NoBody::Refused(Refusal::Overloaded)),
     }
 }
 
-fn broken(error: &actix_web::error::PayloadError) -> NoBody {
-    use actix_web::error::PayloadError;
+fn broken(error: &PayloadError) -> NoBody {
     match error {
         PayloadError::Incomplete(_) | PayloadError::Io(_) => NoBody::Aborted,
         PayloadError::Overflow => NoBody::Refused(Refusal::TooLarge),

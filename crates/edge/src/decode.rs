@@ -1,14 +1,16 @@
 //! From a stored request to the records of the topics. Runs after the answer, except where a rule
 //! needs it before.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::tz::Offset;
 use prost::Message;
-use tollgate_schema::time::proto_to_millis;
+use tollgate_schema::ids;
+use tollgate_schema::time::{proto_to_millis, to_proto};
 use tollgate_schema::topics::{CALL_EVENTS, CDRS, QUARANTINE};
-use tollgate_schema::v1::{Authenticity, QuarantineReason, Quarantined};
+use tollgate_schema::v1::{Authenticity, Provenance, QuarantineReason, Quarantined};
 use tollgate_spool::{Position, Request};
 use tollgate_stream::Outgoing;
 use tollgate_voicecall::aksk;
@@ -39,6 +41,7 @@ pub struct Normalised {
     pub records: Vec<Outgoing>,
     seen: Vec<Seen>,
     authenticity: Authenticity,
+    malformed: bool,
 }
 
 struct Seen {
@@ -67,13 +70,23 @@ impl Decoder {
     pub fn normalise(&self, request: &Request, position: Option<Position>) -> Normalised {
         let identity = self.identify(request);
         let authenticity = identity.authenticity;
-        let mut records = Vec::new();
-        let mut seen = Vec::new();
-        for record in read(&request.body, &self.source(request, position, identity)) {
-            seen.push(self.seen(&record, request));
-            records.push(encode(&record));
+        let mut normalised =
+            Normalised { records: Vec::new(), seen: Vec::new(), authenticity, malformed: false };
+        for record in guarded(read, &request.body, &self.source(request, position, identity)) {
+            normalised.malformed |= is_malformed(&record);
+            normalised.seen.push(self.seen(&record));
+            normalised.records.push(encode(&record));
         }
-        Normalised { records, seen, authenticity }
+        normalised
+    }
+
+    /// Counts a request that is held: its records, when the newest of each kind came, and what
+    /// its path has spent of its quota. Once for each request.
+    pub(crate) fn count(&self, normalised: &Normalised, request: &Request) {
+        if normalised.malformed {
+            self.quota.spend(&request.application, request.body.len(), request.received_at_ms);
+        }
+        normalised.count(request.received_at_ms);
     }
 
     /// Application and authenticity by path and headers.
@@ -98,12 +111,11 @@ impl Decoder {
     /// The appKeys that the CDRs of a request name.
     pub fn app_keys(&self, request: &Request) -> impl Iterator<Item = String> + use<> {
         let identity = Identity { application: String::new(), authenticity: Authenticity::Absent };
-        read(&request.body, &self.source(request, None, identity)).into_iter().filter_map(
-            |record| match record {
-                Record::Cdr(cdr) => Some(cdr.app_key),
-                Record::Status(_) | Record::Quarantined(_) => None,
-            },
-        )
+        let records = guarded(read, &request.body, &self.source(request, None, identity));
+        records.into_iter().filter_map(|record| match record {
+            Record::Cdr(cdr) => Some(cdr.app_key),
+            Record::Status(_) | Record::Quarantined(_) => None,
+        })
     }
 
     fn source(&self, request: &Request, position: Option<Position>, identity: Identity) -> Source {
@@ -122,15 +134,11 @@ impl Decoder {
         }
     }
 
-    fn seen(&self, record: &Record, request: &Request) -> Seen {
+    fn seen(&self, record: &Record) -> Seen {
         let (provenance, kind) = match record {
             Record::Status(event) => (&event.provenance, Kind::Status),
             Record::Cdr(cdr) => (&cdr.provenance, Kind::Cdr),
             Record::Quarantined(quarantined) => {
-                if quarantined.reason() == QuarantineReason::MalformedBody {
-                    let bytes = request.body.len();
-                    self.quota.spend(&request.application, bytes, request.received_at_ms);
-                }
                 (&quarantined.provenance, Kind::Quarantined(quarantined.reason()))
             }
         };
@@ -140,8 +148,7 @@ impl Decoder {
 }
 
 impl Normalised {
-    /// Counts the records and remembers when the newest notification came.
-    pub fn count(&self, received_at_ms: i64) {
+    fn count(&self, received_at_ms: i64) {
         let result = match self.authenticity {
             Authenticity::VerifiedP1 => "p1",
             Authenticity::VerifiedP2 => "p2",
@@ -178,6 +185,40 @@ impl Kind {
     }
 }
 
+/// Reads a body by `reader`. A defect of the reader costs a body its place among the events, and
+/// not the edge its life again and again: the body goes to quarantine.
+fn guarded(
+    reader: impl Fn(&[u8], &Source) -> Vec<Record>,
+    body: &[u8],
+    source: &Source,
+) -> Vec<Record> {
+    let read = catch_unwind(AssertUnwindSafe(|| reader(body, source)));
+    read.unwrap_or_else(|_| {
+        tracing::error!("the reader failed at a body, which goes to quarantine; report this");
+        vec![Record::Quarantined(Quarantined {
+            quarantine_id: ids::quarantine_id(body).to_string(),
+            content: body.to_vec(),
+            detail: "the reader failed: a defect of tollgate, replay it with a later version"
+                .to_owned(),
+            provenance: Some(Provenance {
+                received_at: Some(to_proto(source.received_at)),
+                edge_id: source.edge_id.clone(),
+                spool_epoch: source.spool_epoch,
+                spool_sequence: source.spool_sequence,
+                index: 0,
+                application: source.application.clone(),
+                authenticity: source.authenticity.into(),
+            }),
+            ..Quarantined::default()
+        })]
+    })
+}
+
+fn is_malformed(record: &Record) -> bool {
+    let Record::Quarantined(quarantined) = record else { return false };
+    quarantined.reason() == QuarantineReason::MalformedBody
+}
+
 fn reason_label(reason: QuarantineReason) -> &'static str {
     match reason {
         QuarantineReason::MalformedBody => "malformed_body",
@@ -210,4 +251,41 @@ fn quarantine(quarantined: &Quarantined) -> Outgoing {
     let at = provenance.and_then(|it| it.received_at.as_ref()).and_then(proto_to_millis);
     let id = &quarantined.quarantine_id;
     Outgoing::event(&QUARANTINE, id.clone().into_bytes(), id, at, quarantined.encode_to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(body: &'static [u8]) -> Request {
+        Request { received_at_ms: 7, body: body.into(), ..Request::default() }
+    }
+
+    #[test]
+    fn a_body_that_the_reader_fails_at_goes_to_quarantine_with_its_bytes() {
+        let decoder = Decoder::for_looking(Arc::default());
+        let request = request(b"whatever");
+        let identity = decoder.identify(&request);
+        let source = decoder.source(&request, None, identity);
+        let records = guarded(|_, _| panic!("a defect"), &request.body, &source);
+        let [Record::Quarantined(quarantined)] = &records[..] else { panic!("one record") };
+        assert_eq!(quarantined.content, b"whatever");
+        let as_ever = ids::quarantine_id(b"whatever").to_string();
+        assert_eq!(quarantined.quarantine_id, as_ever);
+    }
+
+    #[test]
+    fn a_quota_is_charged_for_malformed_bodies_once_and_for_nothing_else() {
+        let quota = Arc::new(Quota::new(1));
+        let decoder = Decoder::new(Arc::default(), Arc::clone(&quota));
+        for body in [&b"[]"[..], b"{}", br#"{"eventType":"callout"}"#] {
+            let request = request(body);
+            decoder.count(&decoder.normalise(&request, None), &request);
+        }
+        let malformed = request(b"{");
+        let normalised = decoder.normalise(&malformed, None);
+        assert!(!quota.is_spent("", 7), "looking costs nothing");
+        decoder.count(&normalised, &malformed);
+        assert!(quota.is_spent("", 7));
+    }
 }

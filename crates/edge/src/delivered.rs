@@ -20,6 +20,7 @@ pub struct Delivery {
     deadline: Duration,
     next_token: AtomicU64,
     in_trouble: AtomicBool,
+    published: AtomicU64,
 }
 
 /// What became of a request's records.
@@ -55,6 +56,7 @@ impl Delivery {
             deadline,
             next_token: AtomicU64::new(0),
             in_trouble: AtomicBool::new(false),
+            published: AtomicU64::new(0),
         })
     }
 
@@ -63,11 +65,16 @@ impl Delivery {
         self.in_trouble.load(Ordering::Relaxed)
     }
 
-    /// A record that went through the spool was confirmed: the stream is back.
-    pub fn probe_confirmed(&self) {
-        if self.in_trouble.swap(false, Ordering::Relaxed) {
-            metrics::gauge!(FALLEN_BACK.name).set(0.0);
-            tracing::info!("stream confirms again; delivered answers after confirmation");
+    /// Records confirmed since the start.
+    pub fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
+    /// A request of the spool was confirmed, so long after it was sent: soon enough, and the
+    /// stream is back.
+    pub fn probe_confirmed(&self, after: Duration) {
+        if after <= self.deadline {
+            self.leave_trouble();
         }
     }
 
@@ -96,10 +103,15 @@ impl Delivery {
             self.enter_trouble();
             return Delivered::Missed;
         }
+        self.leave_trouble();
         let refused =
             std::mem::take(&mut *request.refused.lock().unwrap_or_else(PoisonError::into_inner));
-        for record in records {
-            metrics::counter!(PUBLISHED.name, "topic" => record.topic.to_string()).increment(1);
+        self.published.fetch_add((records.len() - refused.len()) as u64, Ordering::Relaxed);
+        for (index, record) in records.iter().enumerate() {
+            if !refused.iter().any(|(refused, _)| *refused == index) {
+                let topic = record.topic.to_string();
+                metrics::counter!(PUBLISHED.name, "topic" => topic).increment(1);
+            }
         }
         if refused.is_empty() {
             return Delivered::All;
@@ -108,10 +120,11 @@ impl Delivery {
         Delivered::Except(refused.collect())
     }
 
-    /// Waits for what is in flight.
-    pub async fn flush(&self, deadline: Duration) {
-        // What is not confirmed by then was not answered 200 either.
-        let _ = self.producer.flush(deadline).await;
+    fn leave_trouble(&self) {
+        if self.in_trouble.swap(false, Ordering::Relaxed) {
+            metrics::gauge!(FALLEN_BACK.name).set(0.0);
+            tracing::info!("stream confirms again; delivered answers after confirmation");
+        }
     }
 
     fn enter_trouble(&self) {
@@ -149,7 +162,11 @@ impl Waiting {
         let Some(request) = self.lock().remove(&token) else { return };
         match outcome {
             Ok(_) => {}
-            Err(DeliveryError::Retry(_)) => request.failed.store(true, Ordering::Release),
+            Err(DeliveryError::Retry(_)) => {
+                // Decided; the others need not be waited for.
+                request.failed.store(true, Ordering::Release);
+                request.done.notify_one();
+            }
             Err(DeliveryError::Permanent(reason)) => {
                 let index = (token - request.first_token) as usize;
                 let mut refused = request.refused.lock().unwrap_or_else(PoisonError::into_inner);

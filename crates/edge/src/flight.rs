@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tollgate_spool::Position as SpoolPosition;
@@ -23,6 +24,8 @@ pub struct Flight {
 #[derive(Default)]
 struct State {
     next_token: Token,
+    /// Of what is flying or must go again.
+    bytes: usize,
     /// Sent, not reported.
     flying: HashMap<Token, Sent>,
     /// Reported as not confirmed; in the order they were first sent.
@@ -37,6 +40,7 @@ struct State {
 struct Left {
     records: usize,
     received_at_ms: i64,
+    announced: Instant,
 }
 
 /// A request all of whose records are confirmed or kept as dead letters.
@@ -46,6 +50,8 @@ pub struct Done {
     pub request: SpoolPosition,
     /// When it was received, milliseconds since 1970.
     pub received_at_ms: i64,
+    /// How long its records took from being announced.
+    pub took: Duration,
 }
 
 /// A record and the request it came from.
@@ -71,9 +77,10 @@ impl Flight {
     pub fn announce(&self, request: SpoolPosition, received_at_ms: i64, records: usize) {
         let mut state = self.lock();
         if records == 0 {
-            state.done.push(Done { request, received_at_ms });
+            state.done.push(Done { request, received_at_ms, took: Duration::ZERO });
         } else {
-            state.left.insert(request, Left { records, received_at_ms });
+            let announced = Instant::now();
+            state.left.insert(request, Left { records, received_at_ms, announced });
         }
     }
 
@@ -82,19 +89,20 @@ impl Flight {
         let mut state = self.lock();
         let token = state.next_token;
         state.next_token += 1;
+        state.bytes += sent.record.size();
         state.flying.insert(token, sent);
         token
     }
 
     /// Takes a record back that the producer did not take.
     pub fn cancel(&self, token: Token) {
-        self.lock().flying.remove(&token);
+        self.lock().land(token);
     }
 
     /// A record that the producer refuses at once and for good.
     pub fn refuse(&self, token: Token, reason: String) {
         let mut state = self.lock();
-        if let Some(sent) = state.flying.remove(&token) {
+        if let Some(sent) = state.land(token) {
             state.refused.push((sent, reason));
         }
     }
@@ -114,6 +122,18 @@ impl Flight {
         self.lock().flying.len()
     }
 
+    /// Whether there are as many records or bytes as may be at once.
+    pub fn is_full(&self, max_records: usize, max_bytes: usize) -> bool {
+        let state = self.lock();
+        state.flying.len() + state.again.len() >= max_records || state.bytes >= max_bytes
+    }
+
+    /// Whether nothing is announced that is not done.
+    pub fn is_empty(&self) -> bool {
+        let state = self.lock();
+        state.left.is_empty() && state.done.is_empty()
+    }
+
     /// What must be sent again, in order, once nothing is in flight any more: sending earlier
     /// would let a record overtake its neighbours of the same session.
     pub fn take_again(&self) -> Vec<Sent> {
@@ -121,7 +141,9 @@ impl Flight {
         if !state.flying.is_empty() {
             return Vec::new();
         }
-        std::mem::take(&mut state.again).into_values().collect()
+        let again: Vec<Sent> = std::mem::take(&mut state.again).into_values().collect();
+        state.bytes -= again.iter().map(|sent| sent.record.size()).sum::<usize>();
+        again
     }
 
     /// Whether something waits to be sent again.
@@ -145,13 +167,20 @@ impl Flight {
 }
 
 impl State {
+    /// Takes a record out of the air.
+    fn land(&mut self, token: Token) -> Option<Sent> {
+        let sent = self.flying.remove(&token)?;
+        self.bytes -= sent.record.size();
+        Some(sent)
+    }
+
     fn landed(&mut self, request: SpoolPosition) {
         let Some(left) = self.left.get_mut(&request) else { return };
         left.records -= 1;
         if left.records == 0 {
-            let received_at_ms = left.received_at_ms;
+            let (received_at_ms, took) = (left.received_at_ms, left.announced.elapsed());
             self.left.remove(&request);
-            self.done.push(Done { request, received_at_ms });
+            self.done.push(Done { request, received_at_ms, took });
         }
     }
 }
@@ -159,7 +188,7 @@ impl State {
 impl Deliveries for Flight {
     fn delivered(&self, token: Token, outcome: Result<Position, DeliveryError>) {
         let mut state = self.lock();
-        let Some(sent) = state.flying.remove(&token) else { return };
+        let Some(sent) = state.land(token) else { return };
         match outcome {
             Ok(_) => {
                 metrics::counter!(PUBLISHED.name, "topic" => sent.record.topic.to_string())
@@ -169,6 +198,7 @@ impl Deliveries for Flight {
             }
             Err(DeliveryError::Retry(_)) => {
                 metrics::counter!(RETRIED.name, "reason" => "not_confirmed").increment(1);
+                state.bytes += sent.record.size();
                 state.again.insert(token, sent);
             }
             Err(DeliveryError::Permanent(reason)) => state.refused.push((sent, reason)),
@@ -194,8 +224,8 @@ mod tests {
         }
     }
 
-    fn done(request: SpoolPosition) -> Done {
-        Done { request, received_at_ms: 0 }
+    fn done(flight: &Flight) -> Vec<SpoolPosition> {
+        flight.landed().done.into_iter().map(|done| done.request).collect()
     }
 
     const STORED: Position = Position { partition: 0, offset: 0 };
@@ -207,10 +237,12 @@ mod tests {
         let first = flight.take_off(sent(7, "a"));
         let second = flight.take_off(sent(7, "b"));
         flight.delivered(second, Ok(STORED));
-        assert!(flight.landed().done.is_empty());
+        assert!(done(&flight).is_empty());
+        assert!(!flight.is_empty());
         flight.delivered(first, Ok(STORED));
         flight.delivered(first, Ok(STORED));
-        assert_eq!(flight.landed().done, vec![done(SpoolPosition { epoch: 1, sequence: 7 })]);
+        assert_eq!(done(&flight), vec![SpoolPosition { epoch: 1, sequence: 7 }]);
+        assert!(flight.is_empty());
     }
 
     #[test]
@@ -245,6 +277,23 @@ mod tests {
         assert!(landed.done.is_empty());
         assert_eq!(landed.refused.len(), 1);
         flight.put_away(request);
-        assert_eq!(flight.landed().done, vec![done(request)]);
+        assert_eq!(done(&flight), vec![request]);
+    }
+
+    #[test]
+    fn what_flies_and_what_must_go_again_is_bounded_by_number_and_bytes() {
+        let flight = Flight::default();
+        flight.announce(SpoolPosition { epoch: 1, sequence: 1 }, 0, 1);
+        let size = sent(1, "a").record.size();
+        assert!(!flight.is_full(1, 1));
+        let token = flight.take_off(sent(1, "a"));
+        assert!(flight.is_full(1, size + 1) && flight.is_full(2, size));
+        flight.delivered(token, Err(DeliveryError::Retry("broker gone".into())));
+        assert!(flight.is_full(1, size + 1) && flight.is_full(2, size));
+        let again = flight.take_again();
+        assert!(!flight.is_full(1, 1));
+        let token = flight.take_off(again[0].clone());
+        flight.cancel(token);
+        assert!(!flight.is_full(1, 1));
     }
 }

@@ -15,6 +15,7 @@ mod ack;
 mod admission;
 mod applications;
 mod body;
+mod connections;
 mod decode;
 mod delivered;
 mod flight;

@@ -3,8 +3,11 @@
 use tollgate_telemetry::Metric;
 
 /// Requests by the status they were answered with.
-pub const REQUESTS: Metric =
-    Metric::counter("tollgate_edge_requests_total", &["status"], "Requests by HTTP status");
+pub const REQUESTS: Metric = Metric::counter(
+    "tollgate_edge_requests_total",
+    &["status"],
+    "Requests by HTTP status; heads that are malformed (400), too large (431) or too slow (408) are answered by the HTTP library and not among them: see tollgate_edge_connections_ended_total",
+);
 
 /// Notifications answered 200.
 pub const ACKNOWLEDGED: Metric = Metric::counter(
@@ -17,11 +20,22 @@ pub const ACKNOWLEDGED: Metric = Metric::counter(
 pub const REFUSED: Metric =
     Metric::counter("tollgate_edge_refused_total", &["reason"], "Requests not taken, by reason");
 
-/// Requests whose sender went away before the body was complete.
+/// Requests whose sender went away.
 pub const ABORTED: Metric = Metric::counter(
     "tollgate_edge_aborted_total",
     &[],
-    "Requests whose connection ended before the body was complete; nothing was stored or answered",
+    "Requests whose connection ended before their answer; a body that was complete may be stored all the same",
+);
+
+/// Connections now.
+pub const CONNECTIONS: Metric =
+    Metric::gauge("tollgate_edge_connections", &[], "Connections open at ingest");
+
+/// Connections that are over.
+pub const CONNECTIONS_ENDED: Metric = Metric::counter(
+    "tollgate_edge_connections_ended_total",
+    &["end"],
+    "Connections that ended: served; no_request (a probe, or a first head that was malformed, too large or too slow, answered 400, 431 or 408 by the HTTP library); cut (asked for nothing for longer than keep-alive and head deadline together: a later head, a refused body or the reading of answers that never ended)",
 );
 
 /// Time to the answer.
@@ -118,6 +132,8 @@ pub const ALL: &[Metric] = &[
     ACKNOWLEDGED,
     REFUSED,
     ABORTED,
+    CONNECTIONS,
+    CONNECTIONS_ENDED,
     ACK_SECONDS,
     RECEIVED_BYTES,
     RECORDS,

@@ -1,5 +1,6 @@
 //! From the spool to the stream: decode, normalise, produce, confirm.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +10,11 @@ use tollgate_stream::{EnqueueError, Outgoing, Producer};
 
 use crate::decode::Decoder;
 use crate::delivered::Delivery;
-use crate::flight::{Flight, Landed, Sent};
+use crate::flight::{Done, Flight, Landed, Sent};
 use crate::metrics::{IN_FLIGHT, PUBLISH_SECONDS, RETRIED};
 use crate::receive::now_ms;
 
-/// How long to wait before a send is tried again that the producer did not take, and before a
-/// dead letter is tried again that the disk did not take.
+/// How long to wait before a send is tried again that the producer did not take.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Requests read from the spool at a time.
@@ -26,73 +26,94 @@ const READ_BYTES: u64 = 4 * 1024 * 1024;
 /// Longest wait for new requests; what lands meanwhile interrupts it.
 const READ_WAIT: Duration = Duration::from_secs(5);
 
-/// Pause after the spool's disk refused a read.
-const READ_AGAIN: Duration = Duration::from_millis(500);
+/// Pause after the spool's disk refused a read, or a dead letter.
+const DISK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Publishes what the spool holds, until told to stop.
 pub struct Publisher {
     pub(crate) reader: Reader,
+    /// Read and not yet sent.
+    pub(crate) pending: VecDeque<Stored>,
     pub(crate) decoder: Arc<Decoder>,
     pub(crate) producer: Arc<dyn Producer>,
     pub(crate) flight: Arc<Flight>,
     pub(crate) dead_letters: Arc<DeadLetters>,
     pub(crate) delivery: Option<Arc<Delivery>>,
     pub(crate) max_in_flight: usize,
+    pub(crate) max_in_flight_bytes: usize,
     pub(crate) flush_deadline: Duration,
 }
 
 impl Publisher {
-    /// Runs until `stop` is cancelled, then publishes what it can within the flush deadline. What
-    /// is left stays in the spool.
+    /// Runs until the spool is closed and all of it is published, or until the flush deadline
+    /// after `stop`. What is left then stays in the spool.
     pub async fn run(mut self, stop: CancellationToken) {
-        while !stop.is_cancelled() {
+        let flush_deadline = self.flush_deadline;
+        let too_late = async {
+            stop.cancelled().await;
+            tokio::time::sleep(flush_deadline).await;
+        };
+        tokio::select! {
+            () = too_late => tracing::warn!("not everything was published; the spool keeps it"),
+            () = self.publish_all() => {}
+        }
+        // What has landed meanwhile need not be published again.
+        let done = self.flight.landed().done;
+        self.confirm(&done);
+        // Writes the position once more, on a blocking thread.
+        let reader = self.reader;
+        let _ = tokio::task::spawn_blocking(move || reader.close()).await;
+    }
+
+    async fn publish_all(&mut self) {
+        loop {
             self.settle().await;
             if self.flight.must_repeat() {
-                self.repeat(&stop).await;
-            } else if self.flight.in_flight() >= self.max_in_flight {
-                self.wait_for_landing().await;
+                self.repeat().await;
+            } else if self.flight.is_full(self.max_in_flight, self.max_in_flight_bytes) {
+                self.flight.landed.notified().await;
+            } else if let Some(stored) = self.pending.pop_front() {
+                self.publish(&stored).await;
+            } else if !self.reader.is_exhausted() {
+                self.read().await;
+            } else if !self.flight.is_empty() {
+                self.flight.landed.notified().await;
             } else {
-                self.publish_next(&stop).await;
+                return;
             }
         }
-        self.drain().await;
     }
 
-    async fn publish_next(&mut self, stop: &CancellationToken) {
-        let flight = Arc::clone(&self.flight);
-        let batch = tokio::select! {
-            batch = self.reader.next(READ_REQUESTS, READ_BYTES, READ_WAIT) => batch,
-            () = flight.landed.notified() => return,
-            () = stop.cancelled() => return,
+    async fn read(&mut self) {
+        let read = tokio::select! {
+            read = self.reader.next(READ_REQUESTS, READ_BYTES, READ_WAIT) => read,
+            () = self.flight.landed.notified() => return,
         };
-        match batch {
-            Ok(batch) => {
-                for stored in batch {
-                    self.publish(&stored, stop).await;
-                }
-            }
+        match read {
+            Ok(stored) => self.pending.extend(stored),
             Err(error) => {
                 tracing::error!(%error, "spool cannot be read; trying again");
-                tokio::time::sleep(READ_AGAIN).await;
+                tokio::time::sleep(DISK_PAUSE).await;
             }
         }
     }
 
-    async fn publish(&self, stored: &Stored, stop: &CancellationToken) {
+    async fn publish(&self, stored: &Stored) {
         let normalised = self.decoder.normalise(&stored.request, Some(stored.position));
-        normalised.count(stored.request.received_at_ms);
+        self.decoder.count(&normalised, &stored.request);
         self.flight.announce(
             stored.position,
             stored.request.received_at_ms,
             normalised.records.len(),
         );
         for record in normalised.records {
-            self.send(Sent { request: stored.position, record }, stop).await;
+            self.send(Sent { request: stored.position, record }).await;
         }
+        metrics::gauge!(IN_FLIGHT.name).set(self.flight.in_flight() as f64);
     }
 
     /// Hands one record over; a full queue is back-pressure.
-    async fn send(&self, sent: Sent, stop: &CancellationToken) {
+    async fn send(&self, sent: Sent) {
         loop {
             let token = self.flight.take_off(sent.clone());
             let reason = match self.producer.send(&sent.record, token) {
@@ -103,41 +124,48 @@ impl Publisher {
             };
             self.flight.cancel(token);
             metrics::counter!(RETRIED.name, "reason" => reason).increment(1);
-            if stop.is_cancelled() {
-                // It stays in the spool: its request is not done.
-                return;
-            }
-            let _ = tokio::time::timeout(PAUSE, self.flight.landed.notified()).await;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
-    async fn repeat(&self, stop: &CancellationToken) {
+    async fn repeat(&self) {
         let again = self.flight.take_again();
         if again.is_empty() {
-            return self.wait_for_landing().await;
+            return self.flight.landed.notified().await;
         }
+        // What was refused once in this moment is likely refused again in it.
+        tokio::time::sleep(PAUSE).await;
         for sent in again {
-            self.send(sent, stop).await;
+            self.send(sent).await;
         }
     }
 
-    /// Confirms to the spool what has landed, and keeps what no topic takes.
+    /// Keeps what no topic takes, and confirms to the spool what has landed.
     async fn settle(&mut self) {
-        let Landed { done, refused } = self.flight.landed();
-        for (sent, reason) in refused {
-            self.put_away(&sent, &reason).await;
+        let Landed { mut done, refused } = self.flight.landed();
+        if !refused.is_empty() {
+            for (sent, reason) in refused {
+                self.put_away(&sent, &reason).await;
+            }
+            done.extend(self.flight.landed().done);
         }
+        self.confirm(&done);
+    }
+
+    fn confirm(&self, done: &[Done]) {
         if done.is_empty() {
             return;
         }
         let now = now_ms();
-        for landed in &done {
+        for landed in done {
             let seconds = (now - landed.received_at_ms).max(0) as f64 / 1000.0;
             metrics::histogram!(PUBLISH_SECONDS.name).record(seconds);
         }
         metrics::gauge!(IN_FLIGHT.name).set(self.flight.in_flight() as f64);
-        if let Some(delivery) = &self.delivery {
-            delivery.probe_confirmed();
+        if let (Some(delivery), Some(fastest)) =
+            (&self.delivery, done.iter().map(|landed| landed.took).min())
+        {
+            delivery.probe_confirmed(fastest);
         }
         let positions: Vec<_> = done.iter().map(|landed| landed.request).collect();
         self.reader.confirm(&positions);
@@ -156,25 +184,8 @@ impl Publisher {
                 Ok(Err(error)) => tracing::error!(%error, "dead letter not kept; trying again"),
                 Err(error) => tracing::error!(%error, "dead letter task failed; trying again"),
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(DISK_PAUSE).await;
         }
-    }
-
-    async fn wait_for_landing(&self) {
-        let _ = tokio::time::timeout(PAUSE, self.flight.landed.notified()).await;
-    }
-
-    async fn drain(mut self) {
-        if let Some(delivery) = &self.delivery {
-            delivery.flush(self.flush_deadline).await;
-        }
-        if let Err(error) = self.producer.flush(self.flush_deadline).await {
-            tracing::warn!(%error, left = self.flight.in_flight(), "not everything was published; the spool keeps it");
-        }
-        self.settle().await;
-        // Writes the position once more, on a blocking thread.
-        let reader = self.reader;
-        let _ = tokio::task::spawn_blocking(move || reader.close()).await;
     }
 }
 

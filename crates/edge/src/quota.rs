@@ -29,6 +29,10 @@ impl Quota {
     pub fn spend(&self, application: &str, bytes: usize, now_ms: i64) {
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         let hour = spent.entry(application.to_owned()).or_default();
+        if now_ms < hour.since_ms {
+            // From a backlog, and of an hour that is over.
+            return;
+        }
         if now_ms - hour.since_ms >= HOUR_MS {
             *hour = Hour { since_ms: now_ms, bytes: 0 };
         }
@@ -58,6 +62,7 @@ mod tests {
         assert!(!quota.is_spent("", 1_000_002));
         assert!(!quota.is_spent("a", 1_000_000 + HOUR_MS));
         quota.spend("a", 10, 1_000_000 + HOUR_MS);
+        quota.spend("a", 1000, 1_000_002);
         assert!(!quota.is_spent("a", 1_000_001 + HOUR_MS));
     }
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use actix_web::http::Method;
+use actix_web::dev::Payload;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH};
+use actix_web::http::{ConnectionType, Method};
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use tollgate_schema::v1::Authenticity;
 use tollgate_spool::Request;
@@ -15,10 +17,9 @@ use crate::ack::{Acknowledger, Held};
 use crate::admission::Budget;
 use crate::applications::{Applications, Known};
 use crate::body::{self, Body, Limits, NoBody};
+use crate::connections::Busy;
 use crate::decode::Decoder;
-use crate::metrics::{
-    ABORTED, ACK_SECONDS, ACKNOWLEDGED, BUDGET_USED, RECEIVED_BYTES, REFUSED, REQUESTS,
-};
+use crate::metrics::{ABORTED, ACK_SECONDS, ACKNOWLEDGED, RECEIVED_BYTES, REFUSED, REQUESTS};
 use crate::quota::Quota;
 use crate::refusal::Refusal;
 use crate::settings::Ack;
@@ -46,7 +47,7 @@ pub struct Receiver {
     /// Reads bodies, where a rule needs it before the answer.
     pub decoder: Arc<Decoder>,
     /// Makes it durable.
-    pub acknowledger: Arc<Acknowledger>,
+    pub acknowledger: Acknowledger,
     /// Set while the process shuts down: connections are closed after their answer.
     pub draining: AtomicBool,
     /// Requests between head and answer.
@@ -63,7 +64,7 @@ pub async fn open_path(
     payload: web::Payload,
     receiver: web::Data<Receiver>,
 ) -> HttpResponse {
-    answer(&receiver, &request, payload, None).await
+    answer(&receiver, &request, payload, Ok(None)).await
 }
 
 /// `/<secret>/status` and `/<secret>/fee`.
@@ -71,51 +72,59 @@ pub async fn secret_path(
     request: HttpRequest,
     payload: web::Payload,
     receiver: web::Data<Receiver>,
-    secret: web::Path<String>,
 ) -> HttpResponse {
-    match receiver.applications.by_path_secret(&secret) {
-        Some(known) => answer(&receiver, &request, payload, Some(known)).await,
-        None => refuse(Refusal::UnknownPath),
-    }
+    let secret = request.match_info().get("secret").unwrap_or_default();
+    let known = receiver.applications.by_path_secret(secret).ok_or(Refusal::UnknownPath);
+    answer(&receiver, &request, payload, known.map(Some)).await
 }
 
 /// Anything else.
-pub async fn unknown_path() -> HttpResponse {
-    refuse(Refusal::UnknownPath)
+pub async fn unknown_path(
+    request: HttpRequest,
+    payload: web::Payload,
+    receiver: web::Data<Receiver>,
+) -> HttpResponse {
+    answer(&receiver, &request, payload, Err(Refusal::UnknownPath)).await
 }
 
+/// `path` is what the path says about the application.
 async fn answer(
     receiver: &Receiver,
     request: &HttpRequest,
     payload: web::Payload,
-    known: Option<&Known>,
+    path: Result<Option<&Known>, Refusal>,
 ) -> HttpResponse {
     let started = Instant::now();
-    receiver.open.fetch_add(1, Ordering::Relaxed);
-    receiver.taken.fetch_add(1, Ordering::Relaxed);
-    let taken = receiver.take(request, payload, known).await;
-    receiver.open.fetch_sub(1, Ordering::Relaxed);
+    let mut payload = payload.into_inner();
+    let mut open = Open::new(receiver, request);
+    let taken = match path {
+        Ok(known) => receiver.take(request, &mut payload, known).await,
+        Err(refusal) => Err(NoBody::Refused(refusal)),
+    };
     let mut response = match taken {
         Ok(held) => {
+            open.answered = true;
             receiver.acknowledged.fetch_add(1, Ordering::Relaxed);
             metrics::counter!(REQUESTS.name, "status" => "200").increment(1);
             metrics::counter!(ACKNOWLEDGED.name, "contract" => held.as_str()).increment(1);
             metrics::histogram!(ACK_SECONDS.name).record(started.elapsed().as_secs_f64());
             HttpResponse::Ok().content_type("application/json;charset=UTF-8").body(SUCCESS)
         }
-        Err(NoBody::Refused(refusal)) => refuse(refusal),
-        Err(NoBody::Aborted) => {
-            metrics::counter!(ABORTED.name).increment(1);
-            Refusal::BrokenBody.response()
+        Err(NoBody::Refused(refusal)) => {
+            open.answered = true;
+            count(refusal);
+            refusal.response(payload)
         }
+        // Read only by a sender that broke off and still listens.
+        Err(NoBody::Aborted) => Refusal::BrokenBody.response(payload),
     };
     if receiver.draining.load(Ordering::Relaxed) {
-        response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+        response.head_mut().set_connection_type(ConnectionType::Close);
     }
     response
 }
 
-fn refuse(refusal: Refusal) -> HttpResponse {
+fn count(refusal: Refusal) {
     let status = match refusal.status().as_u16() {
         400 => "400",
         403 => "403",
@@ -127,31 +136,52 @@ fn refuse(refusal: Refusal) -> HttpResponse {
     };
     metrics::counter!(REQUESTS.name, "status" => status).increment(1);
     metrics::counter!(REFUSED.name, "reason" => refusal.reason()).increment(1);
-    refusal.response()
+}
+
+/// A request between its head and its answer. Dropped without an answer it counts as aborted:
+/// actix-web drops a request's future when its connection breaks.
+struct Open<'a> {
+    receiver: &'a Receiver,
+    answered: bool,
+    _busy: Busy,
+}
+
+impl<'a> Open<'a> {
+    fn new(receiver: &'a Receiver, request: &HttpRequest) -> Self {
+        receiver.open.fetch_add(1, Ordering::Relaxed);
+        Self { receiver, answered: false, _busy: Busy::on(request) }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.receiver.open.fetch_sub(1, Ordering::Relaxed);
+        if !self.answered {
+            metrics::counter!(ABORTED.name).increment(1);
+        }
+    }
 }
 
 impl Receiver {
     async fn take(
         &self,
         request: &HttpRequest,
-        payload: web::Payload,
+        payload: &mut Payload,
         known: Option<&Known>,
     ) -> Result<Held, NoBody> {
         if request.method() != Method::POST {
             return Err(NoBody::Refused(Refusal::Method));
         }
+        self.taken.fetch_add(1, Ordering::Relaxed);
         let reserved = self.is_reserved();
-        let body =
+        let Body { bytes, share } =
             body::read(payload, announced(request), self.limits, &self.budget, reserved).await?;
-        if body.is_large() {
-            metrics::gauge!(BUDGET_USED.name).set(self.budget.used() as f64);
-        }
-        let notification = self.notification(request, &body, known);
+        let length = bytes.len() as u64;
+        let notification = self.notification(request, bytes, known);
         self.look(&notification, reserved, known).map_err(NoBody::Refused)?;
         let contract = known.and_then(|known| known.settings.ack).unwrap_or(self.ack);
-        let length = body.bytes.len() as u64;
-        let held =
-            self.acknowledger.acknowledge(notification, contract).await.map_err(NoBody::Refused)?;
+        let held = self.acknowledger.acknowledge(notification, share, contract).await;
+        let held = held.map_err(NoBody::Refused)?;
         metrics::counter!(RECEIVED_BYTES.name).increment(length);
         Ok(held)
     }
@@ -160,7 +190,7 @@ impl Receiver {
         self.acknowledger.spool_usage().is_in_reserve() || self.budget.is_reserved()
     }
 
-    fn notification(&self, request: &HttpRequest, body: &Body, known: Option<&Known>) -> Request {
+    fn notification(&self, request: &HttpRequest, body: Bytes, known: Option<&Known>) -> Request {
         let header = |name: &str| {
             let value = request.headers().get(name)?;
             let bytes = value.as_bytes();
@@ -174,7 +204,7 @@ impl Receiver {
             peer: request.peer_addr().map_or_else(String::new, |peer| peer.ip().to_string()),
             authorization: header(AUTHORIZATION.as_str()),
             signature: header("x-aksk").or_else(|| header("x-wsse")),
-            body: body.bytes.clone(),
+            body,
         }
     }
 
@@ -204,21 +234,19 @@ impl Receiver {
         let identity = self.decoder.identify(notification);
         let verified =
             !matches!(identity.authenticity, Authenticity::Absent | Authenticity::Failed);
-        let enforces = |app_key: &str| {
-            self.applications
-                .by_key(app_key)
-                .is_some_and(|known| known.settings.enforce_authentication)
+        // Verified as one application is not verified as another.
+        let passes = |app_key: &str| {
+            let known = self.applications.by_key(app_key);
+            let enforces = known.is_some_and(|known| known.settings.enforce_authentication);
+            !enforces || (verified && app_key == identity.application)
         };
-        if verified {
+        // A CDR names its application itself, whatever path it came by.
+        if passes(&identity.application)
+            && self.decoder.app_keys(notification).all(|app_key| passes(&app_key))
+        {
             return Ok(());
         }
-        // A CDR names its application itself, whatever path it came by.
-        if enforces(&identity.application)
-            || self.decoder.app_keys(notification).any(|key| enforces(&key))
-        {
-            return Err(Refusal::NotAuthenticated);
-        }
-        Ok(())
+        Err(Refusal::NotAuthenticated)
     }
 }
 

@@ -1,7 +1,14 @@
 //! Every answer that is not 200, its reason, and what the sender reads.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use actix_web::HttpResponse;
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
+use actix_web::web::Bytes;
 
 /// Why a notification was not taken. Nothing of it has been stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,8 +87,8 @@ impl Refusal {
         })
     }
 
-    /// The whole answer. Whatever is unread of the body ends with the connection.
-    pub fn response(self) -> HttpResponse {
+    /// The whole answer. `unread` is what the request has of a body beyond what was read.
+    pub fn response(self, unread: Payload) -> HttpResponse {
         let mut builder = HttpResponse::build(self.status());
         if let Some(seconds) = self.retry_after() {
             builder.insert_header(("Retry-After", seconds));
@@ -89,17 +96,37 @@ impl Refusal {
         if self == Self::Method {
             builder.insert_header(("Allow", "POST"));
         }
-        if matches!(
-            self,
-            Self::SlowBody | Self::TooLarge | Self::Reserved | Self::Overloaded | Self::Draining
-        ) {
-            builder.force_close();
-        }
-        builder.content_type("application/json;charset=UTF-8").body(format!(
+        let text = format!(
             r#"{{"resultcode":"{}","resultdesc":"{}"}}"#,
             self.status().as_u16(),
             self.reason()
-        ))
+        );
+        let answer = Answer { text: text.into(), _unread: unread };
+        builder.content_type("application/json;charset=UTF-8").body(answer)
+    }
+}
+
+/// A refusal's text. As long as it is being sent it holds on to the unread rest of the body:
+/// actix-web then closes the connection behind it, whereas it would read a chunked body that
+/// nobody wants to its end, which need not come.
+struct Answer {
+    text: Bytes,
+    _unread: Payload,
+}
+
+impl MessageBody for Answer {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.text.len() as u64)
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
+        let text = std::mem::take(&mut self.text);
+        Poll::Ready((!text.is_empty()).then_some(Ok(text)))
     }
 }
 
@@ -125,7 +152,7 @@ mod tests {
             Refusal::Draining,
         ];
         for refusal in all {
-            let response = refusal.response();
+            let response = refusal.response(Payload::None);
             assert!(response.status().is_client_error() || response.status().is_server_error());
             let unavailable = response.status() == StatusCode::SERVICE_UNAVAILABLE;
             assert_eq!(response.headers().contains_key("Retry-After"), unavailable, "{refusal:?}");

@@ -1,5 +1,6 @@
 //! The edge as a whole: what starts in which order, and what stops in which.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -7,8 +8,10 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, web};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tollgate_runtime::listener::{ListenError, bind};
 use tollgate_runtime::{Health, SettingsError, limits};
 use tollgate_spool::disk::Disk;
@@ -19,6 +22,7 @@ use crate::ack::Acknowledger;
 use crate::admission::Budget;
 use crate::applications::{Application, Applications};
 use crate::body::Limits;
+use crate::connections::Connections;
 use crate::decode::Decoder;
 use crate::delivered::Delivery;
 use crate::flight::Flight;
@@ -55,7 +59,13 @@ pub enum EdgeError {
     /// A part of the edge ended by a panic.
     #[error("a part of the edge failed: {0}")]
     Part(#[from] tokio::task::JoinError),
+    /// A part of the edge ended although nobody told it to.
+    #[error("the edge's {0} has ended by itself; see the log for the reason")]
+    Ended(&'static str),
 }
+
+/// For what an honest sender and the network take beside the deadlines.
+const SLACK: Duration = Duration::from_secs(1);
 
 /// What an edge is started with.
 pub struct Edge {
@@ -98,15 +108,17 @@ pub struct Watch {
     spool: Spool,
     receiver: web::Data<Receiver>,
     flight: Arc<Flight>,
+    delivery: Option<Arc<Delivery>>,
 }
 
 impl Watch {
     /// What the edge has done so far.
     pub fn counts(&self) -> Counts {
+        let delivered = self.delivery.as_ref().map_or(0, |delivery| delivery.published());
         Counts {
             taken: self.receiver.taken.load(Ordering::Relaxed),
             acknowledged: self.receiver.acknowledged.load(Ordering::Relaxed),
-            published: self.flight.published(),
+            published: self.flight.published() + delivered,
         }
     }
 
@@ -130,12 +142,14 @@ impl Running {
 
 impl Edge {
     /// Opens spool and port and starts to serve. Needs neither Kafka nor a topic. Cancelling
-    /// `stop` shuts down in order: unready, pause, no new requests, last answers, flush.
+    /// `stop` shuts down in order: unready, pause, no new requests, last answers, flush. Call it
+    /// inside the runtime that is to run it.
     pub fn start(self, stop: CancellationToken) -> Result<Running, EdgeError> {
         let Self { settings, spool: spool_settings, applications, stream, disk, health } = self;
         settings
             .validate(applications.len(), spool_settings.tail_bytes)
             .map_err(EdgeError::Inconsistent)?;
+        check_room(&settings, &spool_settings)?;
         let applications =
             Arc::new(Applications::new(&applications, settings.public_url.as_deref())?);
         let listener = bind("notifications", settings.listen, settings.backlog)?;
@@ -159,6 +173,7 @@ impl Edge {
         let producer = stream.producer(ProducerKind::Spooled, Arc::clone(&flight) as _)?;
         let delivery = delivery(&settings, &applications, stream.as_ref())?;
 
+        let on_their_way = TaskTracker::new();
         let receiver = web::Data::new(Receiver {
             edge_id: settings.edge_id.clone(),
             ack: settings.ack,
@@ -170,36 +185,69 @@ impl Edge {
             quota,
             applications,
             decoder: Arc::clone(&decoder),
-            acknowledger: Arc::new(Acknowledger::new(
-                spool.clone(),
-                Arc::clone(&decoder),
-                delivery.clone(),
-                Arc::clone(&dead_letters),
-                settings.delivered_fallback,
-            )),
+            acknowledger: Acknowledger {
+                spool: spool.clone(),
+                decoder: Arc::clone(&decoder),
+                delivery: delivery.clone(),
+                dead_letters: Arc::clone(&dead_letters),
+                fallback: settings.delivered_fallback,
+                on_their_way: on_their_way.clone(),
+                runtime: Handle::current(),
+            },
             draining: AtomicBool::new(false),
             open: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
         });
-        let server = serve(&settings, connections, listener, receiver.clone())?;
+        let server = serve(&settings, connections, listener, &receiver, &stop)?;
         let publisher = Publisher {
             reader,
+            pending: VecDeque::new(),
             decoder,
             producer,
             flight: Arc::clone(&flight),
             dead_letters,
-            delivery,
+            delivery: delivery.clone(),
             max_in_flight: settings.max_in_flight,
+            max_in_flight_bytes: settings.max_in_flight_bytes,
             flush_deadline: Duration::from_millis(settings.flush_deadline_ms),
         };
         add_health(&health, spool.clone(), &receiver);
-        topics_guard::spawn(stream, spool.clone(), settings.allow_weak_topics, stop.clone());
-        let parts = Parts { server, publisher, spool: spool.clone(), receiver: receiver.clone() };
+        let weak = settings.allow_weak_topics;
+        topics_guard::spawn(Arc::clone(&stream), spool.clone(), weak, stop.clone());
+        let parts = Parts {
+            server,
+            publisher,
+            spool: spool.clone(),
+            receiver: receiver.clone(),
+            on_their_way,
+            _stream: stream,
+        };
         let drain_delay = Duration::from_millis(settings.drain_delay_ms);
         let supervisor = tokio::spawn(supervise(parts, drain_delay, stop));
-        Ok(Running { address, watch: Watch { spool, receiver, flight }, supervisor })
+        Ok(Running { address, watch: Watch { spool, receiver, flight, delivery }, supervisor })
     }
+}
+
+/// A body of the largest size, with its headers, must fit the spool.
+fn check_room(settings: &Settings, spool: &tollgate_spool::Settings) -> Result<(), EdgeError> {
+    // Peer, edge and application beside two headers that may grow threefold when they are made
+    // text, and the encoding.
+    const AROUND: u64 = 32 * 1024;
+    let needed = settings.max_body_bytes as u64 + AROUND;
+    let refuse = |name: &str| {
+        let reason = format!(
+            "spool.{name} is too small for edge.max_body_bytes and its headers, {needed} bytes; raise it"
+        );
+        Err(EdgeError::Inconsistent(reason))
+    };
+    if spool.max_record_bytes() < needed {
+        return refuse("segment_bytes");
+    }
+    if spool.queue_bytes < needed {
+        return refuse("queue_bytes");
+    }
+    Ok(())
 }
 
 struct Parts {
@@ -207,6 +255,9 @@ struct Parts {
     publisher: Publisher,
     spool: Spool,
     receiver: web::Data<Receiver>,
+    on_their_way: TaskTracker,
+    /// Lives as long as its producers are needed.
+    _stream: Arc<dyn Stream>,
 }
 
 /// Runs the parts and takes them down in order.
@@ -215,7 +266,7 @@ async fn supervise(
     drain_delay: Duration,
     stop: CancellationToken,
 ) -> Result<(), EdgeError> {
-    let Parts { server, publisher, spool, receiver } = parts;
+    let Parts { server, publisher, spool, receiver, on_their_way, _stream } = parts;
     let handle = server.handle();
     let mut serving = tokio::spawn(server);
     let stop_publishing = CancellationToken::new();
@@ -223,30 +274,37 @@ async fn supervise(
 
     let failed = tokio::select! {
         () = stop.cancelled() => None,
-        ended = &mut serving => Some(ended?.map_err(EdgeError::from)),
-        ended = &mut publishing => Some(ended.map_err(EdgeError::from)),
+        ended = &mut serving => Some(match ended {
+            Ok(Ok(())) => EdgeError::Ended("http server"),
+            Ok(Err(error)) => error.into(),
+            Err(error) => error.into(),
+        }),
+        ended = &mut publishing => {
+            Some(ended.err().map_or(EdgeError::Ended("publisher"), EdgeError::from))
+        }
     };
     receiver.draining.store(true, Ordering::Relaxed);
-    if failed.is_none() {
+    if let Some(error) = &failed {
+        tracing::error!(%error, "edge stops");
+    } else {
         tokio::time::sleep(drain_delay).await;
     }
+    // The rest of the parts is taken down in the same order, so that what they hold is kept.
     stop_serving(&handle, &receiver).await;
+    // Each ends by itself: their deadline has passed with the last answer.
+    on_their_way.close();
+    on_their_way.wait().await;
     let closing = spool.clone();
     tokio::task::spawn_blocking(move || closing.close()).await?;
     stop_publishing.cancel();
-    if let Some(result) = failed {
-        // Whichever part failed, the other is awaited so that what it holds is flushed.
-        if !publishing.is_finished() {
-            let _ = publishing.await;
-        }
-        return result;
+    if !publishing.is_finished() {
+        publishing.await?;
     }
-    publishing.await?;
     tracing::info!(
         unconfirmed = spool.usage().records,
         "edge has stopped; the spool keeps what is unconfirmed"
     );
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 async fn stop_serving(handle: &ServerHandle, receiver: &Receiver) {
@@ -278,12 +336,22 @@ fn serve(
     settings: &Settings,
     connections: usize,
     listener: std::net::TcpListener,
-    receiver: web::Data<Receiver>,
+    receiver: &web::Data<Receiver>,
+    stop: &CancellationToken,
 ) -> Result<Server, EdgeError> {
     let workers = match settings.workers {
         0 => std::thread::available_parallelism().map_or(2, usize::from),
         workers => workers,
     };
+    let (keep_alive, head_deadline) = (
+        Duration::from_secs(settings.keep_alive_seconds),
+        Duration::from_millis(settings.head_deadline_ms),
+    );
+    let open = Arc::new(Connections::new(keep_alive + head_deadline + SLACK));
+    let watched = Arc::clone(&open);
+    let until = stop.clone();
+    tokio::spawn(async move { watched.watch(until).await });
+    let receiver = receiver.clone();
     let server = HttpServer::new(move || {
         App::new()
             .app_data(receiver.clone())
@@ -296,10 +364,11 @@ fn serve(
     .workers(workers)
     .max_connections((connections / workers).max(1))
     .tcp_nodelay(true)
-    .keep_alive(Duration::from_secs(settings.keep_alive_seconds))
-    .client_request_timeout(Duration::from_millis(settings.head_deadline_ms))
-    .client_disconnect_timeout(Duration::from_secs(1))
-    .shutdown_timeout(settings.body_deadline_ms.div_ceil(1000) + 5)
+    .on_connect(move |stream, data| open.opened(stream, data))
+    .keep_alive(keep_alive)
+    .client_request_timeout(head_deadline)
+    .client_disconnect_timeout(SLACK)
+    .shutdown_timeout((settings.body_deadline_ms + settings.delivered_deadline_ms) / 1000 + 5)
     .disable_signals();
     let server = match tls::config(settings)? {
         Some(config) => server.listen_rustls_0_23(listener, config)?,
@@ -323,9 +392,10 @@ fn add_health(health: &Health, spool: Spool, receiver: &web::Data<Receiver>) {
 }
 
 fn warn_about_open_files(connections: usize) {
-    // Beside connections: segments, the producer's sockets, listeners, logs.
+    // Beside connections: segments, the producer's sockets, listeners, logs. A connection has
+    // two: see `connections`.
     const OTHERS: u64 = 256;
-    let needed = connections as u64 + OTHERS;
+    let needed = 2 * connections as u64 + OTHERS;
     match limits::raise_open_files() {
         Some(limit) if limit < needed => {
             tracing::warn!(

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 /// A body's first bytes, which come with the connection; what is longer draws on the budget.
 pub const FREE_BYTES: usize = 16 * 1024;
 
-/// What one connection may hold in actix's own buffers: a read buffer and a payload buffer of
-/// 32 KiB each.
-const CONNECTION_BUFFERS: u64 = 64 * 1024;
+/// What one connection may hold in actix's own buffers while nobody reads from it: 128 KiB read
+/// ahead, and as much handed over as payload.
+const CONNECTION_BUFFERS: u64 = 256 * 1024;
 
-/// Path, without the public base, of the longest URL the platform surely takes.
+/// Characters of the longest notification URL that the platform surely takes.
 const URL_LIMIT: usize = 96;
 
 /// What a 200 means.
@@ -53,8 +53,8 @@ pub struct Settings {
     /// Whether `delivered` may fall back to the spool; switch it off where the spool's disk does
     /// not outlive the process: trouble is then answered 503. Default true.
     pub delivered_fallback: bool,
-    /// Memory the edge may use for connections, bodies and the spool's tail, bytes; the limit on
-    /// connections follows from it. Default 1 GiB.
+    /// Memory the edge may use for connections, bodies, the spool's tail and records in flight,
+    /// bytes; the limit on connections follows from it. Default 1 GiB.
     pub memory_bytes: u64,
     /// Largest body taken, bytes; a larger one is answered 413. Default 1 MiB.
     pub max_body_bytes: usize,
@@ -85,6 +85,8 @@ pub struct Settings {
     pub flush_deadline_ms: u64,
     /// Records handed to the producer and not yet confirmed, at most. Default 50000.
     pub max_in_flight: usize,
+    /// Bytes of those records, at most, but for the records of one request. Default 64 MiB.
+    pub max_in_flight_bytes: usize,
 }
 
 impl Default for Settings {
@@ -112,6 +114,7 @@ impl Default for Settings {
             drain_delay_ms: 0,
             flush_deadline_ms: 5000,
             max_in_flight: 50_000,
+            max_in_flight_bytes: 64 * 1024 * 1024,
         }
     }
 }
@@ -150,20 +153,28 @@ impl Settings {
         {
             return Err("edge.delivered_deadline_ms, edge.head_deadline_ms and edge.body_deadline_ms must be 1 or more".into());
         }
+        if self.max_in_flight == 0 || self.max_in_flight_bytes == 0 {
+            return Err(
+                "edge.max_in_flight and edge.max_in_flight_bytes must be 1 or more, or nothing is published"
+                    .into(),
+            );
+        }
         if self.max_connections(spool_tail_bytes) < 16 {
             return Err(
-                "edge.memory_bytes leaves room for fewer than 16 connections beside edge.body_budget_bytes and spool.tail_bytes; raise it"
+                "edge.memory_bytes leaves room for fewer than 16 connections beside edge.body_budget_bytes, edge.max_in_flight_bytes and spool.tail_bytes; raise it"
                     .into(),
             );
         }
         Ok(())
     }
 
-    /// Connections that fit `memory_bytes` beside the budget and the spool's tail.
+    /// Connections that fit `memory_bytes` beside the budget, the spool's tail and the records in
+    /// flight.
     pub fn max_connections(&self, spool_tail_bytes: u64) -> usize {
         let rest = self
             .memory_bytes
             .saturating_sub(self.body_budget_bytes as u64)
+            .saturating_sub(self.max_in_flight_bytes as u64)
             .saturating_sub(spool_tail_bytes);
         (rest / (FREE_BYTES as u64 + CONNECTION_BUFFERS)) as usize
     }
@@ -212,11 +223,12 @@ mod tests {
     fn connections_follow_from_the_memory() {
         let settings = Settings::default();
         let tail = 64 * 1024 * 1024;
-        let bound = settings.max_connections(tail) as u64 * 80 * 1024
+        let bound = settings.max_connections(tail) as u64 * 272 * 1024
             + settings.body_budget_bytes as u64
+            + settings.max_in_flight_bytes as u64
             + tail;
         assert!(bound <= settings.memory_bytes);
-        assert!(settings.max_connections(tail) > 10_000);
+        assert!(settings.max_connections(tail) > 3_000);
     }
 
     #[test]
