@@ -81,7 +81,7 @@ impl Billing {
                 consumer: ConsumerOptions {
                     group: options.settings.group,
                     topics: vec![topics::CDRS.name.to_owned()],
-                    instance_id: options.settings.instance_id,
+                    instance_id: options.consumer.instance_id.clone(),
                 },
                 settings: options.consumer,
             },

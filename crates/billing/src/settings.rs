@@ -14,9 +14,6 @@ use crate::rules::{BillBy, Rules};
 pub struct Settings {
     /// Consumer group. Default `tollgate-billing`.
     pub group: String,
-    /// Static membership of the group: a name that this instance keeps over a restart, such as
-    /// its host name in a StatefulSet. Not set: it joins as a new member.
-    pub instance_id: Option<String>,
     /// Time zone, by IANA name, that hours, days and months are cut in. Cannot be changed under
     /// a database that holds charges. Default `Asia/Shanghai`.
     pub time_zone: String,
@@ -34,7 +31,6 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             group: "tollgate-billing".to_owned(),
-            instance_id: None,
             time_zone: "Asia/Shanghai".to_owned(),
             bill_by: BillBy::End,
             max_leg_seconds: 24 * 3600,
@@ -48,9 +44,6 @@ impl Settings {
     pub fn validate(&self) -> Result<(), String> {
         if self.group.is_empty() {
             return Err("group must not be empty".to_owned());
-        }
-        if self.instance_id.as_ref().is_some_and(String::is_empty) {
-            return Err("instance_id must not be empty; leave it out instead".to_owned());
         }
         if self.max_leg_seconds == 0 {
             return Err("max_leg_seconds must be at least 1".to_owned());
@@ -86,8 +79,6 @@ mod tests {
         assert!(refused(Settings { group: String::new(), ..good.clone() }).contains("group"));
         let leg = Settings { max_leg_seconds: 0, ..good.clone() };
         assert!(refused(leg).contains("max_leg_seconds"));
-        let instance = Settings { instance_id: Some(String::new()), ..good };
-        assert!(refused(instance).contains("instance_id"));
     }
 
     #[test]

@@ -86,11 +86,17 @@ impl ConsumerSettings {
                 return Err(format!("{name} must be at least 1"));
             }
         }
+        if self.instance_id.as_ref().is_some_and(String::is_empty) {
+            return Err("instance_id must not be empty; leave it out instead".to_owned());
+        }
         if self.retry_max_ms < self.retry_first_ms {
             return Err("retry_max_ms must not be below retry_first_ms".to_owned());
         }
         if self.poison_window < self.poison_judged_from {
             return Err("poison_window must not be below poison_judged_from".to_owned());
+        }
+        if self.batch_bytes > 32 * 1024 * 1024 {
+            return Err("batch_bytes must not be above 33554432".to_owned());
         }
         if self.poison_percent > 100 {
             return Err("poison_percent must not be above 100".to_owned());
@@ -125,8 +131,9 @@ impl Default for EmbeddedSettings {
 impl EmbeddedSettings {
     /// Whether the values make sense together.
     pub fn validate(&self) -> Result<(), String> {
-        if self.segment_bytes < 64 * 1024 {
-            return Err("segment_bytes must be at least 65536".to_owned());
+        // So that the largest record always fits.
+        if self.segment_bytes < 8 * 1024 * 1024 {
+            return Err("segment_bytes must be at least 8388608".to_owned());
         }
         if self.segment_bytes > 1024 * 1024 * 1024 {
             return Err("segment_bytes must not be above 1073741824".to_owned());
@@ -154,7 +161,7 @@ mod tests {
             ConsumerSettings { retry_first_ms: 10, retry_max_ms: 5, ..ConsumerSettings::default() };
         let message = settings.validate().unwrap_err();
         assert!(message.contains("retry_max_ms") && message.contains("retry_first_ms"));
-        let settings = EmbeddedSettings { max_bytes: 1 << 20, ..EmbeddedSettings::default() };
+        let settings = EmbeddedSettings { max_bytes: 1 << 26, ..EmbeddedSettings::default() };
         let message = settings.validate().unwrap_err();
         assert!(message.contains("max_bytes") && message.contains("segment_bytes"));
     }

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 /// Takes the notifications of a cloud voice platform, loses none, and makes events, money and
 /// presence of them.
 #[derive(Debug, Parser)]
-#[command(name = "tollgate", version, about, propagate_version = true)]
+#[command(name = "tollgate", version, propagate_version = true)]
 #[command(after_help = "Settings: flags win over the environment (TOLLGATE_EDGE__LISTEN), which wins over the file.\nExit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 a check found something.\nFirst look: `tollgate dev --simulate`")]
 pub struct Cli {
     /// Settings file (TOML).
@@ -35,7 +35,7 @@ pub enum Command {
     /// Run a user-state consumer and its query API.
     UserState,
     /// Play the platform: send calls to an edge and verify what became of them.
-    Simulate(Simulate),
+    Simulate(Box<Simulate>),
     /// Create or check the topics.
     #[command(subcommand)]
     Topics(Topics),
@@ -205,9 +205,8 @@ pub struct Explain {
 #[derive(Debug, Args)]
 pub struct Simulate {
     #[command(flatten)]
-    pub options: SimulateOptions,
+    pub options: tollgate_simulator::Options,
+    /// Read the topics from the Kafka cluster of the settings instead of a `tollgate dev`.
+    #[arg(long, help_heading = "Verification")]
+    pub kafka: bool,
 }
-
-/// Filled from the simulator's own options.
-#[derive(Debug, Args)]
-pub struct SimulateOptions {}

@@ -184,6 +184,5 @@ pub fn user_state_options(
         database,
         settings: config.user_state.clone(),
         consumer: config.consumer.clone(),
-        instance_id: config.consumer.instance_id.clone(),
     }
 }

@@ -1,13 +1,13 @@
 //! One calm line about everything that runs.
 
+use std::fmt::Write;
 use std::io::IsTerminal;
-use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 use tollgate_edge::Watch;
-use tollgate_simulator::Counters;
+use tollgate_simulator::Endless;
 use tollgate_stream::consumer::ConsumerHandle;
 
 /// On a terminal the line is rewritten; elsewhere a new one is printed.
@@ -19,7 +19,7 @@ pub struct Sources {
     pub edge: Watch,
     pub billing: ConsumerHandle,
     pub users: ConsumerHandle,
-    pub simulation: Option<Arc<Counters>>,
+    pub simulation: Option<Endless>,
 }
 
 /// Prints until told to stop.
@@ -84,7 +84,8 @@ impl LiveLine {
         if let Some(simulation) = &self.sources.simulation {
             let counts = simulation.counts();
             let unanswered = counts.sent - counts.acknowledged.min(counts.sent);
-            line.push_str(&format!("  simulated {} (not 200: {unanswered})", counts.sent));
+            // Writing to a String cannot fail.
+            let _ = write!(line, "  simulated {} (not 200: {unanswered})", counts.sent);
         }
         for trouble in [billing.trouble, users.trouble].into_iter().flatten() {
             line.push_str("  ! ");

@@ -1,6 +1,7 @@
 //! Questions over HTTP. Listener, tokens and error pages of unknown paths are the runtime's.
 
 mod answers;
+pub use answers::amount_text;
 mod params;
 
 use std::sync::Arc;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tollgate_billing::Billing;
 use tollgate_edge::Running;
 use tollgate_rating::SAMPLE_TARIFF;
+use tollgate_simulator::Endless;
 use tollgate_schema::topics::ALL;
 use tollgate_store::Database;
 use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
@@ -57,7 +58,7 @@ pub async fn run(cli: &Cli, arguments: &Dev) -> anyhow::Result<ExitCode> {
     )?;
 
     banner(arguments, &edge, query_address, &process);
-    let simulation = simulate(arguments, &edge, &process.stop);
+    let simulation = simulate(arguments, &edge, &process.stop)?;
     let line = tokio::spawn(
         LiveLine::new(Sources {
             edge: edge.watch(),
@@ -186,11 +187,10 @@ fn simulate(
     arguments: &Dev,
     edge: &Running,
     stop: &CancellationToken,
-) -> Option<Arc<tollgate_simulator::Counters>> {
+) -> anyhow::Result<Option<Endless>> {
     if !arguments.simulate {
-        return None;
+        return Ok(None);
     }
     let url = format!("http://{}", edge.address);
-    Some(super::simulate::endless(url, arguments.rate, stop.clone()))
+    super::simulate::endless(url, arguments.rate, stop.clone()).map(Some)
 }
-

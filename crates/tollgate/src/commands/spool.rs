@@ -1,11 +1,12 @@
 //! `tollgate spool inspect|verify|replay`.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tollgate_edge::Applications;
-use tollgate_spool::disk::RealDisk;
+use tollgate_spool::disk::{Disk, RealDisk};
 use tollgate_spool::{inspect, verify};
 
 use super::FOUND;
@@ -14,26 +15,27 @@ use crate::compose;
 use crate::config::{Config, Part};
 
 pub async fn run(cli: &Cli, command: &cli::Spool) -> anyhow::Result<ExitCode> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     match command {
         cli::Spool::Inspect { dir } => {
-            let inspection = inspect(dir, Arc::new(RealDisk))?;
+            let inspection = inspect(dir, &disk)?;
             println!("{}", serde_json::to_string_pretty(&inspection)?);
             Ok(ExitCode::SUCCESS)
         }
         cli::Spool::Verify { dir } => {
-            let verification = verify(dir, Arc::new(RealDisk))?;
+            let verification = verify(dir, &disk)?;
             println!("{}", serde_json::to_string_pretty(&verification)?);
             Ok(if verification.is_complete() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
         }
-        cli::Spool::Replay { dir } => replay(cli, dir).await,
+        cli::Spool::Replay { dir } => replay(cli, dir, disk).await,
     }
 }
 
-async fn replay(cli: &Cli, dir: &std::path::Path) -> anyhow::Result<ExitCode> {
+async fn replay(cli: &Cli, dir: &Path, disk: Arc<dyn Disk>) -> anyhow::Result<ExitCode> {
     let config = Config::read(cli, serde_json::json!({}))?;
     config.validate(&[Part::Kafka])?;
     tollgate_runtime::telemetry::init_logs(&config.log)?;
-    let unconfirmed = inspect(dir, Arc::new(RealDisk))?.unconfirmed;
+    let unconfirmed = inspect(dir, &disk)?.unconfirmed;
     let stream = compose::kafka(&config)?;
     let applications =
         Arc::new(Applications::new(&config.applications, config.edge.public_url.as_deref())?);
@@ -42,7 +44,7 @@ async fn replay(cli: &Cli, dir: &std::path::Path) -> anyhow::Result<ExitCode> {
     )?);
     let progress = |done| bar.set_position(done);
     let replayed =
-        tollgate_edge::replay(dir, Arc::new(RealDisk), stream.as_ref(), applications, progress)
+        tollgate_edge::replay(dir, disk, stream.as_ref(), applications, progress)
             .await?;
     bar.finish_and_clear();
     println!("{} requests published and confirmed", replayed.requests);

@@ -39,7 +39,7 @@ pub async fn run(cli: &Cli, arguments: &Tail) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn tail_dev(url: &str, topic: &Topic, arguments: &Tail) -> anyhow::Result<ExitCode> {
+async fn tail_dev(url: &str, topic: &'static Topic, arguments: &Tail) -> anyhow::Result<ExitCode> {
     let stop = shutdown::on_signal()?;
     let mut pages = dev_api::Pages::new(url, topic, arguments.from_beginning)?;
     while !stop.is_cancelled() {

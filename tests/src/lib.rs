@@ -1,1 +1,0 @@
-//! Whole-system tests: see the `*.rs` files beside this folder.
