@@ -20,12 +20,12 @@ fn pool(ledger: &Ledger) -> sqlx::PgPool {
     }
 }
 
-/// Whether somebody waits for a lock on this table, or for a row of it.
+/// Whether somebody in this database waits for a lock of this mode. The server is shared with
+/// other tests, and waits for a transaction are not filed under a database.
 async fn somebody_waits(pool: &sqlx::PgPool, mode: &str) -> bool {
     sqlx::query_scalar::<_, bool>(
-        "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted AND mode = $1
-             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-             OR NOT granted AND mode = $1 AND locktype = 'transactionid')",
+        "SELECT EXISTS (SELECT 1 FROM pg_locks JOIN pg_stat_activity USING (pid)
+                        WHERE NOT granted AND mode = $1 AND datname = current_database())",
     )
     .bind(mode)
     .fetch_one(pool)
