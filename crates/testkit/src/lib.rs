@@ -26,5 +26,7 @@ mod wait;
 pub use kafka::{Broker, Kafka, KafkaOptions, PASSWORD, STRANGER, USER};
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions};
+pub use process::{Server, dies_with_us};
 pub use run_dir::TestDir;
+pub use rustix::process::Signal;
 pub use wait::{blocking_until, eventually, eventually_true};

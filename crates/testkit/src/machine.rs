@@ -42,6 +42,8 @@ pub fn once(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let unfinished = path.with_added_extension("unfinished");
     if unfinished.is_dir() {
         fs::remove_dir_all(&unfinished)?;
+    } else if unfinished.exists() {
+        fs::remove_file(&unfinished)?;
     }
     make(&unfinished)?;
     fs::rename(&unfinished, path)?;

@@ -1,6 +1,6 @@
 //! One broker, which is also a controller.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use rustix::process::Signal;
 
-use super::jars::Jars;
+use super::jars::{Archive, Jars};
 use crate::process::{Server, dies_with_us};
 
 const START: Duration = Duration::from_secs(90);
@@ -29,11 +29,25 @@ pub struct Broker {
 impl Broker {
     /// Starts the process without waiting for it.
     pub(super) fn launch(&self) -> Result<()> {
+        self.launch_with(Archive::Use)
+    }
+
+    /// Runs once, so that the classes it loads are archived when it ends.
+    pub(super) fn train(&self, archive: &Path) -> Result<()> {
+        self.launch_with(Archive::WriteTo(archive))?;
+        self.await_started()?;
+        // Writing the archive is part of its end.
+        self.stop();
+        anyhow::ensure!(archive.exists(), "java has not written its class archive");
+        Ok(())
+    }
+
+    fn launch_with(&self, archive: Archive<'_>) -> Result<()> {
         let mut wrapped = dies_with_us(self.jars.java())?.into_iter();
         let mut command = Command::new(wrapped.next().unwrap_or_default());
         command
             .args(wrapped)
-            .args(self.jars.arguments("kafka.Kafka"))
+            .args(self.jars.broker_arguments(archive))
             .arg(&self.properties)
             // The log directory that Kafka's own scripts would set; keeps it out of the tree.
             .current_dir(std::env::temp_dir());

@@ -16,6 +16,7 @@ use jars::Jars;
 use properties::{Ports, Properties};
 use tls::Tls;
 
+use crate::machine;
 use crate::run_dir::TestDir;
 
 /// Account of a secured cluster that may do everything.
@@ -84,6 +85,8 @@ impl Kafka {
     pub fn start(options: &KafkaOptions) -> Result<Self> {
         ensure!(matches!(options.brokers, 1 | 3), "a test cluster has 1 or 3 brokers");
         let jars = Jars::find()?;
+        // Only for speed: without it brokers start all the same.
+        let _ = machine::once(&jars.class_archive(), |archive| Self::train(&jars, archive));
         let mut last = None;
         for _ in 0..5 {
             match Self::try_start(options, &jars) {
@@ -110,6 +113,13 @@ impl Kafka {
             Self::start(&KafkaOptions::new())
                 .unwrap_or_else(|error| panic!("cannot start Kafka: {error:#}"))
         })
+    }
+
+    fn train(jars: &Jars, archive: &Path) -> Result<()> {
+        let dir = TestDir::new("kafka-training")?;
+        let options = KafkaOptions::new();
+        let ports = [Ports::choose()];
+        Self::prepare(0, &options, jars, &ports, None, &random_id(), dir.path())?.train(archive)
     }
 
     fn try_start(options: &KafkaOptions, jars: &Jars) -> Result<Self> {

@@ -86,9 +86,14 @@ impl Properties<'_> {
         writeln!(f, "group.consumer.assignment.interval.ms=0")?;
         // An abandoned transaction is aborted soon after its time is up.
         writeln!(f, "transaction.abort.timed.out.transaction.cleanup.interval.ms=500")?;
-        // A killed broker is missed soon.
-        writeln!(f, "broker.heartbeat.interval.ms=500")?;
-        writeln!(f, "broker.session.timeout.ms=3000")?;
+        // A killed broker is missed soon, and let in again: until its session has ended the
+        // controller takes its restart for a double.
+        let session_ms = if copies == 1 { 1000 } else { 3000 };
+        writeln!(f, "broker.heartbeat.interval.ms={}", session_ms / 8)?;
+        writeln!(f, "broker.session.timeout.ms={session_ms}")?;
+        if copies == 1 {
+            writeln!(f, "controller.quorum.election.timeout.ms=200")?;
+        }
         writeln!(f, "num.network.threads=2")?;
         writeln!(f, "num.io.threads=4")?;
         writeln!(f, "log.cleaner.dedupe.buffer.size=2097152")
