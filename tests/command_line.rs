@@ -61,7 +61,8 @@ fn explain_takes_every_sample() -> Result<()> {
 
 #[test]
 fn explain_says_what_is_quarantined_and_why() -> Result<()> {
-    let document = explain(br#"{"eventType":"fee","feeLst":[{"sessionId":{}},{"sessionId":"s"}]}"#)?;
+    let document =
+        explain(br#"{"eventType":"fee","feeLst":[{"sessionId":{}},{"sessionId":"s"}]}"#)?;
     let bad = &document["quarantined"][0];
     ensure!(bad["reason"] == "QUARANTINE_REASON_UNREADABLE_RECORD", "{bad}");
     ensure!(bad["location"] == "feeLst[0].sessionId", "{bad}");
@@ -78,7 +79,8 @@ fn the_same_record_has_the_same_ids_wherever_it_stands() -> Result<()> {
     let single: Value = serde_json::from_str(&single)?;
     let again: Value = serde_json::from_str(&again)?;
     let id = single["records"][0]["event_id"].as_str().unwrap_or_default();
-    let ids: Vec<_> = again["records"].as_array().into_iter().flatten().map(|it| &it["event_id"]).collect();
+    let ids: Vec<_> =
+        again["records"].as_array().into_iter().flatten().map(|it| &it["event_id"]).collect();
     ensure!(!id.is_empty() && ids.iter().any(|other| other.as_str() == Some(id)), "{ids:?}");
     Ok(())
 }
@@ -109,7 +111,10 @@ fn settings_are_shown_without_secrets_and_with_what_follows_from_them() -> Resul
     )?;
     ensure!(!text.contains("hunter2"), "{text}");
     let shown: Value = serde_json::from_str(&text)?;
-    ensure!(shown["derived"]["edge_max_connections"].as_u64().is_some_and(|it| it > 1000), "{shown}");
+    ensure!(
+        shown["derived"]["edge_max_connections"].as_u64().is_some_and(|it| it > 1000),
+        "{shown}"
+    );
     Ok(())
 }
 

@@ -90,7 +90,8 @@ async fn what_is_scraped_is_what_is_documented() -> Result<()> {
 
 /// I2: no broker at all, and still ready and answering.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_edge_without_any_broker_is_ready_and_answers_200_until_its_spool_is_full() -> Result<()> {
+async fn an_edge_without_any_broker_is_ready_and_answers_200_until_its_spool_is_full() -> Result<()>
+{
     let dir = TestDir::new("no-broker")?;
     let listen = address();
     let environment = [
@@ -108,7 +109,8 @@ async fn an_edge_without_any_broker_is_ready_and_answers_200_until_its_spool_is_
         "sessionId": "s", "timestamp": "2026-11-23 07:00:00", "userData": "x".repeat(8000),
     }})
     .to_string();
-    let cdr = r#"{"eventType":"fee","feeLst":[{"sessionId":"s","callEndTime":"2026-11-23 07:00:00"}]}"#;
+    let cdr =
+        r#"{"eventType":"fee","feeLst":[{"sessionId":"s","callEndTime":"2026-11-23 07:00:00"}]}"#;
     ensure!(post(&fee, cdr).await? == 200);
 
     // CDRs are refused first, statuses only at the bound.

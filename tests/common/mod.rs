@@ -14,7 +14,7 @@ use tollgate_testkit::{Server, Signal, dies_with_us, free_port};
 pub const TOLLGATE: &str = env!("CARGO_BIN_EXE_tollgate");
 
 /// Long enough for a debug build on a busy machine; every wait is on a condition.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A `tollgate` process with its own health listener.
 pub struct Process {
@@ -156,7 +156,8 @@ pub async fn get(url: &str) -> Result<serde_json::Value> {
 pub fn metric(page: &str, name: &str) -> f64 {
     page.lines()
         .filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
         })
         .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
         .sum()

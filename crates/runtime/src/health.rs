@@ -1,5 +1,6 @@
 //! Liveness, readiness and metrics over HTTP.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use actix_web::{HttpResponse, web};
@@ -7,9 +8,11 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// What makes a process ready; every service adds its checks. Cheap to clone.
+/// What makes a process ready: that it has started, and every check that a service adds. Cheap to
+/// clone.
 #[derive(Clone, Default)]
 pub struct Health {
+    started: Arc<AtomicBool>,
     checks: Arc<RwLock<Vec<(&'static str, Check)>>>,
 }
 
@@ -23,8 +26,16 @@ impl Health {
         self.lock_write().push((name, Box::new(check)));
     }
 
+    /// Everything that has to be there is there. Until this is said the process is not ready.
+    pub fn started(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+
     /// Names and reasons of the checks that fail.
     pub fn failing(&self) -> Vec<(&'static str, String)> {
+        if !self.started.load(Ordering::Acquire) {
+            return vec![("process", "starting".to_owned())];
+        }
         let checks = self.checks.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         checks.iter().filter_map(|(name, check)| Some((*name, check().err()?))).collect()
     }

@@ -154,8 +154,10 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_ready_when_no_check_fails() {
+    fn a_process_is_ready_when_it_has_started_and_no_check_fails() {
         let health = Health::default();
+        assert!(!health.failing().is_empty());
+        health.started();
         assert!(health.failing().is_empty());
         health.add("spool", || Err("disk is full".into()));
         assert_eq!(health.failing(), vec![("spool", "disk is full".to_owned())]);

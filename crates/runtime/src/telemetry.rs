@@ -1,5 +1,6 @@
 //! Logs and the metrics recorder of the process.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -16,7 +17,10 @@ pub fn init_logs(settings: &LogSettings) -> Result<(), SettingsError> {
     }
     let filter = EnvFilter::try_new(&settings.filter)
         .map_err(|error| SettingsError::Refused(format!("  log.filter: {error}; try `info`")))?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // A second initialisation, as tests do, keeps the first.
     let _ = match settings.format {
         LogFormat::Text => logs.try_init(),

@@ -9,7 +9,9 @@ use clap::{Args, Parser, Subcommand};
 /// presence of them.
 #[derive(Debug, Parser)]
 #[command(name = "tollgate", version, propagate_version = true)]
-#[command(after_help = "Settings: flags win over the environment (TOLLGATE_EDGE__LISTEN), which wins over the file.\nExit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 a check found something.\nFirst look: `tollgate dev --simulate`")]
+#[command(
+    after_help = "Settings: flags win over the environment (TOLLGATE_EDGE__LISTEN), which wins over the file.\nExit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 a check found something.\nFirst look: `tollgate dev --simulate`"
+)]
 pub struct Cli {
     /// Settings file (TOML).
     #[arg(long, short, global = true, env = "TOLLGATE_CONFIG", value_name = "FILE")]

@@ -114,7 +114,12 @@ pub fn kafka(config: &Config) -> anyhow::Result<Arc<dyn Stream>> {
 }
 
 /// Starts an edge on this stream.
-pub fn edge(config: &Config, stream: Arc<dyn Stream>, process: &Process, stop: CancellationToken) -> anyhow::Result<Running> {
+pub fn edge(
+    config: &Config,
+    stream: Arc<dyn Stream>,
+    process: &Process,
+    stop: CancellationToken,
+) -> anyhow::Result<Running> {
     let edge = Edge {
         settings: config.edge.clone(),
         spool: config.spool.clone(),

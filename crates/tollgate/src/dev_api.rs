@@ -1,9 +1,9 @@
 //! Topics over HTTP: the embedded log has no network protocol of its own, so `tollgate dev` shows
 //! its topics here, to `tollgate tail --dev` and to the simulator's verifier.
 //!
-//! `GET /v1/topics/{name}/records?limit=1000[&from=latest][&follow=true]` opens a reading and
-//! answers `{"records":[…],"next":"…"}`; `?after=<next>` goes on with it. `next` is null at the
-//! end, except when following.
+//! `GET /v1/topics/{name}/records?limit=1000[&from=latest]` opens a reading and answers
+//! `{"records":[…],"next":"…"}`; `?after=<next>` goes on with it. No records: nothing new for the
+//! moment. A reading gives each record once; what a client did not receive it reads from the start.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,11 +24,14 @@ const OPEN_READINGS: usize = 32;
 
 const MAX_LIMIT: usize = 5000;
 
+/// How long a request waits for a record.
+const WAIT: Duration = Duration::from_millis(200);
+
 /// One page of a topic.
 #[derive(Debug, Serialize, Deserialize)]
 struct Page {
     records: Vec<Shown>,
-    next: Option<String>,
+    next: String,
 }
 
 /// A record on the wire.
@@ -47,8 +50,6 @@ struct Query {
     after: Option<String>,
     limit: Option<usize>,
     from: Option<String>,
-    #[serde(default)]
-    follow: bool,
 }
 
 /// The readings of all clients.
@@ -59,7 +60,7 @@ pub struct Readings {
 }
 
 struct Reading {
-    reader: Box<dyn TopicReader>,
+    reader: Arc<Mutex<Box<dyn TopicReader>>>,
     used: u64,
 }
 
@@ -69,39 +70,42 @@ impl Readings {
         Arc::new(Self { stream, open: Mutex::default(), clock: AtomicU64::new(0) })
     }
 
+    /// `None` when the reading is not open any more.
     async fn page(&self, topic: &Topic, query: &Query) -> Result<Option<Page>, StreamError> {
-        let tick = self.clock.fetch_add(1, Ordering::Relaxed);
-        let mut reading = match &query.after {
-            None => {
-                let latest = query.from.as_deref() == Some("latest");
-                let from = if latest { ReadFrom::Latest } else { ReadFrom::Earliest };
-                Reading { reader: self.stream.reader(&[topic.name], from).await?, used: tick }
-            }
-            Some(id) => match self.open.lock().await.remove(id) {
-                Some(reading) => reading,
+        let now = self.clock.fetch_add(1, Ordering::Relaxed);
+        let (id, reader) = match &query.after {
+            None => self.open(topic, query.from.as_deref() == Some("latest"), now).await?,
+            Some(id) => match self.open.lock().await.get_mut(id) {
                 None => return Ok(None),
+                Some(reading) => {
+                    reading.used = now;
+                    (id.clone(), Arc::clone(&reading.reader))
+                }
             },
         };
         let limit = query.limit.unwrap_or(1000).clamp(1, MAX_LIMIT);
-        let at_end = reading.reader.caught_up().await?;
-        let records = reading.reader.next(limit, Duration::from_millis(200)).await?;
-        let ended = records.is_empty() && at_end && !query.follow;
-        let next = (!ended).then(|| format!("{}-{tick}", topic.name));
-        if let Some(id) = &next {
-            reading.used = tick;
-            self.keep(id.clone(), reading).await;
-        }
-        Ok(Some(Page { records: records.iter().map(Shown::of).collect(), next }))
+        let records = reader.lock().await.next(limit, WAIT).await?;
+        Ok(Some(Page { records: records.iter().map(Shown::of).collect(), next: id }))
     }
 
-    async fn keep(&self, id: String, reading: Reading) {
+    async fn open(
+        &self,
+        topic: &Topic,
+        latest: bool,
+        now: u64,
+    ) -> Result<(String, Arc<Mutex<Box<dyn TopicReader>>>), StreamError> {
+        let from = if latest { ReadFrom::Latest } else { ReadFrom::Earliest };
+        let reader = Arc::new(Mutex::new(self.stream.reader(&[topic.name], from).await?));
+        let id = format!("{}-{now}", topic.name);
         let mut open = self.open.lock().await;
         if open.len() >= OPEN_READINGS
-            && let Some(oldest) = open.iter().min_by_key(|(_, it)| it.used).map(|(id, _)| id.clone())
+            && let Some(oldest) =
+                open.iter().min_by_key(|(_, it)| it.used).map(|(id, _)| id.clone())
         {
             open.remove(&oldest);
         }
-        open.insert(id, reading);
+        open.insert(id.clone(), Reading { reader: Arc::clone(&reader), used: now });
+        Ok((id, reader))
     }
 }
 
@@ -132,7 +136,9 @@ impl Shown {
 }
 
 /// Routes for the query listener.
-pub fn routes(readings: Arc<Readings>) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
+pub fn routes(
+    readings: Arc<Readings>,
+) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     move |config| {
         let readings = Arc::clone(&readings);
         config.route(
@@ -183,18 +189,20 @@ impl Pages {
 
     /// The next records; empty when nothing is there for the moment.
     pub async fn next(&mut self) -> anyhow::Result<Vec<Incoming>> {
-        let mut query = vec![("follow", "true".to_owned())];
-        match &self.after {
-            Some(after) => query.push(("after", after.clone())),
-            None if self.latest => query.push(("from", "latest".to_owned())),
-            None => {}
-        }
+        let query = match &self.after {
+            Some(after) => vec![("after", after.as_str())],
+            None if self.latest => vec![("from", "latest")],
+            None => vec![],
+        };
         let answer = self.client.get(&self.url).query(&query).send().await;
         let answer = answer.with_context(|| {
-            format!("no answer from {}; is `tollgate dev` running, and is this its query address?", self.url)
+            format!(
+                "no answer from {}; is `tollgate dev` running, and is this its query address?",
+                self.url
+            )
         })?;
         let page: Page = answer.error_for_status()?.json().await?;
-        self.after = page.next;
+        self.after = Some(page.next);
         page.records.into_iter().map(|record| record.into_incoming(self.topic)).collect()
     }
 }

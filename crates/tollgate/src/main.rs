@@ -29,11 +29,22 @@ fn main() -> ExitCode {
     let code = match runtime.block_on(commands::run(cli)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("tollgate: {error:#}");
+            eprintln!("tollgate: {}", told(&error));
             commands::exit_code(&error)
         }
     };
     // Blocking calls into a client that hangs must not hold the exit.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     code
+}
+
+/// The error and its causes in one line; a cause that is told already is not told twice.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

@@ -29,7 +29,10 @@ fn metrics_page() -> String {
             Kind::Histogram => "histogram",
         };
         let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
-        line(&mut page, &format!("| `{}` | {kind} | {} | {} |", metric.name, labels.join(", "), metric.help));
+        line(
+            &mut page,
+            &format!("| `{}` | {kind} | {} | {} |", metric.name, labels.join(", "), metric.help),
+        );
     }
     page
 }
@@ -81,20 +84,27 @@ fn type_name(schema: &Value, property: &Value) -> String {
     }
     let resolved = resolve(schema, property);
     let variants = resolved["oneOf"].as_array().map(|all| {
-        all.iter().filter_map(|it| it["const"].as_str()).map(|it| format!("`{it}`")).collect::<Vec<_>>()
+        all.iter()
+            .filter_map(|it| it["const"].as_str())
+            .map(|it| format!("`{it}`"))
+            .collect::<Vec<_>>()
     });
     if let Some(variants) = variants.filter(|it| !it.is_empty()) {
         return variants.join(", ");
     }
     if let Some(all) = resolved["enum"].as_array() {
-        let names: Vec<String> = all.iter().filter_map(|it| it.as_str()).map(|it| format!("`{it}`")).collect();
+        let names: Vec<String> =
+            all.iter().filter_map(|it| it.as_str()).map(|it| format!("`{it}`")).collect();
         return names.join(", ");
     }
     match &resolved["type"] {
         Value::String(name) => name.clone(),
-        Value::Array(names) => {
-            names.iter().filter_map(Value::as_str).find(|name| *name != "null").unwrap_or("").to_owned()
-        }
+        Value::Array(names) => names
+            .iter()
+            .filter_map(Value::as_str)
+            .find(|name| *name != "null")
+            .unwrap_or("")
+            .to_owned(),
         _ => String::new(),
     }
 }
@@ -110,7 +120,10 @@ fn compare(file: &str, page: &str) {
         std::fs::write(&path, page).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == page, "docs/{file} is not what the code says; run `make docs` and look at the change");
+    assert!(
+        committed == page,
+        "docs/{file} is not what the code says; run `make docs` and look at the change"
+    );
 }
 
 #[test]
@@ -126,7 +139,8 @@ fn the_settings_page_is_what_the_code_says() {
 #[test]
 fn every_setting_is_described() {
     let page = settings_page();
-    let bare: Vec<&str> = page.lines().filter(|line| line.starts_with("| `") && line.ends_with("|  |")).collect();
+    let bare: Vec<&str> =
+        page.lines().filter(|line| line.starts_with("| `") && line.ends_with("|  |")).collect();
     assert!(bare.is_empty(), "settings without a description: {bare:#?}");
 }
 
@@ -136,7 +150,12 @@ fn metric_names_follow_the_conventions_and_are_unique() {
     for metric in METRICS.iter().copied().flatten() {
         assert!(metric.name.starts_with("tollgate_"), "{}", metric.name);
         assert!(names.insert(metric.name), "{} is declared twice", metric.name);
-        assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
+        assert_eq!(
+            metric.kind == Kind::Counter,
+            metric.name.ends_with("_total"),
+            "{}",
+            metric.name
+        );
         assert!(!metric.help.ends_with('.') && !metric.help.is_empty(), "{}", metric.name);
         assert!(!metric.name.ends_with("_ms"), "{}: seconds are the base unit", metric.name);
     }

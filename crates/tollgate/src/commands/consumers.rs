@@ -16,6 +16,7 @@ pub async fn billing(cli: &Cli) -> anyhow::Result<ExitCode> {
     let database = compose::database(&config.database)?;
     let billing = compose::billing(&config, stream, database)?;
     query.serve(tollgate_billing::routes(billing.handle().api), process.stop.clone())?;
+    process.health.started();
     tracing::info!(queries = %address, health = %process.health_address, "billing consumes cdrs");
     billing.run(process.stop).await?;
     Ok(ExitCode::SUCCESS)
@@ -32,6 +33,7 @@ pub async fn user_state(cli: &Cli) -> anyhow::Result<ExitCode> {
     let options = compose::user_state_options(&config, stream, database);
     let handle = tollgate_user_state::start(options, process.stop.clone())?;
     query.serve(tollgate_user_state::routes(handle.api.clone()), process.stop.clone())?;
+    process.health.started();
     tracing::info!(queries = %address, health = %process.health_address, "user-state consumes call-events and cdrs");
     handle.join().await?;
     Ok(ExitCode::SUCCESS)

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tollgate_billing::Billing;
 use tollgate_edge::Running;
 use tollgate_rating::SAMPLE_TARIFF;
-use tollgate_simulator::Endless;
 use tollgate_schema::topics::ALL;
+use tollgate_simulator::Endless;
 use tollgate_store::Database;
 use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
 use tollgate_stream::{Stream, topics};
@@ -27,7 +27,8 @@ pub async fn run(cli: &Cli, arguments: &Dev) -> anyhow::Result<ExitCode> {
     let mut config = Config::read(cli, overrides(arguments))?;
     config.validate(&parts(arguments))?;
     let live_line = LiveLine::wanted(arguments.quiet);
-    if live_line && cli.log.is_none() && config.log.filter == "info" {
+    // Whoever takes a first look wants the line, not the thirty-six partitions.
+    if cli.log.is_none() && config.log.filter == "info" {
         config.log.filter = "warn".into();
     }
     let process = Process::begin(&config)?;
@@ -57,6 +58,7 @@ pub async fn run(cli: &Cli, arguments: &Dev) -> anyhow::Result<ExitCode> {
         stop_consumers.clone(),
     )?;
 
+    process.health.started();
     banner(arguments, &edge, query_address, &process);
     let simulation = simulate(arguments, &edge, &process.stop)?;
     let line = tokio::spawn(
@@ -161,7 +163,10 @@ fn banner(arguments: &Dev, edge: &Running, query: std::net::SocketAddr, process:
     let data = arguments.data.display();
     let stream = arguments.brokers.as_deref().unwrap_or("embedded log");
     let database = if arguments.database.is_some() { "PostgreSQL" } else { "SQLite" };
-    println!("tollgate {} is running: {stream}, {database}, data in {data}", env!("CARGO_PKG_VERSION"));
+    println!(
+        "tollgate {} is running: {stream}, {database}, data in {data}",
+        env!("CARGO_PKG_VERSION")
+    );
     println!();
     println!("  notifications  http://{notifications}/status  http://{notifications}/fee");
     println!("  usage          http://{query}/v1/usage?group_by=hour");

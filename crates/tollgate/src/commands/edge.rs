@@ -11,6 +11,7 @@ pub async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     config.validate(&[Part::Edge, Part::Kafka])?;
     let process = Process::begin(&config)?;
     let edge = compose::edge(&config, compose::kafka(&config)?, &process, process.stop.clone())?;
+    process.health.started();
     tracing::info!(notifications = %edge.address, health = %process.health_address, edge_id = config.edge.edge_id, "edge takes notifications");
     edge.stopped().await?;
     Ok(ExitCode::SUCCESS)

@@ -30,9 +30,9 @@ pub fn run(cli: &Cli, arguments: &Explain) -> anyhow::Result<ExitCode> {
     let body = read(arguments)?;
     let received_at = match &arguments.received_at {
         None => Timestamp::now(),
-        Some(text) => text
-            .parse()
-            .map_err(|_| Refused("--received-at: expected a time such as 2026-11-23T07:00:00Z".into()))?,
+        Some(text) => text.parse().map_err(|_| {
+            Refused("--received-at: expected a time such as 2026-11-23T07:00:00Z".into())
+        })?,
     };
     let tariff = tariff(arguments)?;
     let document = explain(&config, body, &arguments.application, received_at, tariff)?;

@@ -41,7 +41,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// 2 for settings and usage, 1 for everything else.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
-    let about_settings = error.chain().any(|cause| cause.is::<SettingsError>() || cause.is::<Refused>());
+    let about_settings =
+        error.chain().any(|cause| cause.is::<SettingsError>() || cause.is::<Refused>());
     ExitCode::from(if about_settings { 2 } else { 1 })
 }
 

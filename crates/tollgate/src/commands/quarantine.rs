@@ -68,7 +68,9 @@ async fn replay(stream: &dyn Stream, id: Option<&str>, dry_run: bool) -> anyhow:
     if let Some(id) = id
         && seen.is_empty()
     {
-        anyhow::bail!("nothing in quarantine has the id {id}; `tollgate quarantine list` shows what there is");
+        anyhow::bail!(
+            "nothing in quarantine has the id {id}; `tollgate quarantine list` shows what there is"
+        );
     }
     let known = if readable.is_empty() { HashSet::new() } else { known_ids(stream).await? };
     let total = readable.len();
@@ -90,7 +92,10 @@ async fn publish(stream: &dyn Stream, events: &[Outgoing]) -> anyhow::Result<()>
     }
     let mut relay = stream.relay("tollgate-quarantine-replay").await?;
     relay.send(events).await.context("nothing was published; try again")?;
-    relay.commit().await.context("it is not known whether it was published; try again, what was is left alone")
+    relay
+        .commit()
+        .await
+        .context("it is not known whether it was published; try again, what was is left alone")
 }
 
 async fn known_ids(stream: &dyn Stream) -> anyhow::Result<HashSet<String>> {
@@ -122,4 +127,3 @@ async fn read_all(
         }
     }
 }
-

@@ -61,7 +61,8 @@ async fn tail_dev(url: &str, topic: &'static Topic, arguments: &Tail) -> anyhow:
 
 fn topic(name: &str) -> Result<&'static Topic, Refused> {
     Topic::named(name).ok_or_else(|| {
-        let names: Vec<&str> = tollgate_schema::topics::ALL.iter().map(|topic| topic.name).collect();
+        let names: Vec<&str> =
+            tollgate_schema::topics::ALL.iter().map(|topic| topic.name).collect();
         Refused(format!("no topic {name} in the catalogue; there are {}", names.join(", ")))
     })
 }

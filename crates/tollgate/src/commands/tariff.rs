@@ -28,7 +28,10 @@ pub async fn run(cli: &Cli, command: &cli::Tariff) -> anyhow::Result<ExitCode> {
                 Some(time) => time
                     .parse::<Timestamp>()
                     .map_err(|_| {
-                        Refused("--from: expected `beginning` or a time such as 2026-12-01T00:00:00Z".into())
+                        Refused(
+                            "--from: expected `beginning` or a time such as 2026-12-01T00:00:00Z"
+                                .into(),
+                        )
                     })?
                     .as_millisecond(),
             };
@@ -47,7 +50,8 @@ pub async fn run(cli: &Cli, command: &cli::Tariff) -> anyhow::Result<ExitCode> {
 async fn list(store: &BillingStore) -> anyhow::Result<()> {
     let (tariffs, activations) = store.tariffs().await?;
     for row in &tariffs {
-        let name = Tariff::parse(&row.content).map_or_else(|_| "?".into(), |it| it.name().to_owned());
+        let name =
+            Tariff::parse(&row.content).map_or_else(|_| "?".into(), |it| it.name().to_owned());
         println!("{}  {name}  registered {}", row.version, when(row.registered_ms));
         for activation in activations.iter().filter(|it| it.version == row.version) {
             let (from, at) = (when(activation.from_ms), when(activation.activated_ms));

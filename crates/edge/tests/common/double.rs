@@ -1,0 +1,174 @@
+//! The embedded log behind a producer that can stall and refuse.
+
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tollgate_stream::embedded::EmbeddedStream;
+use tollgate_stream::{
+    Consumer, ConsumerOptions, Deliveries, DeliveryError, EnqueueError, Outgoing, Producer,
+    ProducerKind, ReadFrom, Relay, Stream, StreamError, Token, TopicDescription, TopicReader,
+    TopicSpec,
+};
+
+/// What becomes of a record that is sent.
+#[derive(Clone)]
+pub enum Mode {
+    /// It goes to the log.
+    Pass,
+    /// It is taken and nothing is ever said about it, as by brokers that do not answer.
+    Stall,
+    /// It is taken and soon reported as not confirmed, though it was stored.
+    StoreAndFail,
+    /// It is not taken for the moment.
+    Unavailable,
+    /// The queue is full.
+    Full,
+    /// Records that hold this text are refused for good.
+    Refuse(&'static str),
+}
+
+/// A stream whose producers do as they are told.
+pub struct Double {
+    log: Arc<EmbeddedStream>,
+    mode: Arc<Mutex<Mode>>,
+    producers: Mutex<Vec<Weak<DoubleProducer>>>,
+}
+
+impl Double {
+    pub fn over(log: Arc<EmbeddedStream>) -> Arc<Self> {
+        let mode = Arc::new(Mutex::new(Mode::Pass));
+        Arc::new(Self { log, mode, producers: Mutex::default() })
+    }
+
+    pub fn log(&self) -> Arc<EmbeddedStream> {
+        Arc::clone(&self.log)
+    }
+
+    pub fn set(&self, mode: Mode) {
+        let stalls = matches!(mode, Mode::Stall);
+        *self.mode.lock().unwrap() = mode;
+        if stalls {
+            return;
+        }
+        // Brokers that answer again answer all.
+        for producer in self.producers.lock().unwrap().iter().filter_map(Weak::upgrade) {
+            let stalled = std::mem::take(&mut *producer.stalled());
+            for (record, token) in stalled {
+                producer.inner.send(&record, token).unwrap();
+            }
+        }
+    }
+
+    /// Records that were taken and are not answered for.
+    pub fn stalled(&self) -> usize {
+        let producers = self.producers.lock().unwrap();
+        producers.iter().filter_map(Weak::upgrade).map(|producer| producer.stalled().len()).sum()
+    }
+}
+
+struct DoubleProducer {
+    inner: Arc<dyn Producer>,
+    silent: Arc<dyn Producer>,
+    deliveries: Arc<dyn Deliveries>,
+    mode: Arc<Mutex<Mode>>,
+    stalled: Mutex<Vec<(Outgoing, Token)>>,
+}
+
+struct Silence;
+
+impl Deliveries for Silence {
+    fn delivered(&self, _: Token, _: Result<tollgate_stream::Position, DeliveryError>) {}
+}
+
+impl DoubleProducer {
+    fn stalled(&self) -> MutexGuard<'_, Vec<(Outgoing, Token)>> {
+        self.stalled.lock().unwrap()
+    }
+}
+
+#[async_trait]
+impl Producer for DoubleProducer {
+    fn send(&self, record: &Outgoing, token: Token) -> Result<(), EnqueueError> {
+        let mode = self.mode.lock().unwrap().clone();
+        match mode {
+            Mode::Pass => self.inner.send(record, token),
+            Mode::Stall => {
+                self.stalled().push((record.clone(), token));
+                Ok(())
+            }
+            Mode::StoreAndFail => {
+                self.silent.send(record, token)?;
+                let lost = Err(DeliveryError::Retry("broker gone".into()));
+                self.deliveries.delivered(token, lost);
+                Ok(())
+            }
+            Mode::Unavailable => Err(EnqueueError::Unavailable("no broker".into())),
+            Mode::Full => Err(EnqueueError::QueueFull),
+            Mode::Refuse(text) => {
+                let value = record.value.clone().unwrap_or_default();
+                if value.windows(text.len()).any(|window| window == text.as_bytes()) {
+                    let refused = Err(DeliveryError::Permanent("too large".into()));
+                    self.deliveries.delivered(token, refused);
+                    return Ok(());
+                }
+                self.inner.send(record, token)
+            }
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.inner.in_flight() + self.stalled().len()
+    }
+
+    async fn flush(&self, deadline: Duration) -> Result<(), StreamError> {
+        self.inner.flush(deadline).await
+    }
+}
+
+#[async_trait]
+impl Stream for Double {
+    async fn cluster_id(&self) -> Result<String, StreamError> {
+        self.log.cluster_id().await
+    }
+
+    fn producer(
+        &self,
+        kind: ProducerKind,
+        deliveries: Arc<dyn Deliveries>,
+    ) -> Result<Arc<dyn Producer>, StreamError> {
+        let producer = Arc::new(DoubleProducer {
+            inner: self.log.producer(kind, Arc::clone(&deliveries))?,
+            silent: self.log.producer(kind, Arc::new(Silence))?,
+            deliveries,
+            mode: Arc::clone(&self.mode),
+            stalled: Mutex::default(),
+        });
+        self.producers.lock().unwrap().push(Arc::downgrade(&producer));
+        Ok(producer)
+    }
+
+    async fn consumer(&self, options: ConsumerOptions) -> Result<Box<dyn Consumer>, StreamError> {
+        self.log.consumer(options).await
+    }
+
+    async fn relay(&self, id: &str) -> Result<Box<dyn Relay>, StreamError> {
+        self.log.relay(id).await
+    }
+
+    async fn reader(
+        &self,
+        topics: &[&str],
+        from: ReadFrom,
+    ) -> Result<Box<dyn TopicReader>, StreamError> {
+        self.log.reader(topics, from).await
+    }
+
+    async fn create_topics(&self, topics: &[TopicSpec]) -> Result<Vec<String>, StreamError> {
+        self.log.create_topics(topics).await
+    }
+
+    async fn describe_topics(&self, names: &[&str]) -> Result<Vec<TopicDescription>, StreamError> {
+        self.log.describe_topics(names).await
+    }
+}
