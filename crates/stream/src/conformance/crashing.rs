@@ -1,8 +1,11 @@
 //! Crashes and zombies, at each point where they matter.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::watch;
 use tollgate_schema::topics::QUARANTINE;
 
 use super::Harness;
@@ -13,7 +16,10 @@ use super::tools::{
 };
 use crate::consumer::PartitionState;
 use crate::settings::ConsumerSettings;
-use crate::{Store, TopicPartition, TopicSpec};
+use crate::{
+    Consumer, ConsumerOptions, Deliveries, Producer, ProducerKind, ReadFrom, Relay, Store, Stream,
+    StreamError, TopicDescription, TopicPartition, TopicReader, TopicSpec,
+};
 
 /// I9, the database's side: whoever held the partition before writes nothing.
 pub async fn a_zombie_applies_nothing_after_a_takeover(harness: &dyn Harness) {
@@ -174,4 +180,95 @@ pub async fn a_row_that_its_topic_refuses_does_not_block_those_behind_it(harness
         .await
         .expect("in time")
         .expect("a clean end");
+}
+
+/// The other crossing: the zombie takes the id last, after the rightful holder. It finds its claim
+/// gone before it sends, and the holder takes the id back.
+pub async fn a_zombie_that_takes_the_relays_id_last_sends_nothing(harness: &dyn Harness) {
+    let (from, to) = (topic(harness, 1).await, topic(harness, 1).await);
+    let group = unique("group");
+    let store = MemoryStore::new(None);
+    let source = source_of(harness, &group, &from, 0).await;
+    let gate = Arc::new(GatedRelays::new(harness.stream().await));
+    let settings =
+        ConsumerSettings { reclaim_after_ms: 3_600_000, tick_interval_ms: 3_600_000, ..quick() };
+    let stream = Arc::clone(&gate) as Arc<dyn Stream>;
+    let zombie = Running::start(stream, &store, &group, &from, settings);
+    eventually(harness, "it wants a relay", async || gate.is_asked().then_some(())).await;
+    store.fence(&source).await.expect("a fence");
+    store.put_row(&source, record(&to, "k", "row", "row"));
+    gate.open();
+    eventually(harness, "the zombie gives up", async || {
+        let status = zombie.handle.status();
+        status.partitions.iter().any(|it| it.state == PartitionState::Resting).then_some(())
+    })
+    .await;
+    assert_eq!(store.outbox_len(), 1);
+    publish(harness, &[record(&to, "k", "end", "end")]).await;
+    let texts: Vec<String> = read_all(harness, &to, 1).await.iter().map(text_of).collect();
+    assert_eq!(texts, ["end"]);
+    zombie.stop().await.expect("a clean end");
+}
+
+/// A stream whose relays are opened only when a test allows it.
+struct GatedRelays {
+    stream: Arc<dyn Stream>,
+    asked: watch::Sender<bool>,
+    open: watch::Sender<bool>,
+}
+
+impl GatedRelays {
+    fn new(stream: Arc<dyn Stream>) -> Self {
+        Self { stream, asked: watch::Sender::new(false), open: watch::Sender::new(false) }
+    }
+
+    fn is_asked(&self) -> bool {
+        *self.asked.borrow()
+    }
+
+    fn open(&self) {
+        self.open.send_replace(true);
+    }
+}
+
+#[async_trait]
+impl Stream for GatedRelays {
+    async fn cluster_id(&self) -> Result<String, StreamError> {
+        self.stream.cluster_id().await
+    }
+
+    fn producer(
+        &self,
+        kind: ProducerKind,
+        deliveries: Arc<dyn Deliveries>,
+    ) -> Result<Arc<dyn Producer>, StreamError> {
+        self.stream.producer(kind, deliveries)
+    }
+
+    async fn consumer(&self, options: ConsumerOptions) -> Result<Box<dyn Consumer>, StreamError> {
+        self.stream.consumer(options).await
+    }
+
+    async fn relay(&self, id: &str) -> Result<Box<dyn Relay>, StreamError> {
+        self.asked.send_replace(true);
+        let opened = self.open.subscribe().wait_for(|open| *open).await.is_ok();
+        assert!(opened, "the gate lives as long as its calls");
+        self.stream.relay(id).await
+    }
+
+    async fn reader(
+        &self,
+        topics: &[&str],
+        from: ReadFrom,
+    ) -> Result<Box<dyn TopicReader>, StreamError> {
+        self.stream.reader(topics, from).await
+    }
+
+    async fn create_topics(&self, topics: &[TopicSpec]) -> Result<Vec<String>, StreamError> {
+        self.stream.create_topics(topics).await
+    }
+
+    async fn describe_topics(&self, names: &[&str]) -> Result<Vec<TopicDescription>, StreamError> {
+        self.stream.describe_topics(names).await
+    }
 }

@@ -80,5 +80,6 @@ pub async fn all(harness: &dyn Harness) {
     crashing::rows_published_but_not_removed_are_published_again_under_the_same_ids(harness).await;
     crashing::a_relay_whose_id_was_taken_comes_back_while_the_claim_is_in_force(harness).await;
     crashing::a_zombies_relay_sends_nothing(harness).await;
+    crashing::a_zombie_that_takes_the_relays_id_last_sends_nothing(harness).await;
     crashing::a_row_that_its_topic_refuses_does_not_block_those_behind_it(harness).await;
 }

@@ -137,7 +137,10 @@ impl EmbeddedStream {
     /// Fails when another process has the directory, when no segment can be read, and when the
     /// disk fails. Damage to some records is no failure: see [`EmbeddedStream::damage`].
     pub fn open(options: EmbeddedOptions) -> Result<Arc<Self>, StreamError> {
-        options.settings.validate().map_err(StreamError::Fatal)?;
+        if options.settings.max_bytes / 4 < options.settings.segment_bytes {
+            let message = "max_bytes must be at least four times segment_bytes";
+            return Err(StreamError::Fatal(message.to_owned()));
+        }
         let dir = &options.settings.dir;
         let fatal = |what: &str, error: std::io::Error| {
             StreamError::Fatal(format!("{what} {}: {error}", dir.display()))

@@ -16,8 +16,8 @@ use crate::{
 const MOST_BYTES: usize = 32 * 1024 * 1024;
 /// Most requests that wait.
 const MOST_REQUESTS: usize = 100_000;
-/// Bytes of records that make a group full.
-const GROUP_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of records that make a group full; fewer where segments are smaller.
+pub(super) const GROUP_BYTES: usize = 4 * 1024 * 1024;
 
 /// Something to be written.
 pub(super) enum Request {
@@ -88,6 +88,12 @@ impl Request {
                 let _ = reply.send(());
             }
         }
+    }
+
+    /// Whether it must not wait for room: without it a new consumer could not register, and
+    /// nobody would ever make room.
+    pub(super) fn is_urgent(&self) -> bool {
+        matches!(self, Self::Control(_) | Self::Barrier(_))
     }
 
     fn is_late(&self, now: Instant) -> bool {
@@ -182,8 +188,9 @@ impl Queue {
         self.lock().closed
     }
 
-    /// The next group's requests.
-    pub(super) fn take(&self, patience: Duration) -> Work {
+    /// The next group's requests: at least one, and no more than `group_bytes` if there are
+    /// several.
+    pub(super) fn take(&self, patience: Duration, group_bytes: usize) -> Work {
         let mut waiting = self.lock();
         if waiting.requests.is_empty() && !waiting.closed {
             let idle = |waiting: &mut Waiting| {
@@ -204,7 +211,7 @@ impl Queue {
         let mut bytes = 0;
         while let Some(request) = waiting.requests.front() {
             let size = request.size();
-            if bytes > 0 && bytes + size > GROUP_BYTES {
+            if bytes > 0 && bytes + size > group_bytes {
                 break;
             }
             bytes += size;
@@ -224,8 +231,8 @@ impl Queue {
     }
 
     /// Waits while the log is full, until something changes or the time is over; refuses what
-    /// has waited too long.
-    pub(super) fn park(&self, patience: Duration, why: &str) {
+    /// has waited too long, and gives out what must not wait.
+    pub(super) fn park(&self, patience: Duration, why: &str) -> Vec<Request> {
         let waiting = self.lock();
         let calm = |waiting: &mut Waiting| !waiting.closed && !waiting.nudged;
         let result = self.changed.wait_timeout_while(waiting, patience, calm);
@@ -233,14 +240,21 @@ impl Queue {
         waiting.nudged = false;
         let now = Instant::now();
         let closed = waiting.closed;
-        let (late, rest): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut waiting.requests)
-            .into_iter()
-            .partition(|request| closed || request.is_late(now));
-        waiting.requests = rest;
-        waiting.bytes -= late.iter().map(Request::size).sum::<usize>();
+        let (mut late, mut urgent) = (Vec::new(), Vec::new());
+        for request in std::mem::take(&mut waiting.requests) {
+            if closed || request.is_late(now) {
+                late.push(request);
+            } else if request.is_urgent() {
+                urgent.push(request);
+            } else {
+                waiting.requests.push_back(request);
+            }
+        }
+        waiting.bytes = waiting.requests.iter().map(Request::size).sum();
         drop(waiting);
         for request in late {
             request.refuse(why);
         }
+        urgent
     }
 }

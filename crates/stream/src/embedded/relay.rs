@@ -13,7 +13,7 @@ use crate::{Outgoing, Relay, RelayError, StreamError};
 
 /// How long a commit waits while the log is full.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Most bytes of one transaction: it is written as one group.
+/// Most bytes of one transaction, which is written as one group; less where the log is small.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 
 #[derive(Debug)]
@@ -53,8 +53,9 @@ impl Relay for EmbeddedRelay {
         if self.open.is_some() {
             return Err(RelayError::Abort("a transaction is open already".to_owned()));
         }
-        if records.iter().map(Outgoing::size).sum::<usize>() > MOST_BYTES {
-            return Err(RelayError::Abort("more than 64 MiB; send fewer records".to_owned()));
+        let most = MOST_BYTES.min(self.shared.options.settings.max_bytes as usize / 4);
+        if records.iter().map(Outgoing::size).sum::<usize>() > most {
+            return Err(RelayError::Abort(format!("more than {most} bytes; send fewer records")));
         }
         self.open = Some(Vec::new());
         for (index, record) in records.iter().enumerate() {

@@ -9,7 +9,7 @@ use tollgate_spool::disk::{DirLock, Disk};
 
 use super::Shared;
 use super::format::{BlockHead, GROUP, Group, GroupHead, put_group, put_record, read_group};
-use super::queue::{Control, Pending, Request, Transaction, Work};
+use super::queue::{Control, GROUP_BYTES, Pending, Request, Transaction, Work};
 use super::segment::{Active, Frame};
 use super::state::{Segment, State};
 use crate::metrics as m;
@@ -23,6 +23,8 @@ const SETTLE: Duration = Duration::from_millis(200);
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
 /// How often a full log looks whether it still is.
 const WHILE_FULL: Duration = Duration::from_millis(50);
+/// Bytes of a segment that is begun for something else than records.
+const SMALL_SEGMENT: u64 = 64 * 1024;
 
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
@@ -64,8 +66,10 @@ enum Outcome {
 
 impl Writer {
     pub(super) fn run(mut self) {
+        let segment = self.shared.options.settings.segment_bytes as usize;
+        let group_bytes = GROUP_BYTES.min(segment / 2);
         loop {
-            match self.shared.queue.take(SETTLE) {
+            match self.shared.queue.take(SETTLE, group_bytes) {
                 Work::Requests(requests) => self.write(requests),
                 Work::Idle | Work::Nudged => self.settle(),
                 Work::Closed => break,
@@ -92,12 +96,20 @@ impl Writer {
             }
             Outcome::Full => {
                 let why = "embedded log is full and a consumer has not read its oldest records";
-                self.shared.queue.put_back(draft.into_requests());
-                self.shared.queue.park(WHILE_FULL, why);
+                let (mut urgent, waiting): (Vec<_>, Vec<_>) =
+                    draft.into_requests().into_iter().partition(Request::is_urgent);
+                self.shared.queue.put_back(waiting);
+                urgent.extend(self.shared.queue.park(WHILE_FULL, why));
+                if !urgent.is_empty() {
+                    // Without records it always fits.
+                    self.write(urgent);
+                }
             }
             Outcome::Failed(why) => {
                 draft.fail(&why);
-                self.shared.queue.park(AFTER_FAILURE, &why);
+                for request in self.shared.queue.park(AFTER_FAILURE, &why) {
+                    request.refuse(&why);
+                }
             }
         }
     }
@@ -169,7 +181,10 @@ impl Writer {
 
     /// Ends the segment and begins another one.
     fn roll(&mut self, needed: u64, has_records: bool) -> Outcome {
-        let size = self.shared.options.settings.segment_bytes.max(needed);
+        // What is no record may exceed the bound, by little.
+        let least =
+            if has_records { self.shared.options.settings.segment_bytes } else { SMALL_SEGMENT };
+        let size = needed.max(least);
         if has_records && !self.make_room(size) {
             return Outcome::Full;
         }
