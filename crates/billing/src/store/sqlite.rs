@@ -77,7 +77,7 @@ impl Tables for Tx {
             let Some(charge) = charge else { continue };
             charges.push(tables::entry(&charge)?);
             // One more than are at hand: the greatest of the others is among them.
-            let mut rows = self
+            let rows = self
                 .rows(
                     concat!(
                         "SELECT ",
@@ -90,9 +90,13 @@ impl Tables for Tx {
                     vec![id.clone(), (need.event_ids.len() as i64 + 1).into()],
                 )
                 .await?;
+            let mut found: Vec<_> = rows.iter().map(tables::digest).collect::<Result<_, _>>()?;
             for event_id in &need.event_ids {
-                rows.extend(
-                    self.row(
+                if found.iter().any(|(_, digest)| digest.event_id == *event_id) {
+                    continue;
+                }
+                let row = self
+                    .row(
                         concat!(
                             "SELECT ",
                             digest_columns!(),
@@ -102,12 +106,10 @@ impl Tables for Tx {
                         ),
                         vec![id.clone(), event_id.as_bytes().as_slice().into()],
                     )
-                    .await?,
-                );
+                    .await?;
+                found.extend(row.as_ref().map(tables::digest).transpose()?);
             }
-            for row in rows {
-                digests.push(tables::digest(&row)?);
-            }
+            digests.append(&mut found);
         }
         Ok(tables::accounts(charges, digests))
     }
