@@ -32,8 +32,9 @@ pub struct Settings {
     pub census_interval_seconds: u32,
     /// Clients of the live feed at a time; one more is answered 503. Default 1000.
     pub changes_max_clients: u32,
-    /// Changes kept for a client of the live feed that reads slowly; beyond, it is told and
-    /// disconnected. Default 1024.
+    /// Changes kept, once for all clients of the live feed, for those that read slowly; beyond, a
+    /// client is told and disconnected. A change takes 1 KiB as a rule and 320 KiB at most.
+    /// Default 1024.
     pub changes_buffer: u32,
     /// A comment is sent to a silent client of the live feed this often, in seconds. Default 15.
     pub changes_keep_alive_seconds: u32,

@@ -3,7 +3,7 @@
 use super::{Leg, LegSide, Presence};
 
 /// Calls listed in one state; a phone has one or two, a switchboard behind one number more.
-pub const MAX_CALLS: usize = 50;
+pub const MAX_CALLS: usize = 20;
 
 /// A number's leg in one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
