@@ -98,9 +98,10 @@ async fn an_edge_without_any_broker_is_ready_and_answers_200_until_its_spool_is_
         ("TOLLGATE_KAFKA__BROKERS", address().to_string()),
         ("TOLLGATE_EDGE__LISTEN", listen.to_string()),
         ("TOLLGATE_SPOOL__DIR", dir.path().join("spool").display().to_string()),
-        ("TOLLGATE_SPOOL__MAX_BYTES", (4 * 1024 * 1024).to_string()),
-        ("TOLLGATE_SPOOL__SEGMENT_BYTES", (1024 * 1024 + 256 * 1024).to_string()),
+        ("TOLLGATE_SPOOL__MAX_BYTES", (8 * 1024 * 1024).to_string()),
+        ("TOLLGATE_SPOOL__SEGMENT_BYTES", (2 * 1024 * 1024).to_string()),
         ("TOLLGATE_SPOOL__TAIL_BYTES", (1024 * 1024).to_string()),
+        ("TOLLGATE_SPOOL__GROUP_BYTES", (1024 * 1024).to_string()),
     ];
     let mut edge = Process::start("edge", dir.path(), &["edge"], &environment).await?;
     let status = format!("http://{listen}/status");
