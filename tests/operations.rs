@@ -1,0 +1,104 @@
+//! What an operator does by hand, on a real broker: adopt a dead edge's spool, look at topics,
+//! list and replay the quarantine.
+
+mod common;
+
+use anyhow::{Result, ensure};
+use common::{Process, address, post, succeed, tollgate};
+use serde_json::Value;
+use tollgate_testkit::{Kafka, KafkaOptions, TestDir};
+
+fn lines(text: &str) -> Result<Vec<Value>> {
+    Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+}
+
+fn tail(topic: &str, environment: &[(&str, String)]) -> Result<Vec<Value>> {
+    lines(&succeed(
+        &["tail", topic, "--from-beginning", "--until-end", "--reveal"],
+        environment,
+    )?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_edge_acknowledged_is_adopted_and_published_once() -> Result<()> {
+    let dir = TestDir::new("adopt")?;
+    let kafka = tokio::task::spawn_blocking(|| Kafka::start(&KafkaOptions::new())).await??;
+    let brokers = [("TOLLGATE_KAFKA__BROKERS", kafka.bootstrap())];
+
+    // The topics do not exist yet, so that nothing leaves the spool.
+    let listen = address();
+    let spool = dir.path().join("spool").display().to_string();
+    let environment = [
+        brokers[0].clone(),
+        ("TOLLGATE_EDGE__LISTEN", listen.to_string()),
+        ("TOLLGATE_SPOOL__DIR", spool.clone()),
+    ];
+    let mut edge = Process::start("edge", dir.path(), &["edge"], &environment).await?;
+    for number in 0..20 {
+        let body = format!(
+            r#"{{"eventType":"answer","statusInfo":{{"sessionId":"s{number}","timestamp":"2026-11-23 07:00:00"}}}}"#
+        );
+        ensure!(post(&format!("http://{listen}/status"), body).await? == 200);
+    }
+    let output = tollgate(&["spool", "replay", "--dir", &spool], &brokers)?;
+    ensure!(!output.status.success(), "a living edge's spool must not be adopted");
+    edge.kill();
+
+    let check = tollgate(&["topics", "check"], &brokers)?;
+    ensure!(check.status.code() == Some(3), "missing topics were not found: {check:?}");
+    succeed(&["topics", "create", "--replication", "1"], &brokers)?;
+    let replayed = succeed(&["spool", "replay", "--dir", &spool], &brokers)?;
+    ensure!(replayed.contains("20 requests"), "{replayed}");
+    let again = succeed(&["spool", "replay", "--dir", &spool], &brokers)?;
+    ensure!(again.contains("0 requests"), "{again}");
+
+    let mut sessions: Vec<String> = tail("call-events", &brokers)?
+        .iter()
+        .filter_map(|record| record["event"]["session_id"].as_str().map(ToOwned::to_owned))
+        .collect();
+    sessions.sort();
+    sessions.dedup();
+    ensure!(sessions.len() == 20, "{sessions:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quarantine_is_listed_without_contents_and_replay_leaves_alone_what_cannot_be_read()
+-> Result<()> {
+    let dir = TestDir::new("quarantine")?;
+    let kafka = tokio::task::spawn_blocking(|| Kafka::start(&KafkaOptions::new())).await??;
+    let brokers = [("TOLLGATE_KAFKA__BROKERS", kafka.bootstrap())];
+    succeed(&["topics", "create", "--replication", "1"], &brokers)?;
+    let listen = address();
+    let environment = [
+        brokers[0].clone(),
+        ("TOLLGATE_EDGE__LISTEN", listen.to_string()),
+        ("TOLLGATE_EDGE__ALLOW_WEAK_TOPICS", "true".to_owned()),
+        ("TOLLGATE_SPOOL__DIR", dir.path().join("spool").display().to_string()),
+    ];
+    let mut edge = Process::start("edge", dir.path(), &["edge"], &environment).await?;
+    let url = format!("http://{listen}/fee");
+    let number = "+8613800000021";
+    for body in [format!("not json, {number}"), format!(r#"{{"number":"{number}"}}"#)] {
+        ensure!(post(&url, body.clone()).await? == 200);
+        ensure!(post(&url, body).await? == 200);
+    }
+    edge.stop().await?;
+
+    let listed = succeed(&["quarantine", "list"], &brokers)?;
+    ensure!(!listed.contains(number), "{listed}");
+    let mut ids: Vec<String> = lines(&listed)?
+        .iter()
+        .filter_map(|record| record["event"]["quarantine_id"].as_str().map(ToOwned::to_owned))
+        .collect();
+    ensure!(ids.len() == 4, "{listed}");
+    ids.sort();
+    ids.dedup();
+    ensure!(ids.len() == 2, "repeats of the same bytes have the same id: {ids:?}");
+
+    let replayed = succeed(&["quarantine", "replay"], &brokers)?;
+    ensure!(replayed.contains("2 still cannot be read") && replayed.contains("0 published"), "{replayed}");
+    let unknown = tollgate(&["quarantine", "replay", "--id", "0".repeat(32).as_str()], &brokers)?;
+    ensure!(!unknown.status.success(), "an unknown id must be named");
+    Ok(())
+}
