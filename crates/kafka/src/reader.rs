@@ -47,9 +47,10 @@ pub struct KafkaReader {
     read_up_to: BTreeMap<TopicPartition, i64>,
 }
 
-/// Asks about ends of partitions.
-#[derive(Clone)]
+/// Asks about ends of partitions, through the client that reads.
 struct Watch {
+    client: Arc<Client>,
+    /// For clients that look for markers.
     config: ClientConfig,
     common: Arc<Common>,
     timeout: Duration,
@@ -64,11 +65,17 @@ impl KafkaReader {
         partitions: Vec<TopicPartition>,
         from: ReadFrom,
     ) -> Result<Self, StreamError> {
-        let config = config::reader(base, settings);
-        let timeout = Duration::from_millis(settings.operation_timeout_ms.into());
-        let mut quiet = config.clone();
-        quiet.set("statistics.interval.ms", "0");
-        let watch = Watch { config: quiet, common: Arc::clone(common), timeout };
+        let mut config = config::reader(base, settings);
+        let client: Client = config
+            .create_with_context(Context::new(Role::Reader, common, Unmanaged))
+            .map_err(|error| StreamError::Fatal(error.to_string()))?;
+        config.set("statistics.interval.ms", "0");
+        let watch = Watch {
+            client: Arc::new(client),
+            config,
+            common: Arc::clone(common),
+            timeout: Duration::from_millis(settings.operation_timeout_ms.into()),
+        };
         let ends = watch.ends(partitions).await?;
         let positions: BTreeMap<TopicPartition, i64> = ends
             .into_iter()
@@ -78,9 +85,7 @@ impl KafkaReader {
             })
             .collect();
 
-        let client: Client = config
-            .create_with_context(Context::new(Role::Reader, common, Unmanaged))
-            .map_err(|error| StreamError::Fatal(error.to_string()))?;
+        let client = Arc::clone(&watch.client);
         convert::list(positions.iter().map(|(partition, offset)| (partition, *offset)))
             .and_then(|list| client.assign(&list))
             .map_err(|error| StreamError::Fatal(error.to_string()))?;
@@ -206,13 +211,15 @@ impl Watch {
         &self,
         work: impl FnOnce(&Client, Duration) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, StreamError> {
-        let Self { config, common, timeout } = self.clone();
+        let client = Arc::clone(&self.client);
+        let common = Arc::clone(&self.common);
+        let timeout = self.timeout;
         let work = move || {
-            let client: Client = config
-                .create_with_context(Context::new(Role::Reader, &common, Unmanaged))
-                .map_err(|error| StreamError::Fatal(error.to_string()))?;
             work(&client, timeout).map_err(|error| {
-                let _ = client.poll(Duration::from_millis(20));
+                // What the connections said; a client that reads already is polled anyway.
+                if client.assignment().is_ok_and(|assigned| assigned.count() == 0) {
+                    let _ = client.poll(Duration::from_millis(20));
+                }
                 common.health.explain(&error).into_stream_error()
             })
         };
@@ -244,12 +251,15 @@ impl Watch {
         &self,
         from: Vec<(TopicPartition, i64)>,
     ) -> Result<BTreeSet<TopicPartition>, StreamError> {
-        self.blocking(move |client, timeout| {
+        let (config, common) = (self.config.clone(), Arc::clone(&self.common));
+        self.blocking(move |_, timeout| {
+            let context = Context::new(Role::Reader, &common, Unmanaged);
+            let probe: Client = config.create_with_context(context)?;
             let mut without = BTreeSet::new();
             // One at a time: the end-of-partition event does not name the topic.
             for (partition, offset) in from {
-                client.assign(&convert::list([(&partition, offset)])?)?;
-                if reaches_end(client, timeout)? {
+                probe.assign(&convert::list([(&partition, offset)])?)?;
+                if reaches_end(&probe, timeout)? {
                     without.insert(partition);
                 }
             }
