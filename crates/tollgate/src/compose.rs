@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::web::ServiceConfig;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -15,7 +16,7 @@ use tollgate_runtime::settings::read_secret;
 use tollgate_runtime::{Health, health, shutdown, telemetry};
 use tollgate_spool::disk::RealDisk;
 use tollgate_store::Database;
-use tollgate_stream::Stream;
+use tollgate_stream::{Stream, StreamError};
 use tollgate_telemetry::Metric;
 
 use crate::config::Config;
@@ -189,5 +190,26 @@ pub fn user_state_options(
         database,
         settings: config.user_state.clone(),
         consumer: config.consumer.clone(),
+    }
+}
+
+/// How long a command waits for a cluster that does not answer, or whose topics have no leader yet.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Pause between two tries.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Tries again what passes by itself, for as long as somebody at a terminal is willing to wait.
+pub async fn patiently<T>(
+    mut call: impl AsyncFnMut() -> Result<T, StreamError>,
+) -> Result<T, StreamError> {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match call().await {
+            Err(StreamError::Transient(_)) if tokio::time::Instant::now() < end => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            result => return result,
+        }
     }
 }

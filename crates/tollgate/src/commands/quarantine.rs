@@ -117,7 +117,8 @@ async fn read_all(
     topics: &[&str],
     mut each: impl FnMut(&Incoming),
 ) -> anyhow::Result<()> {
-    let mut reader = stream.reader(topics, ReadFrom::Earliest).await?;
+    let mut reader =
+        compose::patiently(async || stream.reader(topics, ReadFrom::Earliest).await).await?;
     loop {
         let ended = reader.caught_up().await?;
         let records = reader.next(1000, Duration::from_millis(500)).await?;

@@ -13,7 +13,7 @@ use tollgate_stream::{Incoming, ReadFrom, Stream};
 use super::Refused;
 use crate::cli::{Cli, Tail};
 use crate::config::{Config, Part};
-use crate::{dev_api, mask};
+use crate::{compose, dev_api, mask};
 
 pub async fn run(cli: &Cli, arguments: &Tail) -> anyhow::Result<ExitCode> {
     let topic = topic(&arguments.topic)?;
@@ -24,7 +24,7 @@ pub async fn run(cli: &Cli, arguments: &Tail) -> anyhow::Result<ExitCode> {
     config.validate(&[Part::Kafka])?;
     let stream = KafkaStream::connect(&config.kafka)?;
     let from = if arguments.from_beginning { ReadFrom::Earliest } else { ReadFrom::Latest };
-    let mut reader = stream.reader(&[topic.name], from).await?;
+    let mut reader = compose::patiently(async || stream.reader(&[topic.name], from).await).await?;
     let stop = shutdown::on_signal()?;
     while !stop.is_cancelled() {
         for record in reader.next(500, Duration::from_millis(200)).await? {

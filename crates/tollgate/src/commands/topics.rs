@@ -8,6 +8,7 @@ use tollgate_stream::topics;
 
 use super::FOUND;
 use crate::cli::{self, Cli};
+use crate::compose::patiently;
 use crate::config::{Config, Part};
 
 pub async fn run(cli: &Cli, command: &cli::Topics) -> anyhow::Result<ExitCode> {
@@ -16,7 +17,9 @@ pub async fn run(cli: &Cli, command: &cli::Topics) -> anyhow::Result<ExitCode> {
     let stream = KafkaStream::connect(&config.kafka)?;
     match command {
         cli::Topics::Create { replication } => {
-            let created = topics::create(stream.as_ref(), ALL, *replication).await?;
+            let created =
+                patiently(async || topics::create(stream.as_ref(), ALL, *replication).await)
+                    .await?;
             for name in &created {
                 println!("created {name}");
             }
@@ -24,7 +27,8 @@ pub async fn run(cli: &Cli, command: &cli::Topics) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         cli::Topics::Check => {
-            let findings = topics::check(stream.as_ref(), ALL, None).await?;
+            let findings =
+                patiently(async || topics::check(stream.as_ref(), ALL, None).await).await?;
             for finding in &findings {
                 println!("{finding}");
             }
