@@ -412,11 +412,9 @@ async fn a_full_log_waits_for_the_slowest_consumer_and_goes_on_when_it_has_repor
     assert!(low > 0 && low <= confirmed as i64);
     assert!(stream.bytes() <= bound);
     // An offset that is gone is reported.
-    loop {
-        match slow.next(10, Duration::from_millis(50)).await.unwrap() {
-            Event::Assigned(_) => break,
-            _ => continue,
-        }
+    let mut event = Event::Idle;
+    while !matches!(event, Event::Assigned(_)) {
+        event = slow.next(10, Duration::from_millis(50)).await.unwrap();
     }
     slow.start(&partition, 0).await.unwrap();
     let error = slow.next(10, Duration::from_millis(50)).await.unwrap_err();

@@ -231,9 +231,13 @@ pub async fn poison_is_quarantined_and_the_rest_of_the_batch_applied(harness: &d
     let group = unique("group");
     let store = MemoryStore::new(None);
     let mut records = spread(&from, "good", 40);
-    for (index, text) in
-        [(3, "undecodable"), (17, "refused"), (18, "refused too"), (39, "refused last")]
-    {
+    for (index, text) in [
+        (3, "undecodable"),
+        (5, "panic"),
+        (17, "refused"),
+        (18, "refused too"),
+        (39, "refused last"),
+    ] {
         records[index].value = Some(text.into());
     }
     publish(harness, &records).await;
@@ -243,13 +247,14 @@ pub async fn poison_is_quarantined_and_the_rest_of_the_batch_applied(harness: &d
     let offsets: Vec<i64> = all.iter().map(|it| it.offset).collect();
     assert_eq!(offsets, (0..40).collect::<Vec<i64>>(), "in order, also while bisecting");
     let poison: Vec<i64> = all.iter().filter(|it| it.item.is_none()).map(|it| it.offset).collect();
-    assert_eq!(poison, [3, 17, 18, 39]);
-    let mut found = quarantined(harness, &group, 4).await;
+    assert_eq!(poison, [3, 5, 17, 18, 39]);
+    let mut found = quarantined(harness, &group, 5).await;
     found.sort_by_key(|message| message.source.as_ref().map(|source| source.offset));
     let reasons: Vec<_> = found.iter().map(Quarantined::reason).collect();
+    let undecodable = QuarantineReason::UndecodableEvent;
     let refused = QuarantineReason::RefusedByDatabase;
-    assert_eq!(reasons, [QuarantineReason::UndecodableEvent, refused, refused, refused]);
-    assert_eq!(found[1].content, b"refused");
+    assert_eq!(reasons, [undecodable, undecodable, refused, refused, refused]);
+    assert_eq!(found[2].content, b"refused");
     running.stop().await.expect("a clean end");
 }
 

@@ -21,7 +21,7 @@ pub struct Item {
     pub text: String,
 }
 
-/// Takes text; the text `undecodable` is refused.
+/// Takes text; what begins with `undecodable` is refused, and `panic` shows a defect.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TextDecode;
 
@@ -33,6 +33,7 @@ impl Decode for TextDecode {
         if text.starts_with("undecodable") {
             return Err(Rejection("text must not be undecodable".to_owned()));
         }
+        assert!(!text.starts_with("panic"), "a decoder with a defect");
         let id = record.header("ce_id").unwrap_or_default().to_owned();
         Ok(Item { id, text: text.into_owned() })
     }

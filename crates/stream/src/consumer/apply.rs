@@ -1,6 +1,7 @@
 //! One batch: decode, apply, retry, and find the one record that cannot be applied.
 
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use metrics::{counter, histogram};
@@ -11,7 +12,9 @@ use super::start::mark_of;
 use super::status::PartitionState;
 use super::{StopReason, now_ms};
 use crate::metrics as m;
-use crate::{Batch, Decode, Entry, Incoming, Mark, Outcome, Store, StoreError, quarantine};
+use crate::{
+    Batch, Decode, Entry, Incoming, Mark, Outcome, Rejection, Store, StoreError, quarantine,
+};
 
 /// Records that belong together, and what the pure step made of them.
 pub(super) struct Prepared<I> {
@@ -71,7 +74,7 @@ where
         };
         let mut watch = None;
         for record in &prepared.records {
-            let decoded = self.context.decode.decode(record);
+            let decoded = decode(&*self.context.decode, record);
             let poison = decoded.is_err();
             if poison || watch.is_some() {
                 // Judged on a copy: what counts is what will have been applied.
@@ -234,4 +237,10 @@ where
         self.refused += 1;
         Ok(())
     }
+}
+
+/// A defect of the decoder costs the record that shows it, not the partition.
+fn decode<D: Decode>(decoder: &D, record: &Incoming) -> Result<D::Item, Rejection> {
+    catch_unwind(AssertUnwindSafe(|| decoder.decode(record)))
+        .unwrap_or_else(|_| Err(Rejection("the decoder has panicked, a defect".to_owned())))
 }

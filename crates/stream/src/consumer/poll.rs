@@ -1,9 +1,11 @@
 //! The poll loop: owns the `Consumer`, hands records to partition tasks, and never waits long.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use metrics::counter;
 use tokio::sync::{OnceCell, mpsc};
 use tokio::time::{Instant, timeout};
@@ -189,7 +191,15 @@ where
             cancel: cancel.clone(),
             load: Arc::clone(&load),
         };
-        self.tasks.spawn(task.run());
+        let (sender, ended) = (self.sender.clone(), partition.clone());
+        let rest = Duration::from_millis(self.context.settings().reclaim_after_ms);
+        self.tasks.spawn(async move {
+            // A defect must not leave a partition that looks as if it ran.
+            if AssertUnwindSafe(task.run()).catch_unwind().await.is_err() {
+                let news = News::Lost { rest };
+                let _ = sender.send(FromPartition { partition: ended, generation, news });
+            }
+        });
         let slot = Slot {
             generation,
             phase: Phase::Fencing,
@@ -254,7 +264,9 @@ where
     /// Gives a partition up for a while. It stays assigned: should the group mean that, it is
     /// taken over again; a revocation that is on its way arrives before.
     async fn rest(&mut self, partition: &TopicPartition, rest: Duration) {
-        let Some(slot) = self.slots.get_mut(partition) else { return };
+        let Some(slot) = self.slots.get_mut(partition) else {
+            return self.halt(partition).await;
+        };
         slot.cancel.cancel();
         slot.phase = Phase::Resting { until: Instant::now() + rest };
         slot.paused = false;

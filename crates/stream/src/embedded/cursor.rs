@@ -57,6 +57,10 @@ pub(super) async fn read(
     max: usize,
 ) -> Result<Vec<Incoming>, StreamError> {
     let trouble = fill(shared, cursors, max).await.err();
+    if let Some(error @ StreamError::OffsetOutOfRange { .. }) = trouble {
+        // Said at once, or a busy partition would hide it for ever; what was read stays ahead.
+        return Err(error);
+    }
     let mut records = Vec::new();
     for cursor in cursors {
         cursor.take(max, &mut records);

@@ -293,6 +293,19 @@ impl Writer {
     }
 }
 
+impl Drop for Writer {
+    /// After a panic, too, everybody who waits is told, and nobody waits any more.
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        while let Work::Requests(requests) = self.shared.queue.take(Duration::ZERO, GROUP_BYTES) {
+            for request in requests {
+                request.refuse("embedded log is closed");
+            }
+        }
+        self.shared.announce();
+    }
+}
+
 impl Draft {
     fn is_empty(&self) -> bool {
         self.blocks.is_empty()
