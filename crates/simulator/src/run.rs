@@ -17,8 +17,8 @@ use crate::{Counters, Counts, Evidence, Options, Progress, Report, SimulatorErro
 /// Plays calls towards the edges and verifies what became of them.
 ///
 /// Without evidence given, that of the options' query APIs is used; without any, or with
-/// `no_verify`, nothing is verified. When `stop` is cancelled no more is sent, and what was sent
-/// is verified.
+/// `no_verify`, nothing is verified. When `stop` is cancelled while calls are played, no more is
+/// sent, and what was sent is verified; cancelled while that goes on, it ends without a result.
 pub async fn run(
     options: &Options,
     evidence: Option<Box<dyn Evidence>>,
@@ -42,11 +42,20 @@ pub async fn run(
             .filter(|sources| !sources.is_empty())
             .map(|sources| Box::new(sources) as Box<dyn Evidence>),
     };
-    match evidence {
-        Some(evidence) => verify(options, &journal, evidence, &progress, &mut report).await,
-        None => report.unverified.push("nothing to verify against; give --query".to_owned()),
+    let Some(evidence) = evidence else {
+        report.unverified.push("nothing to verify against; give --query".to_owned());
+        return Ok(report);
+    };
+    let was_stopped = stop.is_cancelled();
+    let mut verified = report.clone();
+    tokio::select! {
+        () = verify(options, &journal, evidence, &progress, &mut verified) => Ok(verified),
+        // Half a verification would call lost what is on its way.
+        () = stop.cancelled(), if !was_stopped => {
+            report.unverified.push("interrupted; verify the journal with --verify-only".to_owned());
+            Ok(report)
+        }
     }
-    Ok(report)
 }
 
 async fn play(

@@ -148,3 +148,6 @@ pub trait Evidence: Send {
     /// returned before need not come again.
     fn rewind(&mut self) {}
 }
+
+#[cfg(test)]
+mod tests;

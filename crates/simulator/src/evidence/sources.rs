@@ -20,8 +20,8 @@ const NUMBERS_AT_ONCE: usize = 500;
 const TOPIC_PAGE: usize = 1_000;
 /// Most entries of a page of the ledger.
 const LEDGER_PAGE: usize = 5_000;
-/// Pages read before the verifier may look at them.
-const PAGES_AT_MOST: usize = 50;
+/// Records read before the verifier may look at them.
+const RECORDS_AT_MOST: usize = 50_000;
 
 /// Evidence from wherever it is to be had.
 #[derive(Default)]
@@ -30,8 +30,15 @@ pub struct Sources {
     topics: Option<Api>,
     billing: Option<Api>,
     user_state: Option<Api>,
-    /// Per topic, the cursor of the last page and the last offset of each partition.
-    positions: HashMap<&'static str, (Option<Cursor>, HashMap<i32, i64>)>,
+    positions: HashMap<&'static str, Position>,
+}
+
+/// How far a topic has been read.
+#[derive(Default)]
+struct Position {
+    after: Option<Cursor>,
+    /// Last offset of each partition: what is read again is left out.
+    seen: HashMap<i32, i64>,
 }
 
 #[derive(Deserialize)]
@@ -114,32 +121,13 @@ impl Evidence for Sources {
             return cluster.read(name).await.map(Some);
         }
         let Some(api) = &self.topics else { return Ok(None) };
-        let what = format!("topic {name}");
-        let path = format!("/v1/topics/{name}/records");
-        let (after, seen) = self.positions.entry(name).or_default();
-        let mut records = Vec::new();
-        for _ in 0..PAGES_AT_MOST {
-            let page: TopicPage = api.page(&what, &path, TOPIC_PAGE, after.as_ref()).await?;
-            let mut is_new = false;
-            for item in page.records {
-                // Without a further cursor the last page is read again.
-                let last = seen.entry(item.partition).or_insert(-1);
-                if item.offset <= *last {
-                    continue;
-                }
-                *last = item.offset;
-                is_new = true;
-                records.extend(topic_record(item));
-            }
-            match page.next {
-                Some(next) if is_new || after.as_ref() != Some(&next) => *after = Some(next),
-                _ => break,
-            }
-            if !is_new {
-                break;
-            }
+        let position = self.positions.entry(name).or_default();
+        let read = position.read(api, name).await;
+        if read.is_err() {
+            // What an answer on its way carried may be gone: begin again.
+            position.after = None;
         }
-        Ok(Some(records))
+        read.map(Some)
     }
 
     async fn ledger(&mut self) -> Result<Option<Vec<LedgerEntry>>, EvidenceError> {
@@ -176,9 +164,42 @@ impl Evidence for Sources {
     }
 
     fn rewind(&mut self) {
-        for (after, _) in self.positions.values_mut() {
-            *after = None;
+        for position in self.positions.values_mut() {
+            position.after = None;
         }
+    }
+}
+
+impl Position {
+    /// Reads to the end, or until there is much to look at.
+    async fn read(
+        &mut self,
+        api: &Api,
+        name: &'static str,
+    ) -> Result<Vec<TopicRecord>, EvidenceError> {
+        let what = format!("topic {name}");
+        let path = format!("/v1/topics/{name}/records");
+        let mut records = Vec::new();
+        while records.len() < RECORDS_AT_MOST {
+            let page: TopicPage = api.page(&what, &path, TOPIC_PAGE, self.after.as_ref()).await?;
+            let (length, before) = (page.records.len(), records.len());
+            for item in page.records {
+                let last = self.seen.entry(item.partition).or_insert(-1);
+                if item.offset > *last {
+                    *last = item.offset;
+                    records.extend(topic_record(item));
+                }
+            }
+            let is_last = page.next.is_none();
+            self.after = page.next.or(self.after.take());
+            // Others may write all the time: a few new records are the end for now. What was read
+            // before is passed by, however it is cut into pages.
+            let is_new = records.len() > before;
+            if length == 0 || is_last || (length < TOPIC_PAGE && is_new) {
+                break;
+            }
+        }
+        Ok(records)
     }
 }
 

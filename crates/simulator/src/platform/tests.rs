@@ -9,7 +9,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Counts, Faults, Options, Progress, Report, run};
+use crate::evidence::{LedgerEntry, NumberState, TopicRecord};
+use crate::{Counts, Evidence, EvidenceError, Faults, Options, Progress, Report, run};
 
 /// A request as an edge saw it.
 #[derive(Debug, Clone)]
@@ -242,14 +243,23 @@ async fn an_edge_that_comes_back_gets_the_cdrs_that_it_missed() {
         repeat_after: Some(0.5),
         ..options(&[], dir.path())
     };
-    let running = tokio::spawn(async move { play(&options).await });
-    let journal_says_sent = tokio::time::sleep(Duration::from_millis(200));
-    journal_says_sent.await;
+    let stop = CancellationToken::new();
+    let endless = crate::endless(&options, stop.clone()).unwrap();
+    let a_while = Duration::from_millis(5);
+    while endless.counts().repeated == 0 {
+        tokio::time::sleep(a_while).await;
+    }
+    assert!(endless.counts().not_sent > 0);
     let edge = Edge::on(TcpListener::bind(address).await.unwrap(), |_, _| Some(200));
-    let report = running.await.unwrap();
-    assert!(report.counts.not_sent > 0);
-    assert_eq!(report.counts.given_up, 0);
-    assert!(!bodies(&edge.seen(), "/fee").is_empty());
+    let is_of_the_first_call = |seen: &Seen| {
+        seen.path == "/fee" && ["1201_0_", "1202_0_"].iter().any(|it| seen.body.contains(it))
+    };
+    while !edge.seen().iter().any(is_of_the_first_call) {
+        tokio::time::sleep(a_while).await;
+    }
+    assert_eq!(endless.counts().given_up, 0);
+    stop.cancel();
+    endless.finished().await.unwrap();
 }
 
 #[tokio::test]
@@ -303,4 +313,79 @@ async fn an_edge_that_never_answers_stops_nothing() {
     };
     let Counts { unknown, acknowledged, .. } = play(&options).await.counts;
     assert!(unknown > 7 && acknowledged == 0, "{unknown} unanswered");
+}
+
+/// A system that has lost everything.
+struct Empty;
+
+#[async_trait::async_trait]
+impl Evidence for Empty {
+    async fn topic(&mut self, _: &'static str) -> Result<Option<Vec<TopicRecord>>, EvidenceError> {
+        Ok(Some(Vec::new()))
+    }
+
+    async fn ledger(&mut self) -> Result<Option<Vec<LedgerEntry>>, EvidenceError> {
+        Ok(Some(Vec::new()))
+    }
+
+    async fn states(&mut self, _: &[String]) -> Result<Option<Vec<NumberState>>, EvidenceError> {
+        Ok(None)
+    }
+}
+
+#[tokio::test]
+async fn a_run_is_verified_from_its_journal_by_another_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let edge = Edge::start(|_, _| Some(200)).await;
+    let journal = dir.path().join("journal");
+    let options = Options { journal: Some(journal), settle: 0.0, ..options(&[&edge], dir.path()) };
+    let sent = play(&options).await;
+    assert_eq!(sent.exit_code(), 0);
+
+    let options = Options { verify_only: true, no_verify: false, ..options };
+    let stop = CancellationToken::new();
+    let report = run(&options, Some(Box::new(Empty)), Progress::hidden(), stop).await.unwrap();
+    let statuses = bodies(&edge.seen(), "/status").len() as u64;
+    assert_eq!((report.tallies[0].expected, report.tallies[0].lost), (statuses, statuses));
+    assert_eq!((report.tallies[1].lost, report.tallies[4].lost), (20, 20));
+    assert_eq!(report.exit_code(), 3);
+}
+
+/// As [`Empty`], and says when it is asked.
+struct Asked(tokio::sync::mpsc::UnboundedSender<()>);
+
+#[async_trait::async_trait]
+impl Evidence for Asked {
+    async fn topic(&mut self, _: &'static str) -> Result<Option<Vec<TopicRecord>>, EvidenceError> {
+        self.0.send(()).unwrap();
+        Ok(Some(Vec::new()))
+    }
+
+    async fn ledger(&mut self) -> Result<Option<Vec<LedgerEntry>>, EvidenceError> {
+        Ok(None)
+    }
+
+    async fn states(&mut self, _: &[String]) -> Result<Option<Vec<NumberState>>, EvidenceError> {
+        Ok(None)
+    }
+}
+
+#[tokio::test]
+async fn a_verification_that_is_interrupted_calls_nothing_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let edge = Edge::start(|_, _| Some(200)).await;
+    let options = Options { no_verify: false, settle: 3600.0, ..options(&[&edge], dir.path()) };
+    let stop = CancellationToken::new();
+    let (sender, mut asked) = tokio::sync::mpsc::unbounded_channel();
+    let evidence = Box::new(Asked(sender));
+    let stopping = stop.clone();
+    let running = tokio::spawn(async move {
+        run(&options, Some(evidence), Progress::hidden(), stopping).await.unwrap()
+    });
+    asked.recv().await.unwrap();
+    stop.cancel();
+    let report = running.await.unwrap();
+    assert!(report.tallies.is_empty());
+    assert_eq!(report.exit_code(), 1);
+    assert!(report.to_string().contains("interrupted"), "{report}");
 }
