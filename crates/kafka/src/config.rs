@@ -203,9 +203,14 @@ pub fn consumer(
 /// nothing with it either: it neither joins nor commits.
 pub fn reader(base: &ClientConfig, settings: &Settings) -> ClientConfig {
     let mut config = fetching(base, settings);
+    config.set("group.id", format!("{}-reader", settings.client_id));
     config
-        .set("group.id", format!("{}-reader", settings.client_id))
-        .set("enable.partition.eof", "true");
+}
+
+/// The same, told when a partition has nothing more to read.
+pub fn probe(base: &ClientConfig, settings: &Settings) -> ClientConfig {
+    let mut config = reader(base, settings);
+    config.set("enable.partition.eof", "true").set("statistics.interval.ms", "0");
     config
 }
 

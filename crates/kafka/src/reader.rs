@@ -51,7 +51,7 @@ pub struct KafkaReader {
 struct Watch {
     client: Arc<Client>,
     /// For clients that look for markers.
-    config: ClientConfig,
+    probe: ClientConfig,
     common: Arc<Common>,
     timeout: Duration,
 }
@@ -65,14 +65,12 @@ impl KafkaReader {
         partitions: Vec<TopicPartition>,
         from: ReadFrom,
     ) -> Result<Self, StreamError> {
-        let mut config = config::reader(base, settings);
-        let client: Client = config
+        let client: Client = config::reader(base, settings)
             .create_with_context(Context::new(Role::Reader, common, Unmanaged))
             .map_err(|error| StreamError::Fatal(error.to_string()))?;
-        config.set("statistics.interval.ms", "0");
         let watch = Watch {
             client: Arc::new(client),
-            config,
+            probe: config::probe(base, settings),
             common: Arc::clone(common),
             timeout: Duration::from_millis(settings.operation_timeout_ms.into()),
         };
@@ -169,7 +167,7 @@ fn pump(
 ) {
     while !sender.is_closed() {
         let item = match client.poll(SLICE) {
-            None | Some(Err(KafkaError::PartitionEOF(_))) => continue,
+            None => continue,
             Some(Ok(message)) => {
                 let partition = TopicPartition::new(message.topic(), message.partition());
                 positions.insert(partition.clone(), message.offset() + 1);
@@ -251,7 +249,7 @@ impl Watch {
         &self,
         from: Vec<(TopicPartition, i64)>,
     ) -> Result<BTreeSet<TopicPartition>, StreamError> {
-        let (config, common) = (self.config.clone(), Arc::clone(&self.common));
+        let (config, common) = (self.probe.clone(), Arc::clone(&self.common));
         self.blocking(move |_, timeout| {
             let context = Context::new(Role::Reader, &common, Unmanaged);
             let probe: Client = config.create_with_context(context)?;

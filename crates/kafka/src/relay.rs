@@ -33,6 +33,9 @@ impl ProducerContext<NoCustomPartitioner> for Context<Fates> {
     }
 }
 
+/// Between two looks whether all fates are known.
+const FATE_SLICE: Duration = Duration::from_millis(1);
+
 /// How long one call of an abort may take before we look at what it gave back.
 const ABORT_SLICE: Duration = Duration::from_millis(250);
 
@@ -85,9 +88,11 @@ impl KafkaRelay {
             let client: Client = config
                 .create_with_context(Context::new(Role::Relay, &common, Fates::default()))
                 .map_err(|error| StreamError::Fatal(error.to_string()))?;
-            client
-                .init_transactions(init)
-                .map_err(|error| common.health.explain(&error).into_stream_error())?;
+            client.init_transactions(init).map_err(|error| {
+                // What the connections said explains a time-out.
+                client.poll(Duration::from_millis(20));
+                common.health.explain(&error).into_stream_error()
+            })?;
             let client = Arc::new(client);
             Ok(Inner {
                 client,
@@ -236,7 +241,15 @@ impl Inner {
         for index in range.clone() {
             self.enqueue(index, end)?;
         }
-        self.client.flush(self.patience).map_err(|error| self.judge(&error))?;
+        // Nothing lingers here, so there is no need for rdkafka's flush, which takes 100 ms.
+        while self.client.in_flight_count() > 0 && Instant::now() < end {
+            self.client.poll(FATE_SLICE);
+        }
+        if self.client.in_flight_count() > 0 {
+            self.state = State::MustAbort;
+            let timeout = KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut);
+            return Err(RelayError::Abort(self.common.health.explain(&timeout).message).into());
+        }
         let failed = self.failed();
         let Some((_, first)) = failed.first().copied() else { return Ok(()) };
         self.state = State::MustAbort;

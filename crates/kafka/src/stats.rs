@@ -194,3 +194,129 @@ fn publish_topics(client: &'static str, reports: &[&Report]) {
             .set(sum.bytes as f64);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use rdkafka::statistics::{Partition, Topic};
+
+    use super::*;
+
+    /// What a scrape shows after `work`.
+    fn scrape(work: impl FnOnce(&Hub)) -> String {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || work(&Hub::default()));
+        handle.render()
+    }
+
+    fn line(text: &str, name: &str) -> Option<f64> {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name))
+            .and_then(|value| value.trim().parse().ok())
+    }
+
+    fn producer(messages: u64, bytes: u64, timeouts: u64) -> Statistics {
+        let window = |avg, p99, cnt| Some(Window { avg, p99, cnt, ..Window::default() });
+        let broker = Broker {
+            nodeid: 3,
+            state: "UP".into(),
+            req_timeouts: timeouts,
+            txerrs: 5,
+            txretries: 6,
+            disconnects: Some(7),
+            rtt: window(2_500, 40_000, 9),
+            throttle: window(1_500, 0, 9),
+            int_latency: window(77, 77, 9),
+            ..Broker::default()
+        };
+        let bootstrap = Broker { nodeid: -1, state: "UP".into(), ..Broker::default() };
+        Statistics {
+            msg_cnt: messages,
+            msg_size: bytes,
+            msg_max: 111,
+            msg_size_max: 222,
+            // Neighbours that are easily mistaken for the queue.
+            txmsgs: 333,
+            txmsg_bytes: 444,
+            replyq: 555,
+            brokers: HashMap::from([("b/3".into(), broker), ("bootstrap".into(), bootstrap)]),
+            ..Statistics::default()
+        }
+    }
+
+    #[test]
+    fn queue_and_round_trip_come_from_their_fields_in_base_units() {
+        let text = scrape(|hub| hub.report(1, Role::Spooled, &producer(12, 3_400, 1)));
+        let expected = [
+            ("tollgate_kafka_queue_messages{client=\"spooled\"}", 12.0),
+            ("tollgate_kafka_queue_bytes{client=\"spooled\"}", 3_400.0),
+            ("tollgate_kafka_queue_limit_bytes{client=\"spooled\"}", 222.0),
+            ("tollgate_kafka_broker_rtt_seconds{client=\"spooled\",broker=\"3\"}", 0.0025),
+            ("tollgate_kafka_broker_rtt_p99_seconds{client=\"spooled\",broker=\"3\"}", 0.04),
+            ("tollgate_kafka_broker_throttle_seconds{client=\"spooled\",broker=\"3\"}", 1.5),
+            ("tollgate_kafka_broker_connections{client=\"spooled\",broker=\"3\"}", 1.0),
+            ("tollgate_kafka_broker_request_timeouts_total{client=\"spooled\",broker=\"3\"}", 1.0),
+            ("tollgate_kafka_broker_transmit_errors_total{client=\"spooled\",broker=\"3\"}", 5.0),
+            ("tollgate_kafka_broker_request_retries_total{client=\"spooled\",broker=\"3\"}", 6.0),
+            ("tollgate_kafka_broker_disconnects_total{client=\"spooled\",broker=\"3\"}", 7.0),
+        ];
+        for (name, value) in expected {
+            assert_eq!(line(&text, name), Some(value), "{name} in\n{text}");
+        }
+        assert!(!text.contains("broker=\"-1\""), "bootstrap connections are no brokers");
+    }
+
+    #[test]
+    fn clients_of_a_kind_are_summed_and_counters_rise_by_what_is_new() {
+        let text = scrape(|hub| {
+            hub.report(1, Role::Relay, &producer(10, 100, 2));
+            hub.report(2, Role::Relay, &producer(1, 7, 1));
+            hub.report(1, Role::Relay, &producer(20, 200, 5));
+            hub.report(3, Role::Relay, &producer(500, 500, 0));
+            hub.forget(3);
+        });
+        let relay = |name: &str| line(&text, &format!("tollgate_kafka_{name}"));
+        assert_eq!(relay("queue_messages{client=\"relay\"}"), Some(21.0));
+        assert_eq!(relay("queue_bytes{client=\"relay\"}"), Some(207.0));
+        let timeouts = "broker_request_timeouts_total{client=\"relay\",broker=\"3\"}";
+        assert_eq!(relay(timeouts), Some(6.0));
+    }
+
+    #[test]
+    fn what_is_fetched_ahead_is_summed_over_partitions() {
+        let partition = |messages, bytes| Partition {
+            fetchq_cnt: messages,
+            fetchq_size: bytes,
+            msgq_bytes: 9_999,
+            ..Partition::default()
+        };
+        let topic = Topic {
+            topic: "cdrs".into(),
+            partitions: HashMap::from([(0, partition(2, 30)), (1, partition(1, 12))]),
+            ..Topic::default()
+        };
+        let statistics =
+            Statistics { topics: HashMap::from([("cdrs".into(), topic)]), ..Statistics::default() };
+        let text = scrape(|hub| hub.report(1, Role::Consumer, &statistics));
+        let cdrs = |name: &str| {
+            line(&text, &format!("tollgate_kafka_{name}{{client=\"consumer\",topic=\"cdrs\"}}"))
+        };
+        assert_eq!(cdrs("fetch_queue_messages"), Some(3.0));
+        assert_eq!(cdrs("fetch_queue_bytes"), Some(42.0));
+        assert!(!text.contains("queue_limit"), "a consumer has no send queue");
+    }
+
+    #[test]
+    fn labels_are_bounded() {
+        let brokers =
+            (0..200).map(|nodeid| (format!("b/{nodeid}"), Broker { nodeid, ..Broker::default() }));
+        let statistics = Statistics { brokers: brokers.collect(), ..Statistics::default() };
+        let text = scrape(|hub| hub.report(1, Role::Spooled, &statistics));
+        let series =
+            text.lines().filter(|line| line.starts_with("tollgate_kafka_broker_connections{"));
+        assert!(series.count() <= MOST_LABELS + 1);
+    }
+}

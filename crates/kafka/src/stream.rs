@@ -79,6 +79,7 @@ impl Stream for KafkaStream {
             topics: options.topics,
             protocol: self.settings.group_protocol,
             operation_timeout: timeout(self.settings.operation_timeout_ms),
+            rejoin_after: timeout(self.settings.session_timeout_ms),
             close_timeout: timeout(self.settings.close_timeout_ms),
         })?;
         Ok(Box::new(consumer))

@@ -88,6 +88,10 @@ impl Trouble {
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
                 (Kind::UnknownTopic, "the topic is not there: run `tollgate topics create`")
             }
+            Code::FencedInstanceId => (
+                Kind::Fatal,
+                "another consumer has come with the same instance id: give each its own",
+            ),
             Code::Fatal => (Kind::Fatal, "the client is made anew"),
             code if is_passing(code) => (
                 Kind::Unreachable,

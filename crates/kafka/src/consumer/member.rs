@@ -31,12 +31,16 @@ pub struct Options {
     pub topics: Vec<String>,
     pub protocol: GroupProtocol,
     pub operation_timeout: Duration,
+    /// Pause after a fatal error.
+    pub rejoin_after: Duration,
     pub close_timeout: Duration,
 }
 
 pub struct Member {
     options: Options,
     client: Client,
+    /// When to join; `None` when that is done.
+    join_at: Option<Instant>,
     assignment: Assignment,
     /// Changes of the group, to be told before anything else.
     events: VecDeque<Event>,
@@ -48,10 +52,11 @@ pub struct Member {
 
 impl Member {
     pub fn new(options: Options) -> Result<Self, StreamError> {
-        let client = subscribe(&options)?;
+        let client = new_client(&options)?;
         Ok(Self {
             options,
             client,
+            join_at: Some(Instant::now()),
             assignment: Assignment::default(),
             events: VecDeque::new(),
             errors: VecDeque::new(),
@@ -117,7 +122,7 @@ impl Member {
             if let Some(ready) = self.ready(max) {
                 break ready;
             }
-            if let Err(error) = self.apply() {
+            if let Err(error) = self.join_when_due().and_then(|()| self.apply()) {
                 break Err(error);
             }
             let left = end.saturating_duration_since(Instant::now());
@@ -137,6 +142,17 @@ impl Member {
         if let Err(unheard) = reply.send(result) {
             self.put_back(unheard);
         }
+    }
+
+    fn join_when_due(&mut self) -> Result<(), StreamError> {
+        if self.join_at.is_some_and(|due| due <= Instant::now()) {
+            let topics: Vec<&str> = self.options.topics.iter().map(String::as_str).collect();
+            self.client
+                .subscribe(&topics)
+                .map_err(|error| StreamError::Fatal(error.to_string()))?;
+            self.join_at = None;
+        }
+        Ok(())
     }
 
     /// What can be told without asking the client.
@@ -322,7 +338,7 @@ impl Member {
         counter!(names::RECREATIONS.name, "client" => client).increment(1);
         let trouble = Trouble::new(code, reason);
         tracing::warn!(client, "Kafka consumer is made anew: {}", trouble.message);
-        match subscribe(&self.options) {
+        match new_client(&self.options) {
             Ok(new) => {
                 let old = std::mem::replace(&mut self.client, new);
                 // Closing may take long, and its partitions are lost already.
@@ -330,6 +346,8 @@ impl Member {
             }
             Err(error) => return error,
         }
+        // Two members with one instance id would throw each other out without end: slowly, then.
+        self.join_at = Some(Instant::now() + self.options.rejoin_after);
         let held = self.assignment.held();
         self.assignment.revoke(&held);
         self.forget_stale();
@@ -360,15 +378,12 @@ impl Member {
     }
 }
 
-fn subscribe(options: &Options) -> Result<Client, StreamError> {
+fn new_client(options: &Options) -> Result<Client, StreamError> {
     let context = Context::new(Role::Consumer, &options.common, Rebalances::new(options.protocol));
-    let client: Client = options
+    options
         .config
         .create_with_context(context)
-        .map_err(|error| StreamError::Fatal(error.to_string()))?;
-    let topics: Vec<&str> = options.topics.iter().map(String::as_str).collect();
-    client.subscribe(&topics).map_err(|error| StreamError::Fatal(error.to_string()))?;
-    Ok(client)
+        .map_err(|error| StreamError::Fatal(error.to_string()))
 }
 
 fn not_held(partition: &TopicPartition) -> StreamError {

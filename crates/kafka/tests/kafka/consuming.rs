@@ -227,3 +227,47 @@ async fn a_poll_that_is_given_up_loses_no_record() -> Result<()> {
     consumer.close().await;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_members_with_one_instance_id_are_told_and_do_not_fight() -> Result<()> {
+    let stream = shared();
+    let topic = topic(&stream, "twins", 1).await?;
+    let group = unique("twins");
+    let twin = || ConsumerOptions {
+        group: group.clone(),
+        topics: vec![topic.to_string()],
+        instance_id: Some("billing-0".into()),
+    };
+    let mut first = stream.consumer(twin()).await?;
+    assigned(&mut *first).await?;
+    let mut second = stream.consumer(twin()).await?;
+    let mut seconds = None;
+    let mut told = None;
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while seconds.is_none() || told.is_none() {
+        match first.next(10, Duration::from_millis(100)).await {
+            Err(error) => told = Some(error),
+            Ok(Event::Assigned(_)) => panic!("the first has come back at once"),
+            Ok(_) => {}
+        }
+        if let Event::Assigned(partitions) = second.next(10, Duration::from_millis(100)).await? {
+            seconds = Some(partitions);
+        }
+        assert!(tokio::time::Instant::now() < end, "{seconds:?} {told:?}");
+    }
+    let told = told.map(|error| error.to_string()).unwrap_or_default();
+    assert!(told.contains("instance id"), "{told}");
+    first.close().await;
+    second.close().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_all_brokers_down_a_consumer_waits_and_still_closes() -> Result<()> {
+    let nobody = format!("127.0.0.1:{}", tollgate_testkit::free_port());
+    let stream = connect(&settings(&nobody));
+    let mut consumer = join(&stream, "anything", &unique("down")).await?;
+    assert_eq!(consumer.next(10, Duration::from_millis(300)).await?, Event::Idle);
+    tokio::time::timeout(PATIENCE, consumer.close()).await?;
+    Ok(())
+}
