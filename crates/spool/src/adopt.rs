@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::catalog::{Catalog, DAMAGED, Segment, missing_before};
-use crate::cursor::{Cursor, Found, Lost};
+use crate::cursor::{Cursor, Found, Lost, PATIENCE};
 use crate::damaged::Keeper;
 use crate::disk::{DirLock, Disk};
 use crate::error::{During as _, SpoolError};
@@ -61,7 +61,7 @@ impl Adopted {
         });
         Ok(Self {
             segments: catalog.segments,
-            cursor: Cursor::new(disk, keeper, start),
+            cursor: Cursor::new(disk, keeper, start, PATIENCE),
             window: Window::new(start),
             position,
             written: start,

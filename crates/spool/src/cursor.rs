@@ -9,11 +9,16 @@ use std::sync::Arc;
 
 use crate::catalog::Segment;
 use crate::damaged::Keeper;
-use crate::disk::{Access, Disk, DiskFile};
+use crate::disk::{Access, Disk};
 use crate::error::{During as _, SpoolError};
 use crate::frame::{Damage, Header, Item, Scanner};
 use crate::record::{Position, Request};
+use crate::salvage::Salvage;
 use crate::segment::{HEADER_BLOCK, Key, MARK, RECORD};
+
+/// How often the caller hears of a read that fails before what is unreadable is given up as
+/// damaged: time enough for a volume that comes back.
+pub(crate) const PATIENCE: u32 = 10;
 
 /// The segments that a cursor may read, which change while it reads.
 pub(crate) trait Segments {
@@ -97,6 +102,8 @@ impl Lost {
 pub(crate) struct Cursor {
     disk: Arc<dyn Disk>,
     keeper: Option<Keeper>,
+    /// How often a read that fails is reported before what is unreadable is given up.
+    patience: u32,
     /// Records before it are skipped, and nobody asks what became of them.
     from: Position,
     done: Option<Key>,
@@ -107,8 +114,7 @@ pub(crate) struct Cursor {
 #[derive(Debug)]
 struct Open {
     segment: Segment,
-    scanner: Scanner<Arc<dyn DiskFile>>,
-    file: Arc<dyn DiskFile>,
+    scanner: Scanner<Salvage>,
     /// The sequence that comes next.
     expected: u64,
     /// The highest synced mark seen.
@@ -122,8 +128,8 @@ struct Open {
 
 impl Cursor {
     /// Begins at the record `from`, or the first behind it.
-    pub fn new(disk: Arc<dyn Disk>, keeper: Option<Keeper>, from: Position) -> Self {
-        Self { disk, keeper, from, done: None, open: None, out: VecDeque::new() }
+    pub fn new(disk: Arc<dyn Disk>, keeper: Option<Keeper>, from: Position, patience: u32) -> Self {
+        Self { disk, keeper, patience, from, done: None, open: None, out: VecDeque::new() }
     }
 
     /// The next thing; `None` when there is nothing more for now. After an error the cursor
@@ -187,14 +193,14 @@ impl Cursor {
             Err(error) => return Err(error).during("open a segment"),
         };
         let mut scanner =
-            Scanner::new(file.clone(), segment.salt(), HEADER_BLOCK).during("read a segment")?;
+            Scanner::new(Salvage::new(file, self.patience), segment.salt(), HEADER_BLOCK)
+                .during("read a segment")?;
         scanner.set_end(segment.end).during("read a segment")?;
         let expected = segment.name.first;
         self.open = Some(Open {
             synced: 0,
             segment,
             scanner,
-            file,
             expected,
             last_time_ms: None,
             damage: None,
@@ -272,7 +278,7 @@ impl Cursor {
         if let Some(keeper) = &mut self.keeper
             && lost.len > 0
         {
-            lost.kept_as = keeper.keep(&*open.file, &lost);
+            lost.kept_as = keeper.keep(open.scanner.source().file(), &lost);
         }
         open.holes.push(lost);
     }

@@ -58,6 +58,7 @@ impl Keeper {
             Ok(()) => Some(name),
             Err(error) => {
                 disk_failed("keep", &name, &error);
+                let _ = self.disk.remove(&self.dir.join(format!("{name}.new")));
                 None
             }
         }

@@ -99,7 +99,7 @@ impl DeadLetters {
             inner.next_file = inner.next_file.max(entry.number + 1);
             inner.held_bytes += entry.len;
         }
-        inner.count = list(&*disk, spool_dir)?.letters.len() as u64;
+        inner.count = count(&*disk, spool_dir)?;
         metrics::gauge!(m::DEAD_LETTERS_HELD.name).set(inner.count as f64);
         Ok(Self { disk, dir, max_bytes, inner: Mutex::new(inner) })
     }
@@ -176,25 +176,41 @@ pub struct DeadLetterList {
 /// Reads the dead letters of a spool directory, also of one in use; writes nothing.
 pub fn list(disk: &dyn Disk, spool_dir: &Path) -> Result<DeadLetterList, SpoolError> {
     let mut found = DeadLetterList::default();
+    scan(disk, spool_dir, |letter| match letter {
+        Some(letter) => found.letters.push(letter),
+        None => found.damaged += 1,
+    })?;
+    Ok(found)
+}
+
+/// How many dead letters a spool directory holds.
+pub(crate) fn count(disk: &dyn Disk, spool_dir: &Path) -> Result<u64, SpoolError> {
+    let mut count = 0;
+    scan(disk, spool_dir, |letter| count += u64::from(letter.is_some()))?;
+    Ok(count)
+}
+
+/// Gives each letter to `found`, and `None` for each stretch that cannot be read.
+fn scan(
+    disk: &dyn Disk,
+    spool_dir: &Path,
+    mut found: impl FnMut(Option<DeadLetter>),
+) -> Result<(), SpoolError> {
     let dir = spool_dir.join(DIR);
     for entry in files(disk, &dir)? {
         let path = dir.join(&entry.name);
         let file = disk.open(&path, Access::Read).during("open dead letters")?;
         let mut scanner = Scanner::new(file, entry.salt, 0).during("read dead letters")?;
         while let Some(item) = scanner.next_item().during("read dead letters")? {
-            let letter = match item {
+            found(match item {
                 Item::Frame { header, payload, .. } => {
                     DeadLetter::decode(&payload, header.time_ms).ok()
                 }
                 Item::Damage(_) => None,
-            };
-            match letter {
-                Some(letter) => found.letters.push(letter),
-                None => found.damaged += 1,
-            }
+            });
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 struct File {

@@ -169,7 +169,7 @@ pub fn verify(dir: &Path, disk: &Arc<dyn Disk>) -> Result<Verification, SpoolErr
     let inspection = &mut found.inspection;
     inspection.segments = catalog.segments.len() as u64;
     inspection.bytes = catalog.segments.iter().map(|segment| segment.len).sum();
-    inspection.dead_letters = dead_letters::list(&**disk, dir)?.letters.len() as u64;
+    inspection.dead_letters = dead_letters::count(&**disk, dir)?;
     if let Ok(kept) = disk.list(&dir.join(DAMAGED)) {
         inspection.damaged_files = kept.len() as u64;
         inspection.damaged_file_bytes = kept.iter().map(|entry| entry.len).sum();
@@ -204,7 +204,7 @@ fn scan(
     }
     let last_segment = catalog.segments.last().map(|segment| segment.name.file_name());
     let start = catalog.start();
-    let mut cursor = Cursor::new(disk, None, Position::default());
+    let mut cursor = Cursor::new(disk, None, Position::default(), 0);
     while let Some(next) = cursor.next(&catalog.segments)? {
         match next {
             Found::Record { position, request, .. } => {

@@ -95,6 +95,7 @@ impl Keeper {
         }
         let mut state = self.shared.lock();
         state.doomed.retain(|segment| !removed.contains(&segment.key()));
+        state.sum_up();
         state.report();
         drop(state);
         // There may be room for a new segment now.

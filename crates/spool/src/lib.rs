@@ -34,6 +34,7 @@ mod position;
 mod reader;
 mod record;
 mod recovery;
+mod salvage;
 mod segment;
 mod settings;
 mod shared;

@@ -9,6 +9,7 @@ use crate::disk::{Access, DirLock, Disk, DiskFile};
 use crate::error::{During as _, SpoolError};
 use crate::frame::{Item, Scanner};
 use crate::metrics as m;
+use crate::salvage::Salvage;
 use crate::segment::{HEADER_BLOCK, MARK, RECORD};
 use crate::writer::Ended;
 
@@ -30,13 +31,17 @@ pub(crate) struct LastSegment {
     pub valid_end: u64,
     /// Behind the last byte that is not zero.
     pub data_end: u64,
+    /// Whether the disk could not read all of it.
+    pub unreadable: bool,
 }
 
 /// Reads the last segment to its end. Only there can a crash have torn something: every other was
 /// synced whole, or given up before its successor was made.
 pub(crate) fn examine_last(disk: &dyn Disk, segment: &Segment) -> Result<LastSegment, SpoolError> {
     let file = disk.open(&segment.path, Access::Read).during("open a segment")?;
-    let mut scanner = Scanner::new(file, segment.salt(), HEADER_BLOCK).during("read a segment")?;
+    // A bad sector must not stop the start; what it hides is for the reader to account for.
+    let mut scanner = Scanner::new(Salvage::new(file, 0), segment.salt(), HEADER_BLOCK)
+        .during("read a segment")?;
     let epoch = segment.name.epoch;
     // What precedes a segment of the same epoch was synced before the segment was made.
     let before = segment.name.first - 1;
@@ -44,6 +49,7 @@ pub(crate) fn examine_last(disk: &dyn Disk, segment: &Segment) -> Result<LastSeg
         ended: Ended { epoch, last: before, synced: before },
         valid_end: HEADER_BLOCK,
         data_end: HEADER_BLOCK,
+        unreadable: false,
     };
     while let Some(item) = scanner.next_item().during("read a segment")? {
         match item {
@@ -63,6 +69,7 @@ pub(crate) fn examine_last(disk: &dyn Disk, segment: &Segment) -> Result<LastSeg
             Item::Damage(damage) => last.data_end = damage.offset + damage.len,
         }
     }
+    last.unreadable = scanner.source().gave_up();
     Ok(last)
 }
 
@@ -77,6 +84,14 @@ pub(crate) fn mend_last(
     let last = examine_last(disk, segment)?;
     segment.last = Some(last.ended.last.max(last.ended.synced));
     segment.synced = last.ended.synced;
+    if last.unreadable {
+        // Nobody knows what stands there, and it may be readable again: nothing is cut.
+        tracing::error!(
+            segment = segment.name.file_name(),
+            "spool: parts of the last segment cannot be read"
+        );
+        return Ok(Some(last));
+    }
     segment.end = last.valid_end.min(segment.len);
     let torn = last.data_end - last.valid_end;
     if torn == 0 && segment.len <= last.valid_end {

@@ -73,6 +73,8 @@ pub(crate) struct State {
     pub segments: VecDeque<Segment>,
     /// Segments that are due for removal, and still cost space.
     pub doomed: Vec<Segment>,
+    /// Bytes of all sealed segments, those due for removal included.
+    pub sealed_bytes: u64,
     pub tail: VecDeque<Stored>,
     pub tail_bytes: u64,
     /// When set, records from here on must be read from disk before the tail is served.
@@ -226,14 +228,20 @@ impl State {
 
     /// Bytes that segments hold: all of a sealed one, of the active one what is written.
     pub fn used_bytes(&self) -> u64 {
-        let held = |s: &Segment| if s.sealed { s.len } else { s.end };
-        let doomed: u64 = self.doomed.iter().map(|segment| segment.len).sum();
-        self.segments.iter().map(held).sum::<u64>() + doomed
+        let active = self.segments.back().filter(|segment| !segment.sealed);
+        self.sealed_bytes + active.map_or(0, |segment| segment.end)
     }
 
     /// Bytes that segments take on disk, reserved ones included.
     pub fn reserved_bytes(&self) -> u64 {
-        self.segments.iter().chain(&self.doomed).map(|segment| segment.len).sum()
+        let active = self.segments.back().filter(|segment| !segment.sealed);
+        self.sealed_bytes + active.map_or(0, |segment| segment.len)
+    }
+
+    /// To be called whenever a segment was sealed or removed.
+    pub fn sum_up(&mut self) {
+        let sealed = self.segments.iter().chain(&self.doomed).filter(|segment| segment.sealed);
+        self.sealed_bytes = sealed.map(|segment| segment.len).sum();
     }
 
     /// Shows the state in the metrics.
@@ -282,6 +290,7 @@ impl State {
             active.last = Some(next - 1);
             active.synced = next - 1;
         }
+        self.sum_up();
     }
 
     /// A group is synced: readers may have it.

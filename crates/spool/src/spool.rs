@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::catalog::{Catalog, DAMAGED, missing_before};
 use crate::committer::Committer;
-use crate::cursor::{Cursor, Lost};
+use crate::cursor::{Cursor, Lost, PATIENCE};
 use crate::damaged;
 use crate::disk::{DirLock, Disk};
 use crate::error::{AppendError, During as _, SpoolError};
@@ -116,7 +116,7 @@ impl Spool {
         };
         let keeper = Keeper::new(shared.clone(), position);
         let keeper = spawn("spool-keep", lock, move || keeper.run())?;
-        let cursor = Cursor::new(disk, Some(damage_keeper), start);
+        let cursor = Cursor::new(disk, Some(damage_keeper), start, PATIENCE);
         Ok((spool, Reader::new(shared, cursor, keeper)))
     }
 
@@ -220,10 +220,15 @@ fn first_state(catalog: Catalog, last: Option<LastSegment>) -> (State, Option<Lo
     let behind = catalog.segments.first().map(|_| start);
     let evicted_last = last.map_or(Position::default(), |last| Position {
         epoch: last.ended.epoch,
-        sequence: last.ended.last.max(last.ended.synced),
+        // Where the disk cannot say how far the last segment goes, it may go to any length.
+        sequence: if last.unreadable {
+            u64::MAX - 1
+        } else {
+            last.ended.last.max(last.ended.synced)
+        },
     });
     let unconfirmed = catalog.unconfirmed() + missing.as_ref().map_or(0, Lost::count);
-    let state = State {
+    let mut state = State {
         queue: std::collections::VecDeque::new(),
         queue_bytes: 0,
         closing: false,
@@ -231,6 +236,7 @@ fn first_state(catalog: Catalog, last: Option<LastSegment>) -> (State, Option<Lo
         failures_in_a_row: 0,
         segments: catalog.segments.into(),
         doomed: Vec::new(),
+        sealed_bytes: 0,
         tail: std::collections::VecDeque::new(),
         tail_bytes: 0,
         behind,
@@ -241,6 +247,7 @@ fn first_state(catalog: Catalog, last: Option<LastSegment>) -> (State, Option<Lo
         persisted: start,
         keeper_stops: false,
     };
+    state.sum_up();
     (state, missing)
 }
 

@@ -206,11 +206,11 @@ fn a_hole_above_the_synced_mark_was_never_acknowledged_and_what_is_above_it_is_s
     let disk = FaultyDisk::new(1);
     let (spool, reader) = open(&disk);
     spool.append(request(1)).wait().unwrap();
-    disk.hold_syncs();
+    let held_syncs = disk.held_syncs();
     let held = spool.append(request(2));
     eventually("a sync waits", || disk.syncs_waiting() == 1);
     let group: Vec<_> = (3..=5).map(|number| spool.append(request(number))).collect();
-    disk.release_syncs();
+    drop(held_syncs);
     held.wait().unwrap();
     for append in group {
         append.wait().unwrap();
@@ -251,4 +251,60 @@ fn a_header_of_a_newer_format_is_refused() {
     let error = try_open(&disk, &settings()).unwrap_err();
     assert!(matches!(error, SpoolError::NewerFormat { found: 2, .. }), "{error}");
     assert_eq!(Position::default().to_string(), "0/0");
+}
+
+#[test]
+fn a_bad_sector_costs_the_records_it_hits_and_neither_the_start_nor_the_others() {
+    let disk = FaultyDisk::new(1);
+    let (spool, reader) = open(&disk);
+    for number in 1..=40 {
+        spool.append(sized(number, 1000)).wait().unwrap();
+    }
+    spool.close();
+    drop((spool, reader));
+    for (segment, sequence) in [(0, 5), (segments(&disk).len() - 1, 39)] {
+        let fork = disk.fork();
+        let path = segments(&fork)[segment].clone();
+        let hit = record(&fork, &path, sequence);
+        fork.spoil(&path, hit.offset + 100, 1);
+        let (spool, mut reader) = open(&fork);
+        let (mut read, mut errors) = (Vec::new(), 0);
+        while spool.usage().records != read.len() as u64 || read.is_empty() {
+            match reader.next_blocking(50, 1 << 20) {
+                Ok(some) => read.extend(some),
+                Err(error) => {
+                    assert!(error.is_transient());
+                    errors += 1;
+                    assert!(errors < 100, "the reader never goes on");
+                }
+            }
+        }
+        assert!(errors >= 10, "a passing failure is waited for");
+        assert!(read.len() >= 34, "one block of 4 KiB hits at most six of these records");
+        if segment == 0 {
+            assert_eq!(spool.usage().damaged + read.len() as u64, 40);
+        } else {
+            // The marks that could say how many were acknowledged are unreadable as well.
+            assert_eq!(numbers(&read), (1..=read.len() as u64).collect::<Vec<_>>());
+        }
+        let proof = verify(Path::new(DIR), &shared(&fork)).unwrap();
+        assert_eq!(proof.inspection.damaged, spool.usage().damaged);
+        // The bytes could not be copied, so the file is kept instead of removed.
+        reader.confirm(&positions(&read));
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        eventually("the segment is moved", || kept(&fork) == [name.as_str()]);
+        eventually("the others go", || segments(&fork).len() == 2);
+        assert_eq!(spool.usage().segments, 1);
+    }
+}
+
+#[test]
+fn a_bad_sector_that_recovers_costs_nothing() {
+    let (disk, segment) = six();
+    disk.spoil(&segment, record(&disk, &segment, 6).offset, 10);
+    let (spool, mut reader) = open(&disk);
+    reader.next_blocking(50, 1 << 20).unwrap_err();
+    disk.heal();
+    assert_eq!(drain(&mut reader).len(), 6);
+    assert_eq!(spool.usage().damaged, 0);
 }

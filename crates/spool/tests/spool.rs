@@ -73,12 +73,12 @@ fn requests_that_arrive_during_a_sync_share_the_next_one() {
     let disk = FaultyDisk::new(1);
     let (spool, mut reader) = open(&disk);
     let before = disk.count(Operation::Sync);
-    disk.hold_syncs();
+    let held_syncs = disk.held_syncs();
     let first = spool.append(request(1));
     eventually("the first sync waits", || disk.syncs_waiting() == 1);
     let rest: Vec<_> = (2..=40).map(|number| spool.append(request(number))).collect();
     assert!(reader.next_blocking(100, 1 << 20).unwrap().is_empty(), "nothing unsynced is read");
-    disk.release_syncs();
+    drop(held_syncs);
     assert_eq!(first.wait().unwrap().sequence, 1);
     for (append, sequence) in rest.into_iter().zip(2..) {
         assert_eq!(append.wait().unwrap().sequence, sequence);
@@ -187,9 +187,9 @@ fn each_refusal_has_its_reason() {
     let (spool, reader) = try_open(&disk, &small).unwrap();
     assert_eq!(spool.append(sized(1, 16 * 1024)).wait(), Err(AppendError::TooLarge));
     let largest = small.max_record_bytes() as usize - 200;
-    disk.hold_syncs();
+    let held_syncs = disk.held_syncs();
     let waiting: Vec<_> = (0..20).map(|n| spool.append(sized(n, largest))).collect();
-    disk.release_syncs();
+    drop(held_syncs);
     let answers: Vec<_> = waiting.into_iter().map(tollgate_spool::Append::wait).collect();
     let refused = |reason| answers.iter().filter(|answer| **answer == Err(reason)).count();
     assert!(refused(AppendError::Overloaded) + refused(AppendError::Full) >= 16, "{answers:?}");
@@ -324,4 +324,24 @@ fn contradicting_settings_are_refused_by_name() {
     assert!(error.contains("max_bytes") && error.contains("segment_bytes"), "{error}");
     assert_eq!(Settings::default().validate(), Ok(()));
     assert!(Position::default() < Position { epoch: 0, sequence: 1 });
+}
+
+#[test]
+fn nothing_is_removed_while_the_position_cannot_be_written() {
+    let disk = FaultyDisk::new(1);
+    let (spool, mut reader) = open(&disk);
+    for number in 1..=60 {
+        spool.append(sized(number, 1000)).wait().unwrap();
+    }
+    let before = segments(&disk);
+    for operation in [Operation::Write, Operation::Create] {
+        disk.arm(FaultPlan::all(operation, Injected::Eio).on("position"));
+    }
+    let tried = disk.count(Operation::Write);
+    confirm_all(&mut reader);
+    eventually("the position is tried again", || disk.count(Operation::Write) > tried + 3);
+    assert_eq!(segments(&disk), before);
+    disk.heal();
+    eventually("segments go", || segments(&disk).len() == 1);
+    drop(spool);
 }

@@ -4,6 +4,7 @@ mod inner;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -118,6 +119,18 @@ struct Shared {
     released: Condvar,
 }
 
+/// Holds all syncs; dropping it lets them go on, so that a test that fails does not hang.
+#[derive(Debug)]
+pub struct HeldSyncs {
+    disk: FaultyDisk,
+}
+
+impl Drop for HeldSyncs {
+    fn drop(&mut self) {
+        self.disk.release_syncs();
+    }
+}
+
 impl FaultyDisk {
     /// An empty disk of 1 GiB without faults; the seed decides how writes tear.
     pub fn new(seed: u64) -> Self {
@@ -133,6 +146,7 @@ impl FaultyDisk {
             locks: BTreeSet::new(),
             capacity: 1 << 30,
             plans: Vec::new(),
+            spoilt: Vec::new(),
             counts: BTreeMap::new(),
             changes: 0,
             dies_at: None,
@@ -162,6 +176,7 @@ impl FaultyDisk {
             locks: BTreeSet::new(),
             capacity: inner.capacity,
             plans: Vec::new(),
+            spoilt: Vec::new(),
             counts: BTreeMap::new(),
             changes: 0,
             dies_at: None,
@@ -179,6 +194,7 @@ impl FaultyDisk {
     pub fn heal(&self) {
         let mut inner = self.lock();
         inner.plans.clear();
+        inner.spoilt.clear();
         inner.dies_at = None;
     }
 
@@ -226,6 +242,21 @@ impl FaultyDisk {
     /// Makes every sync wait until [`FaultyDisk::release_syncs`].
     pub fn hold_syncs(&self) {
         self.lock().syncs_held = true;
+    }
+
+    /// As [`FaultyDisk::hold_syncs`], until the answer is dropped: a test that fails meanwhile
+    /// does not hang.
+    #[must_use = "syncs are held only as long as this lives"]
+    pub fn held_syncs(&self) -> HeldSyncs {
+        self.hold_syncs();
+        HeldSyncs { disk: self.clone() }
+    }
+
+    /// Makes a stretch of a file unreadable, as a bad sector is: reads that touch it fail, until
+    /// [`FaultyDisk::heal`].
+    pub fn spoil(&self, path: &Path, offset: u64, len: u64) {
+        let spoilt = (path.to_path_buf(), offset..offset + len);
+        self.lock().spoilt.push(spoilt);
     }
 
     /// Ends [`FaultyDisk::hold_syncs`].
@@ -453,6 +484,13 @@ impl DiskFile for FaultyFile {
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
         let mut inner = self.attempt(Operation::Read)?;
+        let end = offset + into.len() as u64;
+        let hit = |(path, range): &(PathBuf, Range<u64>)| {
+            *path == self.path && range.start < end && offset < range.end
+        };
+        if inner.spoilt.iter().any(hit) {
+            return Err(Injected::Eio.error());
+        }
         let seen = &inner.inode(self.file)?.seen;
         let from = (offset as usize).min(seen.len());
         let read = into.len().min(seen.len() - from);

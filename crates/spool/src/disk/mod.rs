@@ -18,7 +18,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use faulty::{FaultPlan, FaultyDisk, Injected, Loss, Operation};
+pub use faulty::{FaultPlan, FaultyDisk, HeldSyncs, Injected, Loss, Operation};
 pub use real::RealDisk;
 
 /// How a file is opened.

@@ -107,6 +107,11 @@ impl<S: Source> Scanner<S> {
         Ok(())
     }
 
+    /// What it reads from.
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
     /// Where the next item begins.
     pub fn offset(&self) -> u64 {
         self.offset

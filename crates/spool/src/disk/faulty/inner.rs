@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use rand::Rng as _;
@@ -27,6 +28,7 @@ pub(super) struct Inner {
     pub(super) locks: BTreeSet<PathBuf>,
     pub(super) capacity: u64,
     pub(super) plans: Vec<FaultPlan>,
+    pub(super) spoilt: Vec<(PathBuf, Range<u64>)>,
     pub(super) counts: BTreeMap<Operation, u64>,
     pub(super) changes: u64,
     pub(super) dies_at: Option<u64>,
