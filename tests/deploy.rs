@@ -59,6 +59,23 @@ fn every_port_that_something_asks_is_the_port_that_is_served() -> Result<()> {
 }
 
 #[test]
+fn the_image_runs_the_binary_of_the_pinned_toolchain() -> Result<()> {
+    let image = read("deploy/container/Dockerfile")?;
+    let toolchain = read("rust-toolchain.toml")?;
+    let channel = toolchain.split('"').nth(1).context("no channel")?;
+    let (release, _) = channel.rsplit_once('.').context("channel without a patch level")?;
+    ensure!(
+        image.contains(&format!("FROM rust:{release}-")),
+        "the image is not built by {channel}"
+    );
+    ensure!(image.contains("ENTRYPOINT [\"tollgate\"]"), "commands of services are arguments");
+    ensure!(image.contains("\nUSER tollgate\n"), "it runs as root");
+    // What health checks are made with.
+    ensure!(image.contains(" curl "), "curl is not in the image");
+    Ok(())
+}
+
+#[test]
 fn the_proxy_sends_to_every_edge_and_asks_for_its_health() -> Result<()> {
     let stack = Stack::read()?;
     let text = read("deploy/proxy/haproxy.cfg")?;
