@@ -197,7 +197,8 @@ fn finish(made: &mut [Status], call: &Call, draws: &Draws, delivery: impl Fn(usi
         && made.len() > 1
     {
         let index = draw as usize % (made.len() - 1);
-        made[index].due_ms = made[index + 1].due_ms + OVERTAKEN_MS;
+        // Later than its own time in any case: nothing is told before it happens.
+        made[index].due_ms = made[index].due_ms.max(made[index + 1].due_ms) + OVERTAKEN_MS;
     }
 }
 
