@@ -13,10 +13,7 @@ fn lines(text: &str) -> Result<Vec<Value>> {
 }
 
 fn tail(topic: &str, environment: &[(&str, String)]) -> Result<Vec<Value>> {
-    lines(&succeed(
-        &["tail", topic, "--from-beginning", "--until-end", "--reveal"],
-        environment,
-    )?)
+    lines(&succeed(&["tail", topic, "--from-beginning", "--until-end", "--reveal"], environment)?)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,7 +94,10 @@ async fn quarantine_is_listed_without_contents_and_replay_leaves_alone_what_cann
     ensure!(ids.len() == 2, "repeats of the same bytes have the same id: {ids:?}");
 
     let replayed = succeed(&["quarantine", "replay"], &brokers)?;
-    ensure!(replayed.contains("2 still cannot be read") && replayed.contains("0 published"), "{replayed}");
+    ensure!(
+        replayed.contains("2 still cannot be read") && replayed.contains("0 published"),
+        "{replayed}"
+    );
     let unknown = tollgate(&["quarantine", "replay", "--id", "0".repeat(32).as_str()], &brokers)?;
     ensure!(!unknown.status.success(), "an unknown id must be named");
     Ok(())

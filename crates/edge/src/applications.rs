@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use jiff::tz::Offset;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -156,6 +157,12 @@ impl Applications {
     /// Whether any application refuses what is not verified.
     pub fn any_enforces(&self) -> bool {
         self.known.iter().any(|known| known.settings.enforce_authentication)
+    }
+
+    /// Zone of an application's clock texts that name none; UTC for one that is not configured.
+    pub fn zone(&self, app_key: &str) -> Offset {
+        let minutes = self.by_key(app_key).map_or(0, |known| known.settings.utc_offset_minutes);
+        Offset::from_seconds(minutes * 60).unwrap_or(Offset::UTC)
     }
 
     /// Label for metrics: a configured name, or `other`, so that senders cannot add labels.

@@ -5,7 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use jiff::tz::Offset;
 use prost::Message;
 use tollgate_schema::ids;
 use tollgate_schema::time::{proto_to_millis, to_proto};
@@ -119,18 +118,14 @@ impl Decoder {
     }
 
     fn source(&self, request: &Request, position: Option<Position>, identity: Identity) -> Source {
-        let offset_minutes = self
-            .applications
-            .by_key(&request.application)
-            .map_or(0, |known| known.settings.utc_offset_minutes);
         Source {
             received_at: Timestamp::from_millisecond(request.received_at_ms).unwrap_or_default(),
             edge_id: request.edge_id.clone(),
             spool_epoch: position.map_or(0, |position| position.epoch),
             spool_sequence: position.map_or(0, |position| position.sequence),
+            zone: self.applications.zone(&identity.application),
             application: identity.application,
             authenticity: identity.authenticity,
-            zone: Offset::from_seconds(offset_minutes * 60).unwrap_or(Offset::UTC),
         }
     }
 

@@ -7,10 +7,11 @@ use tollgate_schema::v1::{CallDetailRecord, CallEvent, Quarantined};
 use tollgate_stream::Outgoing;
 use tollgate_voicecall::{Record, Source, read};
 
+use crate::applications::Applications;
 use crate::decode::encode;
 
 /// The events that come out now; `None` while any part of it still cannot be read.
-pub fn requalify(quarantined: &Quarantined) -> Option<Vec<Outgoing>> {
+pub fn requalify(quarantined: &Quarantined, applications: &Applications) -> Option<Vec<Outgoing>> {
     // Cut content is only a beginning.
     if quarantined.content_length > 0 {
         return None;
@@ -24,7 +25,7 @@ pub fn requalify(quarantined: &Quarantined) -> Option<Vec<Outgoing>> {
     } else {
         quarantined.content.clone()
     };
-    let records = read(&body, &source(quarantined));
+    let records = read(&body, &source(quarantined, applications));
     let all_readable = records.iter().all(|record| !matches!(record, Record::Quarantined(_)));
     all_readable.then(|| records.iter().map(encode).collect())
 }
@@ -40,7 +41,7 @@ fn again(topic: &str, content: &[u8]) -> Option<Outgoing> {
     None
 }
 
-fn source(quarantined: &Quarantined) -> Source {
+fn source(quarantined: &Quarantined, applications: &Applications) -> Source {
     let provenance = quarantined.provenance.clone().unwrap_or_default();
     let received_at = provenance
         .received_at
@@ -54,6 +55,6 @@ fn source(quarantined: &Quarantined) -> Source {
         spool_sequence: provenance.spool_sequence,
         application: provenance.application.clone(),
         authenticity: provenance.authenticity(),
-        zone: jiff::tz::Offset::UTC,
+        zone: applications.zone(&provenance.application),
     }
 }

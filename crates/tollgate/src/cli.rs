@@ -117,6 +117,15 @@ pub enum Spool {
         #[arg(long, value_name = "DIR")]
         dir: PathBuf,
     },
+    /// List the records that their topic refused for good.
+    DeadLetters {
+        /// The spool's directory.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// Show keys and values; they may hold phone numbers.
+        #[arg(long)]
+        reveal: bool,
+    },
     /// Publish what a dead edge's spool still holds, then confirm it there.
     Replay {
         /// The spool's directory; no edge may be using it.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use crate::say::say;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 use tollgate_edge::Watch;
@@ -61,7 +62,7 @@ impl LiveLine {
                 bar.set_message(line);
                 bar.tick();
             } else {
-                println!("{line}");
+                say!("{line}");
             }
         }
     }

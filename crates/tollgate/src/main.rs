@@ -10,6 +10,7 @@ mod live_line;
 mod mask;
 #[cfg(test)]
 mod reference;
+mod say;
 
 use std::process::ExitCode;
 

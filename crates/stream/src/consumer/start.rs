@@ -54,14 +54,15 @@ impl fmt::Display for StopReason {
                 f,
                 "the record at offset {offset} is not the one that was applied last, so the topic \
                  was recreated or the database belongs to another cluster; bring the two that \
-                 belong together back, or rebuild into a fresh schema with the rebuild command"
+                 belong together back, or give the consumer a fresh database.schema; see \
+                 docs/operations.md, offsets"
             ),
             Self::BeyondEnd { next, end } => write!(
                 f,
                 "offset {next} is to be applied next and the partition ends at {end}, so the topic \
                  was recreated or has lost records, or the database belongs to another cluster; \
-                 bring the two that belong together back, or rebuild into a fresh schema with the \
-                 rebuild command"
+                 bring the two that belong together back, or give the consumer a fresh \
+                 database.schema; see docs/operations.md, offsets"
             ),
             Self::Expired { next, first } => write!(
                 f,

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::cli::{self, Cli};
 use crate::config::{Config, Part};
+use crate::say::say;
 
 pub fn run(cli: &Cli, command: &cli::Config) -> anyhow::Result<ExitCode> {
     let config = Config::read(cli, serde_json::json!({}))?;
@@ -16,9 +17,9 @@ pub fn run(cli: &Cli, command: &cli::Config) -> anyhow::Result<ExitCode> {
                 parts.push(Part::Consumer);
             }
             config.validate(&parts)?;
-            println!("settings can be used");
+            say!("settings can be used");
         }
-        cli::Config::Show => println!("{}", serde_json::to_string_pretty(&config.shown()?)?),
+        cli::Config::Show => say!("{}", serde_json::to_string_pretty(&config.shown()?)?),
     }
     Ok(ExitCode::SUCCESS)
 }

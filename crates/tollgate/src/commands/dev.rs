@@ -22,6 +22,7 @@ use crate::compose::{self, Process, QueryPort};
 use crate::config::{Config, Part, set};
 use crate::dev_api::{self, Readings};
 use crate::live_line::{LiveLine, Sources};
+use crate::say::say;
 
 pub async fn run(cli: &Cli, arguments: &Dev) -> anyhow::Result<ExitCode> {
     let mut config = Config::read(cli, overrides(arguments))?;
@@ -163,21 +164,18 @@ fn banner(arguments: &Dev, edge: &Running, query: std::net::SocketAddr, process:
     let data = arguments.data.display();
     let stream = arguments.brokers.as_deref().unwrap_or("embedded log");
     let database = if arguments.database.is_some() { "PostgreSQL" } else { "SQLite" };
-    println!(
-        "tollgate {} is running: {stream}, {database}, data in {data}",
-        env!("CARGO_PKG_VERSION")
-    );
-    println!();
-    println!("  notifications  http://{notifications}/status  http://{notifications}/fee");
-    println!("  usage          http://{query}/v1/usage?group_by=hour");
-    println!("  ledger         http://{query}/v1/ledger");
-    println!("  presence       http://{query}/v1/numbers/%2B8613800000021");
-    println!("  changes        http://{query}/v1/changes");
-    println!("  metrics        http://{}/metrics", process.health_address);
-    println!();
-    println!("  try: curl -i http://{notifications}/status -d '{}'", sample());
-    println!("       curl http://{query}/v1/numbers/%2B8613800000021");
-    println!();
+    say!("tollgate {} is running: {stream}, {database}, data in {data}", env!("CARGO_PKG_VERSION"));
+    say!("");
+    say!("  notifications  http://{notifications}/status  http://{notifications}/fee");
+    say!("  usage          http://{query}/v1/usage?group_by=hour");
+    say!("  ledger         http://{query}/v1/ledger");
+    say!("  presence       http://{query}/v1/numbers/%2B8613800000021");
+    say!("  changes        http://{query}/v1/changes");
+    say!("  metrics        http://{}/metrics", process.health_address);
+    say!("");
+    say!("  try: curl -i http://{notifications}/status -d '{}'", sample());
+    say!("       curl http://{query}/v1/numbers/%2B8613800000021");
+    say!("");
 }
 
 /// A status of this moment, so that the number it names is seen ringing.

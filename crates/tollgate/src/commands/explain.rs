@@ -1,7 +1,7 @@
 //! `tollgate explain FILE|-`: what Tollgate makes of one notification body, as one JSON document.
 //! Goes through the very code of edge and billing; publishes and stores nothing.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -24,6 +24,7 @@ use super::Refused;
 use crate::cli::{Cli, Explain};
 use crate::compose::billing_applications;
 use crate::config::Config;
+use crate::say::say;
 
 pub fn run(cli: &Cli, arguments: &Explain) -> anyhow::Result<ExitCode> {
     let config = Config::read(cli, json!({}))?;
@@ -36,8 +37,7 @@ pub fn run(cli: &Cli, arguments: &Explain) -> anyhow::Result<ExitCode> {
     };
     let tariff = tariff(arguments)?;
     let document = explain(&config, body, &arguments.application, received_at, tariff)?;
-    // A reader that has seen enough is no error.
-    let _ = writeln!(std::io::stdout().lock(), "{document:#}");
+    say!("{document:#}");
     Ok(ExitCode::SUCCESS)
 }
 

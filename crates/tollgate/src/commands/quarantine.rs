@@ -4,14 +4,14 @@
 //! come out, under the ids they would always have had. The topics themselves remember what was
 //! replayed: an event whose id is on its topic already is left alone.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use prost::Message;
 use serde_json::json;
-use tollgate_edge::requalify;
+use tollgate_edge::{Applications, requalify};
 use tollgate_schema::topics::{CALL_EVENTS, CDRS, QUARANTINE};
 use tollgate_schema::v1::Quarantined;
 use tollgate_stream::{Incoming, Outgoing, ReadFrom, Stream};
@@ -19,6 +19,7 @@ use tollgate_stream::{Incoming, Outgoing, ReadFrom, Stream};
 use super::tail::record_json;
 use crate::cli::{self, Cli};
 use crate::config::{Config, Part};
+use crate::say::say;
 use crate::{compose, mask};
 
 pub async fn run(cli: &Cli, command: &cli::Quarantine) -> anyhow::Result<ExitCode> {
@@ -29,7 +30,8 @@ pub async fn run(cli: &Cli, command: &cli::Quarantine) -> anyhow::Result<ExitCod
     match command {
         cli::Quarantine::List { reveal } => list(stream.as_ref(), *reveal).await,
         cli::Quarantine::Replay { id, dry_run } => {
-            replay(stream.as_ref(), id.as_deref(), *dry_run).await
+            let applications = Applications::new(&config.applications, None)?;
+            replay(stream.as_ref(), &applications, id.as_deref(), *dry_run).await
         }
     }
 }
@@ -40,15 +42,20 @@ async fn list(stream: &dyn Stream, reveal: bool) -> anyhow::Result<ExitCode> {
         if !reveal {
             mask::hide(&mut shown);
         }
-        println!("{shown}");
+        say!("{shown}");
     })
     .await?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn replay(stream: &dyn Stream, id: Option<&str>, dry_run: bool) -> anyhow::Result<ExitCode> {
+async fn replay(
+    stream: &dyn Stream,
+    applications: &Applications,
+    id: Option<&str>,
+    dry_run: bool,
+) -> anyhow::Result<ExitCode> {
     let mut seen = HashSet::new();
-    let mut readable: Vec<Outgoing> = Vec::new();
+    let mut readable: Vec<Candidate> = Vec::new();
     let mut unreadable = 0;
     read_all(stream, &[QUARANTINE.name], |record| {
         let Some(item) = record.value.as_deref().and_then(|value| Quarantined::decode(value).ok())
@@ -59,8 +66,11 @@ async fn replay(stream: &dyn Stream, id: Option<&str>, dry_run: bool) -> anyhow:
         if !wanted || !seen.insert(item.quarantine_id.clone()) {
             return;
         }
-        match requalify(&item) {
-            Some(events) => readable.extend(events),
+        let after = item.source.as_ref().map(|source| source.offset);
+        match requalify(&item, applications) {
+            Some(events) => {
+                readable.extend(events.into_iter().map(|event| Candidate { event, after }));
+            }
             None => unreadable += 1,
         }
     })
@@ -72,17 +82,32 @@ async fn replay(stream: &dyn Stream, id: Option<&str>, dry_run: bool) -> anyhow:
             "nothing in quarantine has the id {id}; `tollgate quarantine list` shows what there is"
         );
     }
-    let known = if readable.is_empty() { HashSet::new() } else { known_ids(stream).await? };
+    let known = if readable.is_empty() { HashMap::new() } else { newest_offsets(stream).await? };
     let total = readable.len();
-    readable.retain(|event| ce_id(event).is_some_and(|id| !known.contains(&id)));
-    println!("{unreadable} still cannot be read; {} were replayed before", total - readable.len());
+    readable.retain(|candidate| !candidate.is_on_its_topic(&known));
+    say!("{unreadable} still cannot be read; {} were replayed before", total - readable.len());
     if dry_run {
-        println!("{} would be published", readable.len());
+        say!("{} would be published", readable.len());
         return Ok(ExitCode::SUCCESS);
     }
-    publish(stream, &readable).await?;
-    println!("{} published", readable.len());
+    let events: Vec<Outgoing> = readable.into_iter().map(|candidate| candidate.event).collect();
+    publish(stream, &events).await?;
+    say!("{} published", events.len());
     Ok(ExitCode::SUCCESS)
+}
+
+/// An event that may be published again.
+struct Candidate {
+    event: Outgoing,
+    /// For what a consumer refused: its offset then, and only a later one counts as a replay.
+    after: Option<i64>,
+}
+
+impl Candidate {
+    fn is_on_its_topic(&self, newest: &HashMap<String, i64>) -> bool {
+        let found = ce_id(&self.event).and_then(|id| newest.get(&id));
+        found.is_some_and(|offset| self.after.is_none_or(|after| *offset > after))
+    }
 }
 
 /// Publishes all of it or nothing.
@@ -98,13 +123,17 @@ async fn publish(stream: &dyn Stream, events: &[Outgoing]) -> anyhow::Result<()>
         .context("it is not known whether it was published; try again, what was is left alone")
 }
 
-async fn known_ids(stream: &dyn Stream) -> anyhow::Result<HashSet<String>> {
-    let mut known = HashSet::new();
+/// The greatest offset of each event id. An id's key, and so its partition, is always the same.
+async fn newest_offsets(stream: &dyn Stream) -> anyhow::Result<HashMap<String, i64>> {
+    let mut newest = HashMap::new();
     read_all(stream, &[CALL_EVENTS.name, CDRS.name], |record| {
-        known.extend(record.header("ce_id").map(ToOwned::to_owned));
+        if let Some(id) = record.header("ce_id") {
+            let offset = newest.entry(id.to_owned()).or_insert(record.offset);
+            *offset = record.offset.max(*offset);
+        }
     })
     .await?;
-    Ok(known)
+    Ok(newest)
 }
 
 fn ce_id(event: &Outgoing) -> Option<String> {

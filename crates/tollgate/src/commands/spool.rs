@@ -8,25 +8,36 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use tollgate_edge::Applications;
 use tollgate_spool::disk::{Disk, RealDisk};
-use tollgate_spool::{inspect, verify};
+use tollgate_spool::{DeadLetter, dead_letters, inspect, verify};
 
 use super::FOUND;
 use crate::cli::{self, Cli};
 use crate::compose;
 use crate::config::{Config, Part};
+use crate::say::say;
 
 pub async fn run(cli: &Cli, command: &cli::Spool) -> anyhow::Result<ExitCode> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     match command {
         cli::Spool::Inspect { dir } => {
             let inspection = inspect(dir, &disk).with_context(|| about(dir))?;
-            println!("{}", serde_json::to_string_pretty(&inspection)?);
+            say!("{}", serde_json::to_string_pretty(&inspection)?);
             Ok(ExitCode::SUCCESS)
         }
         cli::Spool::Verify { dir } => {
             let verification = verify(dir, &disk).with_context(|| about(dir))?;
-            println!("{}", serde_json::to_string_pretty(&verification)?);
+            say!("{}", serde_json::to_string_pretty(&verification)?);
             Ok(if verification.is_complete() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
+        }
+        cli::Spool::DeadLetters { dir, reveal } => {
+            let found = dead_letters::list(&*disk, dir).with_context(|| about(dir))?;
+            for letter in &found.letters {
+                say!("{}", shown(letter, *reveal));
+            }
+            if found.damaged > 0 {
+                say!("{} stretches cannot be read", found.damaged);
+            }
+            Ok(ExitCode::SUCCESS)
         }
         cli::Spool::Replay { dir } => replay(cli, dir, disk).await,
     }
@@ -47,9 +58,9 @@ async fn replay(cli: &Cli, dir: &Path, disk: Arc<dyn Disk>) -> anyhow::Result<Ex
     let replayed =
         tollgate_edge::replay(dir, disk, stream.as_ref(), applications, progress).await?;
     bar.finish_and_clear();
-    println!("{} requests published and confirmed", replayed.requests);
+    say!("{} requests published and confirmed", replayed.requests);
     for finding in &replayed.findings {
-        println!("{}", serde_json::to_string(finding)?);
+        say!("{}", serde_json::to_string(finding)?);
     }
     let lost = replayed.findings.iter().any(tollgate_spool::Finding::is_loss);
     Ok(if lost { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
@@ -57,4 +68,26 @@ async fn replay(cli: &Cli, dir: &Path, disk: Arc<dyn Disk>) -> anyhow::Result<Ex
 
 fn about(dir: &Path) -> String {
     format!("spool directory {}", dir.display())
+}
+
+fn shown(letter: &DeadLetter, reveal: bool) -> serde_json::Value {
+    let mut shown = serde_json::json!({
+        "topic": letter.topic,
+        "reason": letter.reason,
+        "position": letter.position,
+        "refused_at": tollgate_schema::time::rfc3339(letter.refused_at_ms),
+        "bytes": letter.value.as_deref().map_or(0, <[u8]>::len),
+    });
+    if reveal {
+        shown["key"] = String::from_utf8_lossy(&letter.key).into();
+        shown["event"] = letter
+            .value
+            .as_ref()
+            .and_then(|value| {
+                let topic = tollgate_schema::topics::Topic::named(&letter.topic)?;
+                tollgate_schema::json::to_json(topic.message, value).ok()
+            })
+            .unwrap_or_default();
+    }
+    shown
 }

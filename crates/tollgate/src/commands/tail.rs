@@ -1,6 +1,5 @@
 //! `tollgate tail <topic>`: protobuf to JSON, one record a line.
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use tollgate_stream::{Incoming, ReadFrom, Stream};
 use super::Refused;
 use crate::cli::{Cli, Tail};
 use crate::config::{Config, Part};
+use crate::say::say;
 use crate::{compose, dev_api, mask};
 
 pub async fn run(cli: &Cli, arguments: &Tail) -> anyhow::Result<ExitCode> {
@@ -28,9 +28,7 @@ pub async fn run(cli: &Cli, arguments: &Tail) -> anyhow::Result<ExitCode> {
     let stop = shutdown::on_signal()?;
     while !stop.is_cancelled() {
         for record in reader.next(500, Duration::from_millis(200)).await? {
-            if !print(&record_json(topic, &record), arguments.reveal)? {
-                return Ok(ExitCode::SUCCESS);
-            }
+            print(&record_json(topic, &record), arguments.reveal);
         }
         if arguments.until_end && reader.caught_up().await? {
             break;
@@ -51,9 +49,7 @@ async fn tail_dev(url: &str, topic: &'static Topic, arguments: &Tail) -> anyhow:
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         for record in records {
-            if !print(&record_json(topic, &record), arguments.reveal)? {
-                return Ok(ExitCode::SUCCESS);
-            }
+            print(&record_json(topic, &record), arguments.reveal);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -86,15 +82,10 @@ pub fn record_json(topic: &Topic, record: &Incoming) -> Value {
     })
 }
 
-/// Prints one line; `false` when nobody reads any more.
-fn print(record: &Value, reveal: bool) -> anyhow::Result<bool> {
+fn print(record: &Value, reveal: bool) {
     let mut record = record.clone();
     if !reveal {
         mask::hide(&mut record);
     }
-    match writeln!(std::io::stdout().lock(), "{record}") {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+    say!("{record}");
 }

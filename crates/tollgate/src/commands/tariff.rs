@@ -12,6 +12,7 @@ use super::Refused;
 use crate::cli::{self, Cli};
 use crate::compose;
 use crate::config::{Config, Part};
+use crate::say::say;
 
 pub async fn run(cli: &Cli, command: &cli::Tariff) -> anyhow::Result<ExitCode> {
     match command {
@@ -39,8 +40,8 @@ pub async fn run(cli: &Cli, command: &cli::Tariff) -> anyhow::Result<ExitCode> {
             let version = store.register_tariff(&text, now.as_millisecond()).await?;
             store.activate_tariff(&version, from_ms, now.as_millisecond()).await?;
             describe(&tariff);
-            println!("active for calls billed from {} on", when(from_ms));
-            println!("calls that no tariff covered are rated now; what is charged stays as it is");
+            say!("active for calls billed from {} on", when(from_ms));
+            say!("calls that no tariff covered are rated now; what is charged stays as it is");
         }
         cli::Tariff::List => list(&store(cli)?).await?,
     }
@@ -52,14 +53,14 @@ async fn list(store: &BillingStore) -> anyhow::Result<()> {
     for row in &tariffs {
         let name =
             Tariff::parse(&row.content).map_or_else(|_| "?".into(), |it| it.name().to_owned());
-        println!("{}  {name}  registered {}", row.version, when(row.registered_ms));
+        say!("{}  {name}  registered {}", row.version, when(row.registered_ms));
         for activation in activations.iter().filter(|it| it.version == row.version) {
             let (from, at) = (when(activation.from_ms), when(activation.activated_ms));
-            println!("    for calls billed from {from} on, activated {at}");
+            say!("    for calls billed from {from} on, activated {at}");
         }
     }
     if tariffs.is_empty() {
-        println!("no tariff is registered; `tollgate tariff activate FILE` registers one");
+        say!("no tariff is registered; `tollgate tariff activate FILE` registers one");
     }
     Ok(())
 }
@@ -79,7 +80,7 @@ fn store(cli: &Cli) -> anyhow::Result<BillingStore> {
 }
 
 fn describe(tariff: &Tariff) {
-    println!(
+    say!(
         "{}: {}, {}, rounded {}",
         tariff.name(),
         tariff.currency(),
@@ -87,9 +88,9 @@ fn describe(tariff: &Tariff) {
         tariff.rounding().name()
     );
     for rate in tariff.rates() {
-        println!("  {}: {} {} a minute", rate.name(), rate.price_per_minute(), tariff.currency());
+        say!("  {}: {} {} a minute", rate.name(), rate.price_per_minute(), tariff.currency());
     }
-    println!("version {}", tariff.version());
+    say!("version {}", tariff.version());
 }
 
 fn when(ms: i64) -> String {

@@ -10,6 +10,7 @@ use super::FOUND;
 use crate::cli::{self, Cli};
 use crate::compose::patiently;
 use crate::config::{Config, Part};
+use crate::say::say;
 
 pub async fn run(cli: &Cli, command: &cli::Topics) -> anyhow::Result<ExitCode> {
     let config = Config::read(cli, serde_json::json!({}))?;
@@ -21,19 +22,19 @@ pub async fn run(cli: &Cli, command: &cli::Topics) -> anyhow::Result<ExitCode> {
                 patiently(async || topics::create(stream.as_ref(), ALL, *replication).await)
                     .await?;
             for name in &created {
-                println!("created {name}");
+                say!("created {name}");
             }
-            println!("{} of {} topics were there already", ALL.len() - created.len(), ALL.len());
+            say!("{} of {} topics were there already", ALL.len() - created.len(), ALL.len());
             Ok(ExitCode::SUCCESS)
         }
         cli::Topics::Check => {
             let findings =
                 patiently(async || topics::check(stream.as_ref(), ALL, None).await).await?;
             for finding in &findings {
-                println!("{finding}");
+                say!("{finding}");
             }
             if findings.is_empty() {
-                println!("all {} topics are as the catalogue asks", ALL.len());
+                say!("all {} topics are as the catalogue asks", ALL.len());
                 return Ok(ExitCode::SUCCESS);
             }
             Ok(ExitCode::from(FOUND))
