@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use tollgate_stream::{DeliveryError, EnqueueError};
+use tollgate_stream::{DeliveryError, EnqueueError, Incoming, Stream, TopicSpec};
 use tollgate_testkit::{Kafka, KafkaOptions, eventually_true};
 
 use crate::support::{PATIENCE, connect, producer, read_all, record, settings, text, topic};
@@ -35,19 +35,53 @@ async fn a_broker_killed_between_publish_and_confirm_loses_nothing() -> Result<(
     producer.flush(PATIENCE).await?;
     assert_eq!(ear.confirmed(), sent as usize);
 
+    in_order_and_whole(&read_all(&stream, &topic).await?, sent)
+}
+
+/// Idempotence: of the numbers up to `sent`, ten keys in turn, none is lost, doubled or out of
+/// its key's order.
+fn in_order_and_whole(records: &[Incoming], sent: u64) -> Result<()> {
     let mut last: BTreeMap<String, u64> = BTreeMap::new();
-    let mut read = 0;
-    for record in read_all(&stream, &topic).await? {
-        let number: u64 = text(&record).parse()?;
+    for record in records {
+        let number: u64 = text(record).parse()?;
         let key = String::from_utf8(record.key.to_vec())?;
-        // Idempotence: neither lost, nor doubled, nor out of order.
         let expected = last.get(&key).map_or(number % 10, |before| before + 10);
         assert_eq!(number, expected, "after {:?} of key {key}", last.get(&key));
         last.insert(key, number);
-        read += 1;
     }
-    assert_eq!(read, sent);
+    assert_eq!(records.len() as u64, sent);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_of_three_that_dies_for_ever_takes_nothing_with_it() -> Result<()> {
+    let kafka = Kafka::start(&KafkaOptions::new().brokers(3))?;
+    let stream = connect(&settings(&kafka.bootstrap()));
+    let name = "replicated";
+    let spec = TopicSpec {
+        name: name.into(),
+        partitions: 3,
+        replication: 3,
+        config: vec![("min.insync.replicas".into(), "2".into())],
+    };
+    stream.create_topics(&[spec]).await?;
+    assert_eq!(stream.describe_topics(&[name]).await?[0].replication, 3);
+    let topic: Arc<str> = name.into();
+    let (producer, ear) = producer(&stream);
+    let mut sent = 0u64;
+    for half in 0..2 {
+        for _ in 0..1_500 {
+            producer.send(&record(&topic, &(sent % 10).to_string(), &sent.to_string()), sent)?;
+            sent += 1;
+        }
+        if half == 0 {
+            eventually_true("some confirmations", PATIENCE, async || ear.confirmed() > 100).await;
+            kafka.broker(0).kill();
+        }
+    }
+    producer.flush(PATIENCE).await?;
+    assert_eq!(ear.confirmed(), sent as usize);
+    in_order_and_whole(&read_all(&stream, &topic).await?, sent)
 }
 
 #[tokio::test(flavor = "multi_thread")]
