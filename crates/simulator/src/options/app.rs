@@ -30,7 +30,7 @@ impl Service {
 }
 
 /// One application.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct App {
     /// What it was created for.
     pub service: Service,
@@ -83,6 +83,12 @@ impl fmt::Display for App {
     }
 }
 
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "App({self})")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +98,7 @@ mod tests {
         let app: App = "callback=key/secret-16-letters".parse().unwrap();
         assert_eq!(app.segment.as_deref(), Some("secret-16-letters"));
         assert_eq!(app.to_string(), "callback=key");
+        assert_eq!(format!("{app:?}"), "App(callback=key)");
         assert_eq!("notification=key".parse::<App>().unwrap().segment, None);
         for wrong in ["key", "fax=key", "callback=", "callback=key/", "callback=key/a_b"] {
             assert!(wrong.parse::<App>().is_err(), "{wrong}");

@@ -46,7 +46,7 @@ pub struct Options {
     pub numbers: u32,
 
     /// Connections at a time.
-    #[arg(long, default_value_t = 16, value_name = "N", help_heading = "Connections")]
+    #[arg(long, default_value_t = 64, value_name = "N", help_heading = "Connections")]
     pub connections: usize,
     /// A new connection for each request, as the platform makes them.
     #[arg(long, help_heading = "Connections")]
