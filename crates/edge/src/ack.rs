@@ -128,3 +128,37 @@ impl Acknowledger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tollgate_spool::disk::FaultyDisk;
+    use tollgate_spool::{Options, Settings};
+
+    use super::*;
+    use crate::admission::Budget;
+
+    #[tokio::test]
+    async fn a_spool_that_is_closed_means_that_the_edge_is_draining() {
+        let disk = Arc::new(FaultyDisk::new(1));
+        let settings = Settings::default();
+        let dir = settings.dir.clone();
+        let (spool, _reader) =
+            Spool::open(Options { settings, started_at_us: 1 }, Arc::clone(&disk) as _).unwrap();
+        let acknowledger = Acknowledger {
+            spool: spool.clone(),
+            decoder: Arc::new(Decoder::for_looking(Arc::default())),
+            delivery: None,
+            dead_letters: Arc::new(DeadLetters::open(&dir, 1 << 20, disk).unwrap()),
+            fallback: true,
+            on_their_way: TaskTracker::new(),
+            runtime: Handle::current(),
+        };
+        let ask = || {
+            let share = Budget::new(1).share();
+            acknowledger.acknowledge(Request::default(), share, Ack::Spooled)
+        };
+        assert_eq!(ask().await, Ok(Held::Spooled));
+        spool.close();
+        assert_eq!(ask().await, Err(Refusal::Draining));
+    }
+}

@@ -24,7 +24,7 @@ pub const REFUSED: Metric =
 pub const ABORTED: Metric = Metric::counter(
     "tollgate_edge_aborted_total",
     &[],
-    "Requests whose connection ended before their answer; a body that was complete may be stored all the same",
+    "Requests whose connection ended before their answer, or whose chunks are malformed; a body that was complete may be stored all the same",
 );
 
 /// Connections now.

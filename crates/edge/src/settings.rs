@@ -60,7 +60,8 @@ pub struct Settings {
     pub max_body_bytes: usize,
     /// Memory shared by what bodies hold past their first 16 KiB, bytes. Default 64 MiB.
     pub body_budget_bytes: usize,
-    /// Time for a request's head, milliseconds. Default 5000.
+    /// Time for the head of a connection's first request, milliseconds, 1000 at least: it is
+    /// measured to half a second. Later heads have `keep_alive_seconds` more. Default 5000.
     pub head_deadline_ms: u64,
     /// Time for a request's body, milliseconds. Default 10000.
     pub body_deadline_ms: u64,
@@ -147,11 +148,13 @@ impl Settings {
         if self.edge_id.is_empty() {
             return Err("edge.edge_id must not be empty".into());
         }
-        if self.delivered_deadline_ms == 0
-            || self.head_deadline_ms == 0
-            || self.body_deadline_ms == 0
-        {
-            return Err("edge.delivered_deadline_ms, edge.head_deadline_ms and edge.body_deadline_ms must be 1 or more".into());
+        if self.delivered_deadline_ms == 0 || self.body_deadline_ms == 0 {
+            return Err(
+                "edge.delivered_deadline_ms and edge.body_deadline_ms must be 1 or more".into()
+            );
+        }
+        if self.head_deadline_ms < 1000 {
+            return Err("edge.head_deadline_ms must be 1000 or more".into());
         }
         if self.max_in_flight == 0 || self.max_in_flight_bytes == 0 {
             return Err(

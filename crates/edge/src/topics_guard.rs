@@ -53,7 +53,7 @@ fn report(trouble: Option<&str>, allow_weak: bool) {
     match trouble {
         None => tracing::info!("topics are as the catalogue asks"),
         Some(trouble) if allow_weak => {
-            tracing::warn!(
+            tracing::info!(
                 trouble,
                 "topics are weaker than the catalogue asks; allowed by edge.allow_weak_topics"
             );

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tollgate_edge::{Application, Counts, Edge, EdgeError, Running, Settings, Watch};
 use tollgate_runtime::Health;
-use tollgate_spool::disk::{Disk, RealDisk};
+use tollgate_spool::disk::{Disk, FaultyDisk, RealDisk};
 use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
 use tollgate_stream::settings::EmbeddedSettings;
 use tollgate_stream::{Stream, TopicSpec};
@@ -42,6 +42,22 @@ pub struct Bench {
     pub spool: tollgate_spool::Settings,
     pub applications: Vec<Application>,
     pub disk: Arc<dyn Disk>,
+}
+
+/// A disk whose syncs do not end until this is dropped, also by a test that fails.
+pub struct Held(FaultyDisk);
+
+impl Held {
+    pub fn syncs(disk: &FaultyDisk) -> Self {
+        disk.hold_syncs();
+        Self(disk.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.release_syncs();
+    }
 }
 
 /// A running edge.

@@ -44,11 +44,9 @@ pub fn post(path: &str, body: &[u8]) -> Vec<u8> {
 
 /// A request's head.
 pub fn head(path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
-    let mut head = format!("POST {path} HTTP/1.1\r\nHost: edge\r\n");
-    for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
-    }
-    (head + "\r\n").into_bytes()
+    let lines: String =
+        headers.iter().flat_map(|(name, value)| [name, ": ", value, "\r\n"]).collect();
+    format!("POST {path} HTTP/1.1\r\nHost: edge\r\n{lines}\r\n").into_bytes()
 }
 
 /// One chunk of a chunked body; an empty one is the last.
