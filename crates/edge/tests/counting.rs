@@ -4,7 +4,7 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use common::raw::head;
 use common::{Bench, Held, Mode, Raw, application, bodies, eventually, post};
@@ -50,6 +50,22 @@ const EXPECTED: &[(&str, i64)] = &[
     (r#"tollgate_edge_published_total{topic="quarantine"}"#, 3),
 ];
 
+/// All that was logged.
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Log;
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOG.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Every sample of the exposition by its name and labels, in whole numbers.
 fn scrape(text: &str) -> BTreeMap<String, i64> {
     let samples = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
@@ -63,6 +79,10 @@ fn scrape(text: &str) -> BTreeMap<String, i64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_request_is_counted_once_by_its_answer_and_its_reason() {
+    tracing_subscriber::fmt()
+        .with_env_filter("info,tollgate=trace,tollgate_edge=trace,tollgate_spool=trace")
+        .with_writer(|| Log)
+        .init();
     let handle = telemetry::init_metrics(&[metrics::ALL]).unwrap();
     let counted = || scrape(&handle.render());
     let value = |name: &str| counted().get(name).copied().unwrap_or_default();
@@ -164,4 +184,9 @@ async fn every_request_is_counted_once_by_its_answer_and_its_reason() {
         assert!(counted.keys().any(|name| name.starts_with(metric.name)), "{}", metric.name);
     }
     node.stop().await;
+    let log = String::from_utf8(LOG.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("edge has stopped"), "the log is looked at");
+    for secret in ["1380000", "long-enough", "8675528000002"] {
+        assert!(!log.contains(secret), "{log}");
+    }
 }

@@ -168,6 +168,9 @@ async fn broken_framing_is_400_and_stores_nothing() {
     let pad = "x".repeat(200_000);
     long.try_write(&head("/status", &[("X-Long", &pad)])).await;
     assert_eq!(long.answer().await.status, 431);
+    let mut many = Raw::connect(node.address).await;
+    many.write(&head("/status", &[("X-More", "x"); 96])).await;
+    assert_eq!(many.answer().await.status, 431);
     let mut slow = Raw::connect(node.address).await;
     slow.write(b"POST /status HT").await;
     assert_eq!(slow.answer().await.status, 408);

@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use common::raw::{chunk, head};
-use common::{Bench, Mode, Raw, application, bodies, eventually, post};
+use common::{Bench, Held, Mode, Raw, application, bodies, eventually, post};
 use tollgate_spool::disk::{FaultPlan, FaultyDisk, Injected, Operation};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -213,23 +213,25 @@ async fn near_the_budgets_bound_small_statuses_are_taken_and_all_else_is_refused
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_that_finds_no_budget_within_its_deadline_is_503() {
+async fn a_body_holds_its_budget_until_it_is_stored_and_who_finds_none_in_time_is_503() {
     let mut bench = Bench::new().await;
     bench.make_small();
     bench.settings.body_budget_bytes = 64 << 10;
-    bench.settings.body_deadline_ms = 500;
+    bench.settings.body_deadline_ms = 300;
+    let disk = FaultyDisk::new(1);
+    bench.disk = Arc::new(disk.clone());
     let node = bench.start();
-    let mut holder = Raw::connect(node.address).await;
-    holder.write(&head("/status", &[("Content-Length", "60000")])).await;
-    eventually("the budget is held", || node.counts().taken == 1).await;
-    let mut second = Raw::connect(node.address).await;
-    second.write(&head("/status", &[("Content-Length", "60000")])).await;
-    // Whoever came first runs into the deadline of its body, the other into that of the budget,
-    // or gets what the first gives back and runs into the deadline of its own body.
-    assert_eq!(holder.answer().await.status, 408);
-    let answer = second.answer().await;
-    assert!([408, 503].contains(&answer.status), "{}", answer.status);
-    node.give("/status", bodies::status_with("after", &"x".repeat(40_000))).await;
+    let body = bodies::status_with("long", &"x".repeat(60_000));
+    let held = Held::syncs(&disk);
+    let mut first = Raw::connect(node.address).await;
+    first.write(&post("/status", body.as_bytes())).await;
+    eventually("it waits for the disk", || disk.syncs_waiting() > 0).await;
+    let answer = node.post("/status", &body).await;
+    assert_eq!((answer.status, &*answer.reason()), (503, "overloaded"));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    drop(held);
+    assert_eq!(first.answer().await.status, 200);
+    node.give("/status", &body).await;
     node.stop().await;
 }
 
