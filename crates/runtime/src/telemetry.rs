@@ -15,7 +15,9 @@ pub fn init_logs(settings: &LogSettings) -> Result<(), SettingsError> {
     if let Some(path) = &settings.hash_key_file {
         pseudonym::set_key(read_secret("log.hash_key_file", path)?.into_bytes());
     }
-    let filter = EnvFilter::try_new(&settings.filter)
+    // sqlx would log the texts of database errors, which quote values; actix-server tells about
+    // each of its threads.
+    let filter = EnvFilter::try_new(format!("sqlx=off,actix_server=warn,{}", settings.filter))
         .map_err(|error| SettingsError::Refused(format!("  log.filter: {error}; try `info`")))?;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
