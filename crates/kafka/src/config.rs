@@ -13,6 +13,9 @@ use crate::settings::{Compression, GroupProtocol, SaslMechanism, Settings};
 /// From this size on a record travels alone, so that a broker's refusal is about that record.
 const BATCH_BYTES: usize = 512 * 1024;
 
+/// Longest wait for the confirmation of a relayed record.
+const RELAY_GIVES_UP: Duration = Duration::from_secs(10);
+
 /// What all clients have in common. Reads the files that hold secrets.
 pub fn base(settings: &Settings) -> Result<ClientConfig, StreamError> {
     let mut config = ClientConfig::new();
@@ -143,8 +146,10 @@ pub fn lone_producer(
 
 /// A transactional producer.
 pub fn relay(base: &ClientConfig, settings: &Settings, id: &str) -> ClientConfig {
-    // A record that is given up must be known before the cluster aborts the transaction.
+    // A record that is given up must be known before the cluster aborts the transaction, and soon:
+    // giving up costs a new client, waiting costs freshness.
     let give_up = Duration::from_millis(u64::from(settings.transaction_timeout_ms) / 2);
+    let give_up = give_up.min(RELAY_GIVES_UP);
     let mut config = producer(base, settings, Some(give_up));
     config
         .set("transactional.id", id)

@@ -28,6 +28,12 @@ use crate::{config, convert};
 /// Records that wait between the thread and `next`.
 const CHANNEL: usize = 512;
 const SLICE: Duration = Duration::from_millis(100);
+/// A reader that is behind looks whether there is anything left for it when nothing has come for
+/// so long; a look costs a client of its own.
+const QUIET: Duration = Duration::from_millis(500);
+/// There is something left, and it has not come for so long: the reading begins anew where it
+/// stands. A client can miss that its brokers are back.
+const STUCK: Duration = Duration::from_secs(5);
 
 /// Marks the context of a consumer that assigns itself.
 pub struct Unmanaged;
@@ -38,18 +44,24 @@ type Client = BaseConsumer<Context<Unmanaged>>;
 
 /// See the module's description.
 pub struct KafkaReader {
-    records: mpsc::Receiver<Result<Incoming, StreamError>>,
+    records: Records,
     watch: Watch,
     /// Offset after the last record returned.
     positions: BTreeMap<TopicPartition, i64>,
     /// Up to here nothing is left to read, although the position is lower: markers of
     /// transactions take offsets too.
     read_up_to: BTreeMap<TopicPartition, i64>,
+    /// When the last record was returned, or the reading began.
+    last_record: Instant,
 }
+
+type Records = mpsc::Receiver<Result<Incoming, StreamError>>;
 
 /// Asks about ends of partitions, through the client that reads.
 struct Watch {
     client: Arc<Client>,
+    /// For the client that reads.
+    reader: ClientConfig,
     /// For clients that look for markers.
     probe: ClientConfig,
     common: Arc<Common>,
@@ -65,11 +77,13 @@ impl KafkaReader {
         partitions: Vec<TopicPartition>,
         from: ReadFrom,
     ) -> Result<Self, StreamError> {
-        let client: Client = config::reader(base, settings)
+        let reader = config::reader(base, settings);
+        let client: Client = reader
             .create_with_context(Context::new(Role::Reader, common, Unmanaged))
             .map_err(|error| StreamError::Fatal(error.to_string()))?;
         let watch = Watch {
             client: Arc::new(client),
+            reader,
             probe: config::probe(base, settings),
             common: Arc::clone(common),
             timeout: Duration::from_millis(settings.operation_timeout_ms.into()),
@@ -83,17 +97,24 @@ impl KafkaReader {
             })
             .collect();
 
-        let client = Arc::clone(&watch.client);
-        convert::list(positions.iter().map(|(partition, offset)| (partition, *offset)))
-            .and_then(|list| client.assign(&list))
+        let records = read(&watch.client, &positions)?;
+        let read_up_to = BTreeMap::new();
+        Ok(Self { records, watch, positions, read_up_to, last_record: Instant::now() })
+    }
+
+    /// Reads on with another client.
+    fn begin_anew(&mut self) -> Result<(), StreamError> {
+        tracing::warn!("a reader gets nothing although there is something; it begins anew");
+        let context = Context::new(Role::Reader, &self.watch.common, Unmanaged);
+        let client: Client = self
+            .watch
+            .reader
+            .create_with_context(context)
             .map_err(|error| StreamError::Fatal(error.to_string()))?;
-        let (sender, records) = mpsc::channel(CHANNEL);
-        let thread_positions = positions.clone();
-        thread::Builder::new()
-            .name("kafka-reader".into())
-            .spawn(move || pump(&client, &sender, thread_positions))
-            .map_err(|error| StreamError::Transient(format!("cannot start a thread: {error}")))?;
-        Ok(Self { records, watch, positions, read_up_to: BTreeMap::new() })
+        self.watch.client = Arc::new(client);
+        self.records = read(&self.watch.client, &self.positions)?;
+        self.last_record = Instant::now();
+        Ok(())
     }
 
     fn note(&mut self, record: &Incoming) {
@@ -121,6 +142,7 @@ impl TopicReader for KafkaReader {
         for record in &taken {
             self.note(record);
         }
+        self.last_record = Instant::now();
         Ok(taken)
     }
 
@@ -139,7 +161,7 @@ impl TopicReader for KafkaReader {
         if behind.is_empty() {
             return Ok(true);
         }
-        if !self.records.is_empty() {
+        if !self.records.is_empty() || self.last_record.elapsed() < QUIET {
             return Ok(false);
         }
         // Perhaps there is nothing but markers between here and the end.
@@ -155,8 +177,29 @@ impl TopicReader for KafkaReader {
                 self.read_up_to.insert(partition.clone(), *high);
             }
         }
-        Ok(behind.keys().all(|partition| nothing_left.contains(partition)))
+        let caught_up = behind.keys().all(|partition| nothing_left.contains(partition));
+        if !caught_up && self.records.is_empty() && self.last_record.elapsed() > STUCK {
+            self.begin_anew()?;
+        }
+        Ok(caught_up)
     }
+}
+
+/// Starts the thread that reads from these positions on.
+fn read(
+    client: &Arc<Client>,
+    positions: &BTreeMap<TopicPartition, i64>,
+) -> Result<Records, StreamError> {
+    convert::list(positions.iter().map(|(partition, offset)| (partition, *offset)))
+        .and_then(|list| client.assign(&list))
+        .map_err(|error| StreamError::Fatal(error.to_string()))?;
+    let (sender, records) = mpsc::channel(CHANNEL);
+    let (client, positions) = (Arc::clone(client), positions.clone());
+    thread::Builder::new()
+        .name("kafka-reader".into())
+        .spawn(move || pump(&client, &sender, positions))
+        .map_err(|error| StreamError::Transient(format!("cannot start a thread: {error}")))?;
+    Ok(records)
 }
 
 /// Moves records into the channel until nobody takes them any more.

@@ -246,15 +246,16 @@ impl Inner {
             self.client.poll(FATE_SLICE);
         }
         if self.client.in_flight_count() > 0 {
-            self.state = State::MustAbort;
-            let timeout = KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut);
-            return Err(RelayError::Abort(self.common.health.explain(&timeout).message).into());
+            return Err(self.silence(RDKafkaErrorCode::OperationTimedOut).into());
         }
         let failed = self.failed();
         let Some((_, first)) = failed.first().copied() else { return Ok(()) };
         self.state = State::MustAbort;
         if self.client.client().fatal_error().is_some() {
             return Err(self.fatal().into());
+        }
+        if first == RDKafkaErrorCode::MessageTimedOut {
+            return Err(self.silence(first).into());
         }
         // What stood behind a refused batch is given up with it: not the first failure counts.
         let Some((index, code)) = failed.into_iter().find(|(_, code)| is_about_the_record(*code))
@@ -267,6 +268,14 @@ impl Inner {
             return Err(RelayError::Permanent { index, reason }.into());
         }
         Err(Failure::Refused { reason })
+    }
+
+    /// Nothing was confirmed in time. After a broker's crash a transactional client of librdkafka
+    /// 2.12 can go on like that for minutes although the brokers are back, on some partitions
+    /// only; a new client finds them at once, and takes over what this one left open.
+    fn silence(&mut self, code: RDKafkaErrorCode) -> RelayError {
+        self.state = State::Dead;
+        RelayError::Recreate(self.common.health.explain(&KafkaError::Flush(code)).message)
     }
 
     /// Takes the fates that were bad.

@@ -16,9 +16,12 @@ pub fn init_logs(settings: &LogSettings) -> Result<(), SettingsError> {
         pseudonym::set_key(read_secret("log.hash_key_file", path)?.into_bytes());
     }
     // sqlx would log the texts of database errors, which quote values; actix-server tells about
-    // each of its threads.
-    let filter = EnvFilter::try_new(format!("sqlx=off,actix_server=warn,{}", settings.filter))
-        .map_err(|error| SettingsError::Refused(format!("  log.filter: {error}; try `info`")))?;
+    // each of its threads, actix-http about each malformed request.
+    let filter = EnvFilter::try_new(format!(
+        "sqlx=off,actix_server=warn,actix_http=off,{}",
+        settings.filter
+    ))
+    .map_err(|error| SettingsError::Refused(format!("  log.filter: {error}; try `info`")))?;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
