@@ -41,10 +41,20 @@ impl Cluster {
         };
         let mut records = Vec::new();
         while records.len() < AT_MOST {
-            let read = reader.next(AT_ONCE, WAIT).await.map_err(failed)?;
-            records.extend(read.iter().filter_map(record));
-            if read.len() < AT_ONCE && reader.caught_up().await.map_err(failed)? {
-                break;
+            let step = match reader.next(AT_ONCE, WAIT).await {
+                Ok(read) => {
+                    let is_last = read.len() < AT_ONCE;
+                    records.extend(read.iter().filter_map(record));
+                    if is_last { reader.caught_up().await } else { Ok(false) }
+                }
+                Err(error) => Err(error),
+            };
+            match step {
+                Ok(false) => {}
+                Ok(true) => break,
+                // The reader will not give again what it has given: that goes first.
+                Err(_) if !records.is_empty() => break,
+                Err(error) => return Err(failed(error)),
             }
         }
         Ok(records)
