@@ -19,6 +19,7 @@ mod config;
 mod consumer;
 mod context;
 mod convert;
+mod ends;
 mod logs;
 pub mod metrics;
 mod producer;

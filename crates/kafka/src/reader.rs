@@ -7,7 +7,7 @@
 //! The records' own thread makes `next` safe to give up at any time: what was not taken stays in
 //! the channel.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::Message;
 use tokio::sync::mpsc;
 use tollgate_stream::{Incoming, ReadFrom, StreamError, TopicPartition, TopicReader};
 
 use crate::context::{Common, Context, Role};
+use crate::ends::Ends;
 use crate::settings::Settings;
 use crate::trouble::{Trouble, code_of};
 use crate::{config, convert};
@@ -45,7 +46,9 @@ type Client = BaseConsumer<Context<Unmanaged>>;
 /// See the module's description.
 pub struct KafkaReader {
     records: Records,
-    watch: Watch,
+    config: ClientConfig,
+    common: Arc<Common>,
+    ends: Ends,
     /// Offset after the last record returned.
     positions: BTreeMap<TopicPartition, i64>,
     /// Up to here nothing is left to read, although the position is lower: markers of
@@ -57,17 +60,6 @@ pub struct KafkaReader {
 
 type Records = mpsc::Receiver<Result<Incoming, StreamError>>;
 
-/// Asks about ends of partitions, through the client that reads.
-struct Watch {
-    client: Arc<Client>,
-    /// For the client that reads.
-    reader: ClientConfig,
-    /// For clients that look for markers.
-    probe: ClientConfig,
-    common: Arc<Common>,
-    timeout: Duration,
-}
-
 impl KafkaReader {
     /// Starts to read. `partitions` are all those of the topics asked for.
     pub async fn open(
@@ -77,44 +69,31 @@ impl KafkaReader {
         partitions: Vec<TopicPartition>,
         from: ReadFrom,
     ) -> Result<Self, StreamError> {
-        let reader = config::reader(base, settings);
-        let client: Client = reader
-            .create_with_context(Context::new(Role::Reader, common, Unmanaged))
-            .map_err(|error| StreamError::Fatal(error.to_string()))?;
-        let watch = Watch {
-            client: Arc::new(client),
-            reader,
-            probe: config::probe(base, settings),
-            common: Arc::clone(common),
-            timeout: Duration::from_millis(settings.operation_timeout_ms.into()),
+        let ends = Ends::new(base, settings, common)?;
+        let positions = match from {
+            ReadFrom::Earliest => ends.first(partitions).await?,
+            ReadFrom::Latest => ends.next(partitions).await?,
         };
-        let ends = watch.ends(partitions).await?;
-        let positions: BTreeMap<TopicPartition, i64> = ends
-            .into_iter()
-            .map(|(partition, (low, high))| match from {
-                ReadFrom::Earliest => (partition, low),
-                ReadFrom::Latest => (partition, high),
-            })
-            .collect();
-
-        let records = read(&watch.client, &positions)?;
+        let config = config::reader(base, settings);
+        let common = Arc::clone(common);
+        let records = read(&config, &common, &positions)?;
         let read_up_to = BTreeMap::new();
-        Ok(Self { records, watch, positions, read_up_to, last_record: Instant::now() })
+        let last_record = Instant::now();
+        Ok(Self { records, config, common, ends, positions, read_up_to, last_record })
     }
 
     /// Reads on with another client.
     fn begin_anew(&mut self) -> Result<(), StreamError> {
         tracing::warn!("a reader gets nothing although there is something; it begins anew");
-        let context = Context::new(Role::Reader, &self.watch.common, Unmanaged);
-        let client: Client = self
-            .watch
-            .reader
-            .create_with_context(context)
-            .map_err(|error| StreamError::Fatal(error.to_string()))?;
-        self.watch.client = Arc::new(client);
-        self.records = read(&self.watch.client, &self.positions)?;
+        self.records = read(&self.config, &self.common, &self.positions)?;
         self.last_record = Instant::now();
         Ok(())
+    }
+
+    /// Whether all up to this offset has been returned, as far as is known.
+    fn has_read(&self, partition: &TopicPartition, next: i64) -> bool {
+        let of = |offsets: &BTreeMap<_, i64>| offsets.get(partition).copied().unwrap_or(0);
+        of(&self.positions).max(of(&self.read_up_to)) >= next
     }
 
     fn note(&mut self, record: &Incoming) {
@@ -147,17 +126,8 @@ impl TopicReader for KafkaReader {
     }
 
     async fn caught_up(&mut self) -> Result<bool, StreamError> {
-        let partitions = self.positions.keys().cloned().collect();
-        let ends = self.watch.ends(partitions).await?;
-        let behind: BTreeMap<TopicPartition, i64> = ends
-            .into_iter()
-            .filter(|(partition, (_, high))| {
-                let position = self.positions.get(partition).copied().unwrap_or(0);
-                let known = self.read_up_to.get(partition).copied().unwrap_or(0);
-                position.max(known) < *high
-            })
-            .map(|(partition, (_, high))| (partition, high))
-            .collect();
+        let mut behind = self.ends.next(self.positions.keys().cloned().collect()).await?;
+        behind.retain(|partition, next| !self.has_read(partition, *next));
         if behind.is_empty() {
             return Ok(true);
         }
@@ -165,36 +135,37 @@ impl TopicReader for KafkaReader {
             return Ok(false);
         }
         // Perhaps there is nothing but markers between here and the end.
-        let from: Vec<(TopicPartition, i64)> = behind
-            .keys()
-            .map(|partition| {
-                (partition.clone(), self.positions.get(partition).copied().unwrap_or(0))
-            })
-            .collect();
-        let nothing_left = self.watch.without_records(from).await?;
-        for (partition, high) in &behind {
-            if nothing_left.contains(partition) {
-                self.read_up_to.insert(partition.clone(), *high);
+        let mut from = self.positions.clone();
+        from.retain(|partition, _| behind.contains_key(partition));
+        for partition in self.ends.without_records(from).await? {
+            if let Some(next) = behind.remove(&partition) {
+                self.read_up_to.insert(partition, next);
             }
         }
-        let caught_up = behind.keys().all(|partition| nothing_left.contains(partition));
-        if !caught_up && self.records.is_empty() && self.last_record.elapsed() > STUCK {
+        if behind.is_empty() {
+            return Ok(true);
+        }
+        if self.records.is_empty() && self.last_record.elapsed() > STUCK {
             self.begin_anew()?;
         }
-        Ok(caught_up)
+        Ok(false)
     }
 }
 
 /// Starts the thread that reads from these positions on.
 fn read(
-    client: &Arc<Client>,
+    config: &ClientConfig,
+    common: &Arc<Common>,
     positions: &BTreeMap<TopicPartition, i64>,
 ) -> Result<Records, StreamError> {
+    let client: Client = config
+        .create_with_context(Context::new(Role::Reader, common, Unmanaged))
+        .map_err(|error| StreamError::Fatal(error.to_string()))?;
     convert::list(positions.iter().map(|(partition, offset)| (partition, *offset)))
         .and_then(|list| client.assign(&list))
         .map_err(|error| StreamError::Fatal(error.to_string()))?;
     let (sender, records) = mpsc::channel(CHANNEL);
-    let (client, positions) = (Arc::clone(client), positions.clone());
+    let positions = positions.clone();
     thread::Builder::new()
         .name("kafka-reader".into())
         .spawn(move || pump(&client, &sender, positions))
@@ -245,80 +216,4 @@ fn expired(client: &Client, positions: &BTreeMap<TopicPartition, i64>) -> Stream
         }
     }
     StreamError::Transient("an offset was not there; it is now: open anew".into())
-}
-
-impl Watch {
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Client, Duration) -> Result<T, KafkaError> + Send + 'static,
-    ) -> Result<T, StreamError> {
-        let client = Arc::clone(&self.client);
-        let common = Arc::clone(&self.common);
-        let timeout = self.timeout;
-        let work = move || {
-            work(&client, timeout).map_err(|error| {
-                // What the connections said; a client that reads already is polled anyway.
-                if client.assignment().is_ok_and(|assigned| assigned.count() == 0) {
-                    let _ = client.poll(Duration::from_millis(20));
-                }
-                common.health.explain(&error).into_stream_error()
-            })
-        };
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|error| StreamError::Transient(error.to_string()))?
-    }
-
-    /// First and next offset of each partition; next means the first that is not committed.
-    async fn ends(
-        &self,
-        partitions: Vec<TopicPartition>,
-    ) -> Result<BTreeMap<TopicPartition, (i64, i64)>, StreamError> {
-        self.blocking(move |client, timeout| {
-            partitions
-                .into_iter()
-                .map(|partition| {
-                    let number = partition.partition;
-                    let ends = client.fetch_watermarks(&partition.topic, number, timeout)?;
-                    Ok((partition, ends))
-                })
-                .collect()
-        })
-        .await
-    }
-
-    /// Those partitions that hold no committed record from the given offset on.
-    async fn without_records(
-        &self,
-        from: Vec<(TopicPartition, i64)>,
-    ) -> Result<BTreeSet<TopicPartition>, StreamError> {
-        let (config, common) = (self.probe.clone(), Arc::clone(&self.common));
-        self.blocking(move |_, timeout| {
-            let context = Context::new(Role::Reader, &common, Unmanaged);
-            let probe: Client = config.create_with_context(context)?;
-            let mut without = BTreeSet::new();
-            // One at a time: the end-of-partition event does not name the topic.
-            for (partition, offset) in from {
-                probe.assign(&convert::list([(&partition, offset)])?)?;
-                if reaches_end(&probe, timeout)? {
-                    without.insert(partition);
-                }
-            }
-            Ok(without)
-        })
-        .await
-    }
-}
-
-/// Whether the assigned partition ends before a record comes.
-fn reaches_end(client: &Client, timeout: Duration) -> Result<bool, KafkaError> {
-    let end = Instant::now() + timeout;
-    while Instant::now() < end {
-        match client.poll(SLICE) {
-            Some(Ok(_)) => return Ok(false),
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(true),
-            Some(Err(_)) | None => {}
-        }
-    }
-    Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut))
 }
