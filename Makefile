@@ -1,9 +1,9 @@
 # Two commands matter: `make run` and `make test`. The rest is for those who work here.
 
-.PHONY: run test build fmt deny fuzz docs clean help
+.PHONY: run test build bench bench-quick fmt deny fuzz docs clean help
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
 
 run: ## build and start the whole system in one process, with simulated traffic
 	@scripts/require.sh build
@@ -16,6 +16,12 @@ test: ## everything: format, lints, unit, integration and whole-system tests
 build: ## release build of the one binary
 	@scripts/require.sh build
 	@cargo build --release --locked -p tollgate
+
+bench: ## measure the edge beside its baselines, five interleaved rounds; prints tables of ratios
+	@scripts/bench.sh edge --rounds 5 --seconds 3 --markdown target/bench.md $(ARGS)
+
+bench-quick: ## the most telling cells, one round: before and after a change
+	@scripts/bench.sh edge --rounds 1 --seconds 3 --only base --only "per request" --only CDRs $(ARGS)
 
 fmt: ## format the code
 	@cargo fmt --all

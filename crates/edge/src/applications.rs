@@ -165,11 +165,6 @@ impl Applications {
         Offset::from_seconds(minutes * 60).unwrap_or(Offset::UTC)
     }
 
-    /// Label for metrics: a configured name, or `other`, so that senders cannot add labels.
-    pub fn label(&self, app_key: &str) -> String {
-        self.by_key(app_key).map_or_else(|| "other".into(), |known| known.settings.name.clone())
-    }
-
     /// All of them.
     pub fn all(&self) -> &[Known] {
         &self.known
@@ -232,8 +227,8 @@ mod tests {
         assert_eq!(known.settings.name, "one");
         assert_eq!(known.urls[1], "https://voice.example.com/a-long-enough-secret/fee");
         assert!(applications.by_path_secret("a-long-enough-secreT").is_none());
-        assert_eq!(applications.label("key-two"), "two");
-        assert_eq!(applications.label("anything"), "other");
+        assert_eq!(applications.by_key("key-two").unwrap().settings.name, "two");
+        assert!(applications.by_key("anything").is_none());
     }
 
     #[test]

@@ -16,13 +16,15 @@ use tollgate_voicecall::aksk;
 use tollgate_voicecall::{Record, Source, read};
 
 use crate::applications::Applications;
-use crate::metrics::{AUTHENTICITY, LAST_NOTIFICATION, QUARANTINED, RECORDS};
+use crate::meters::{Kind, Records};
+use crate::metrics::QUARANTINED;
 use crate::quota::Quota;
 
 /// Makes records of requests.
 pub struct Decoder {
     applications: Arc<Applications>,
     quota: Arc<Quota>,
+    meters: Records,
 }
 
 /// Whose a request is, as far as its path and headers tell.
@@ -46,18 +48,14 @@ pub struct Normalised {
 struct Seen {
     application: String,
     kind: Kind,
-}
-
-enum Kind {
-    Status,
-    Cdr,
-    Quarantined(QuarantineReason),
+    reason: Option<QuarantineReason>,
 }
 
 impl Decoder {
     /// `quota` is charged with what is not well-formed.
     pub(crate) fn new(applications: Arc<Applications>, quota: Arc<Quota>) -> Self {
-        Self { applications, quota }
+        let meters = Records::new(&applications);
+        Self { applications, quota, meters }
     }
 
     /// A decoder for looking at bodies outside of an edge; no quota is charged.
@@ -73,7 +71,7 @@ impl Decoder {
             Normalised { records: Vec::new(), seen: Vec::new(), authenticity, malformed: false };
         for record in guarded(read, &request.body, &self.source(request, position, identity)) {
             normalised.malformed |= is_malformed(&record);
-            normalised.seen.push(self.seen(&record));
+            normalised.seen.push(seen(&record));
             normalised.records.push(encode(&record));
         }
         normalised
@@ -85,7 +83,13 @@ impl Decoder {
         if normalised.malformed {
             self.quota.spend(&request.application, request.body.len(), request.received_at_ms);
         }
-        normalised.count(request.received_at_ms);
+        self.meters.request(normalised.authenticity);
+        for Seen { application, kind, reason } in &normalised.seen {
+            self.meters.record(application, *kind, request.received_at_ms);
+            if let Some(reason) = reason {
+                metrics::counter!(QUARANTINED.name, "reason" => reason_label(*reason)).increment(1);
+            }
+        }
     }
 
     /// Application and authenticity by path and headers.
@@ -128,56 +132,16 @@ impl Decoder {
             authenticity: identity.authenticity,
         }
     }
-
-    fn seen(&self, record: &Record) -> Seen {
-        let (provenance, kind) = match record {
-            Record::Status(event) => (&event.provenance, Kind::Status),
-            Record::Cdr(cdr) => (&cdr.provenance, Kind::Cdr),
-            Record::Quarantined(quarantined) => {
-                (&quarantined.provenance, Kind::Quarantined(quarantined.reason()))
-            }
-        };
-        let app_key = provenance.as_ref().map_or("", |provenance| provenance.application.as_str());
-        Seen { application: self.applications.label(app_key), kind }
-    }
 }
 
-impl Normalised {
-    fn count(&self, received_at_ms: i64) {
-        let result = match self.authenticity {
-            Authenticity::VerifiedP1 => "p1",
-            Authenticity::VerifiedP2 => "p2",
-            Authenticity::VerifiedP3 => "p3",
-            Authenticity::VerifiedP4 => "p4",
-            Authenticity::VerifiedP5 => "p5",
-            Authenticity::Failed => "failed",
-            Authenticity::Absent | Authenticity::Unspecified => "absent",
-        };
-        metrics::counter!(AUTHENTICITY.name, "result" => result).increment(1);
-        for seen in &self.seen {
-            let kind = seen.kind.label();
-            let application = seen.application.clone();
-            metrics::counter!(RECORDS.name, "application" => application.clone(), "kind" => kind)
-                .increment(1);
-            if let Kind::Quarantined(reason) = &seen.kind {
-                metrics::counter!(QUARANTINED.name, "reason" => reason_label(*reason)).increment(1);
-            } else {
-                let seconds = received_at_ms as f64 / 1000.0;
-                metrics::gauge!(LAST_NOTIFICATION.name, "application" => application, "kind" => kind)
-                    .set(seconds);
-            }
-        }
-    }
-}
-
-impl Kind {
-    fn label(&self) -> &'static str {
-        match self {
-            Self::Status => "status",
-            Self::Cdr => "cdr",
-            Self::Quarantined(_) => "quarantined",
-        }
-    }
+fn seen(record: &Record) -> Seen {
+    let (provenance, kind, reason) = match record {
+        Record::Status(event) => (&event.provenance, Kind::Status, None),
+        Record::Cdr(cdr) => (&cdr.provenance, Kind::Cdr, None),
+        Record::Quarantined(it) => (&it.provenance, Kind::Quarantined, Some(it.reason())),
+    };
+    let application = provenance.as_ref().map(|it| it.application.clone()).unwrap_or_default();
+    Seen { application, kind, reason }
 }
 
 /// Reads a body by `reader`. A defect of the reader costs a body its place among the events, and

@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tollgate_spool::Position as SpoolPosition;
 use tollgate_stream::{Deliveries, DeliveryError, Outgoing, Position, Token};
 
-use crate::metrics::{PUBLISHED, RETRIED};
+use crate::meters::Published;
+use crate::metrics::RETRIED;
 
 /// All records of the publisher that are not confirmed.
 #[derive(Default)]
@@ -19,6 +20,7 @@ pub struct Flight {
     /// Signalled whenever something has landed.
     pub landed: Notify,
     published: AtomicU64,
+    meters: Published,
 }
 
 #[derive(Default)]
@@ -60,7 +62,7 @@ pub struct Sent {
     /// Position of the request in the spool.
     pub request: SpoolPosition,
     /// The record.
-    pub record: Outgoing,
+    pub record: Arc<Outgoing>,
 }
 
 /// What has landed since the last look.
@@ -189,12 +191,12 @@ impl Deliveries for Flight {
     fn delivered(&self, token: Token, outcome: Result<Position, DeliveryError>) {
         let mut state = self.lock();
         let Some(sent) = state.land(token) else { return };
+        // What is confirmed is given back to memory when the lock is free again.
+        let mut confirmed = None;
         match outcome {
             Ok(_) => {
-                metrics::counter!(PUBLISHED.name, "topic" => sent.record.topic.to_string())
-                    .increment(1);
-                self.published.fetch_add(1, Ordering::Relaxed);
                 state.landed(sent.request);
+                confirmed = Some(sent);
             }
             Err(DeliveryError::Retry(_)) => {
                 metrics::counter!(RETRIED.name, "reason" => "not_confirmed").increment(1);
@@ -204,6 +206,10 @@ impl Deliveries for Flight {
             Err(DeliveryError::Permanent(reason)) => state.refused.push((sent, reason)),
         }
         drop(state);
+        if let Some(sent) = confirmed {
+            self.meters.count(&sent.record.topic);
+            self.published.fetch_add(1, Ordering::Relaxed);
+        }
         self.landed.notify_one();
     }
 }
@@ -215,12 +221,12 @@ mod tests {
     fn sent(sequence: u64, name: &str) -> Sent {
         Sent {
             request: SpoolPosition { epoch: 1, sequence },
-            record: Outgoing {
+            record: Arc::new(Outgoing {
                 topic: "cdrs".into(),
                 key: name.to_owned().into(),
                 value: None,
                 headers: Vec::new(),
-            },
+            }),
         }
     }
 
@@ -262,7 +268,8 @@ mod tests {
         assert!(flight.must_repeat());
         assert!(flight.take_again().is_empty(), "one is still in flight");
         flight.delivered(tokens[1], Ok(STORED));
-        let names: Vec<_> = flight.take_again().into_iter().map(|sent| sent.record.key).collect();
+        let names: Vec<_> =
+            flight.take_again().into_iter().map(|sent| sent.record.key.clone()).collect();
         assert_eq!(names, vec!["a", "c"]);
     }
 

@@ -23,6 +23,7 @@ mod connections;
 mod decode;
 mod delivered;
 mod flight;
+mod meters;
 pub mod metrics;
 mod publisher;
 mod quota;

@@ -26,6 +26,12 @@ const READ_BYTES: u64 = 4 * 1024 * 1024;
 /// Longest wait for new requests; what lands meanwhile interrupts it.
 const READ_WAIT: Duration = Duration::from_secs(5);
 
+/// How long a confirmation may wait for company while there is nothing else to do.
+const SETTLE: Duration = Duration::from_millis(5);
+
+/// Requests sent before confirmations are looked at.
+const BURST: usize = 64;
+
 /// Pause after the spool's disk refused a read, or a dead letter.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -72,8 +78,8 @@ impl Publisher {
                 self.repeat().await;
             } else if self.flight.is_full(self.max_in_flight, self.max_in_flight_bytes) {
                 self.flight.landed.notified().await;
-            } else if let Some(stored) = self.pending.pop_front() {
-                self.publish(&stored).await;
+            } else if !self.pending.is_empty() {
+                self.publish_some().await;
             } else if !self.reader.is_exhausted() {
                 self.read().await;
             } else if !self.flight.is_empty() {
@@ -85,9 +91,15 @@ impl Publisher {
     }
 
     async fn read(&mut self) {
+        let flight = &self.flight;
+        let some_landed = async {
+            flight.landed.notified().await;
+            // More will have by then.
+            tokio::time::sleep(SETTLE).await;
+        };
         let read = tokio::select! {
             read = self.reader.next(READ_REQUESTS, READ_BYTES, READ_WAIT) => read,
-            () = self.flight.landed.notified() => return,
+            () = some_landed => return,
         };
         match read {
             Ok(stored) => self.pending.extend(stored),
@@ -96,6 +108,18 @@ impl Publisher {
                 tokio::time::sleep(DISK_PAUSE).await;
             }
         }
+    }
+
+    /// A burst, after which what has landed is looked at again.
+    async fn publish_some(&mut self) {
+        for _ in 0..BURST {
+            if self.flight.is_full(self.max_in_flight, self.max_in_flight_bytes) {
+                break;
+            }
+            let Some(stored) = self.pending.pop_front() else { break };
+            self.publish(&stored).await;
+        }
+        metrics::gauge!(IN_FLIGHT.name).set(self.flight.in_flight() as f64);
     }
 
     async fn publish(&self, stored: &Stored) {
@@ -107,9 +131,8 @@ impl Publisher {
             normalised.records.len(),
         );
         for record in normalised.records {
-            self.send(Sent { request: stored.position, record }).await;
+            self.send(Sent { request: stored.position, record: Arc::new(record) }).await;
         }
-        metrics::gauge!(IN_FLIGHT.name).set(self.flight.in_flight() as f64);
     }
 
     /// Hands one record over; a full queue is back-pressure.
@@ -157,9 +180,10 @@ impl Publisher {
             return;
         }
         let now = now_ms();
+        let publish_seconds = metrics::histogram!(PUBLISH_SECONDS.name);
         for landed in done {
             let seconds = (now - landed.received_at_ms).max(0) as f64 / 1000.0;
-            metrics::histogram!(PUBLISH_SECONDS.name).record(seconds);
+            publish_seconds.record(seconds);
         }
         metrics::gauge!(IN_FLIGHT.name).set(self.flight.in_flight() as f64);
         if let (Some(delivery), Some(fastest)) =
@@ -176,9 +200,10 @@ impl Publisher {
             let (letters, sent, reason) =
                 (Arc::clone(&self.dead_letters), sent.clone(), reason.to_owned());
             let request = sent.request;
-            let kept =
-                tokio::task::spawn_blocking(move || keep(&letters, sent.record, request, reason))
-                    .await;
+            let kept = tokio::task::spawn_blocking(move || {
+                keep(&letters, Arc::unwrap_or_clone(sent.record), request, reason)
+            })
+            .await;
             match kept {
                 Ok(Ok(())) => return self.flight.put_away(request),
                 Ok(Err(error)) => tracing::error!(%error, "dead letter not kept; trying again"),

@@ -19,7 +19,8 @@ use crate::applications::{Applications, Known};
 use crate::body::{self, Body, Limits, NoBody};
 use crate::connections::Busy;
 use crate::decode::Decoder;
-use crate::metrics::{ABORTED, ACK_SECONDS, ACKNOWLEDGED, RECEIVED_BYTES, REFUSED, REQUESTS};
+use crate::meters::Acknowledged;
+use crate::metrics::{ABORTED, REFUSED, REQUESTS};
 use crate::quota::Quota;
 use crate::refusal::Refusal;
 use crate::settings::Ack;
@@ -56,6 +57,8 @@ pub struct Receiver {
     pub taken: AtomicU64,
     /// Those answered 200.
     pub acknowledged: AtomicU64,
+    /// Counts those.
+    pub meters: Acknowledged,
 }
 
 /// `/status` and `/fee`: no application is named by the path.
@@ -102,12 +105,10 @@ async fn answer(
         Err(refusal) => Err(NoBody::Refused(refusal)),
     };
     let mut response = match taken {
-        Ok(held) => {
+        Ok((held, length)) => {
             open.answered = true;
             receiver.acknowledged.fetch_add(1, Ordering::Relaxed);
-            metrics::counter!(REQUESTS.name, "status" => "200").increment(1);
-            metrics::counter!(ACKNOWLEDGED.name, "contract" => held.as_str()).increment(1);
-            metrics::histogram!(ACK_SECONDS.name).record(started.elapsed().as_secs_f64());
+            receiver.meters.count(held, length, started.elapsed().as_secs_f64());
             HttpResponse::Ok().content_type("application/json;charset=UTF-8").body(SUCCESS)
         }
         Err(NoBody::Refused(refusal)) => {
@@ -168,7 +169,7 @@ impl Receiver {
         request: &HttpRequest,
         payload: &mut Payload,
         known: Option<&Known>,
-    ) -> Result<Held, NoBody> {
+    ) -> Result<(Held, u64), NoBody> {
         if request.method() != Method::POST {
             return Err(NoBody::Refused(Refusal::Method));
         }
@@ -181,9 +182,7 @@ impl Receiver {
         self.look(&notification, reserved, known).map_err(NoBody::Refused)?;
         let contract = known.and_then(|known| known.settings.ack).unwrap_or(self.ack);
         let held = self.acknowledger.acknowledge(notification, share, contract).await;
-        let held = held.map_err(NoBody::Refused)?;
-        metrics::counter!(RECEIVED_BYTES.name).increment(length);
-        Ok(held)
+        Ok((held.map_err(NoBody::Refused)?, length))
     }
 
     fn is_reserved(&self) -> bool {

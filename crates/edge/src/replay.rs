@@ -74,7 +74,7 @@ async fn publish(decoder: &Decoder, flight: &Flight, producer: &dyn Producer, st
     let records = decoder.normalise(&stored.request, Some(stored.position)).records;
     flight.announce(stored.position, stored.request.received_at_ms, records.len());
     for record in records {
-        send(flight, producer, Sent { request: stored.position, record }).await;
+        send(flight, producer, Sent { request: stored.position, record: Arc::new(record) }).await;
     }
 }
 
@@ -100,7 +100,7 @@ async fn wait_for_all(
     while positions.len() < requests {
         let Landed { done, refused } = flight.landed();
         for (sent, reason) in refused {
-            keep(letters, sent.record, sent.request, reason)?;
+            keep(letters, Arc::unwrap_or_clone(sent.record), sent.request, reason)?;
             flight.put_away(sent.request);
         }
         positions.extend(done.into_iter().map(|done| done.request));

@@ -26,6 +26,7 @@ use crate::connections::Connections;
 use crate::decode::Decoder;
 use crate::delivered::Delivery;
 use crate::flight::Flight;
+use crate::meters::Acknowledged;
 use crate::publisher::Publisher;
 use crate::quota::Quota;
 use crate::receive::{Receiver, open_path, secret_path, unknown_path};
@@ -198,6 +199,7 @@ impl Edge {
             open: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
+            meters: Acknowledged::new(),
         });
         let server = serve(&settings, connections, listener, &receiver, &stop)?;
         let publisher = Publisher {

@@ -31,4 +31,4 @@ mod stream;
 mod trouble;
 
 pub use settings::{Compression, GroupProtocol, SaslMechanism, SecurityProtocol, Settings};
-pub use stream::KafkaStream;
+pub use stream::{KafkaStream, producer_config};

@@ -29,6 +29,12 @@ pub struct KafkaStream {
     admin: Admin,
 }
 
+/// librdkafka's configuration of the producer that publishes from the spool, for those who want to
+/// compare. Holds secrets if the settings name any.
+pub fn producer_config(settings: &Settings) -> Result<ClientConfig, StreamError> {
+    Ok(config::producer(&config::base(settings)?, settings, None))
+}
+
 impl fmt::Debug for KafkaStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KafkaStream").field("settings", &self.settings).finish_non_exhaustive()

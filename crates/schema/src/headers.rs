@@ -4,6 +4,8 @@
 //! them names the edge, a session or a number: the same record has the same headers wherever it
 //! was received, and headers end up in logs.
 
+use std::borrow::Cow;
+
 use crate::time;
 use crate::topics::Topic;
 
@@ -35,16 +37,17 @@ pub fn cloud_event(
     topic: &Topic,
     event_id: &str,
     time_ms: Option<i64>,
-) -> Vec<(&'static str, String)> {
-    let mut headers = vec![
-        (CE_SPECVERSION, "1.0".to_owned()),
-        (CE_ID, event_id.to_owned()),
-        (CE_SOURCE, SOURCE.to_owned()),
-        (CE_TYPE, topic.message.to_owned()),
-        (CONTENT_TYPE_HEADER, CONTENT_TYPE.to_owned()),
-    ];
+) -> Vec<(&'static str, Cow<'static, str>)> {
+    let mut headers = Vec::with_capacity(6);
+    headers.extend([
+        (CE_SPECVERSION, "1.0".into()),
+        (CE_ID, event_id.to_owned().into()),
+        (CE_SOURCE, SOURCE.into()),
+        (CE_TYPE, topic.message.into()),
+        (CONTENT_TYPE_HEADER, CONTENT_TYPE.into()),
+    ]);
     if let Some(text) = time_ms.and_then(time::rfc3339) {
-        headers.push((CE_TIME, text));
+        headers.push((CE_TIME, text.into()));
     }
     headers
 }
@@ -65,7 +68,7 @@ mod tests {
             ("content-type", "application/protobuf"),
             ("ce_time", "2019-01-24T03:04:24Z"),
         ];
-        let headers: Vec<_> = headers.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        let headers: Vec<_> = headers.iter().map(|(name, text)| (*name, &**text)).collect();
         assert_eq!(headers, expected);
     }
 

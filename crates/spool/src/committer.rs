@@ -4,8 +4,10 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::answers;
 use crate::error::AppendError;
 use crate::metrics as m;
+use crate::record::Position;
 use crate::shared::{Queued, Shared, State};
 use crate::writer::Writer;
 
@@ -29,28 +31,18 @@ pub(crate) struct Committer {
 
 /// How long to wait for company before a sync.
 ///
-/// A lone request is synced at once. While the groups before had several requests, waiting up to
-/// half of what a sync takes makes larger groups and hardly later answers.
+/// A lone request is synced at once. While there is company, syncs begin `interval` apart: each
+/// costs processor time too, here and in those who are woken. On a disk that takes longer than
+/// that, the next sync follows the last without a pause.
 struct Pace {
-    longest: Duration,
-    /// Mean duration of a sync, the last ones counting most.
-    sync: Duration,
-    last_end: Instant,
+    interval: Duration,
+    last_began: Instant,
     last_group: usize,
 }
 
 impl Pace {
     fn ready_at(&self) -> Instant {
-        if self.last_group < 2 {
-            return self.last_end;
-        }
-        self.last_end + self.longest.min(self.sync / 2)
-    }
-
-    fn synced(&mut self, took: Duration, group: usize) {
-        self.sync = (self.sync * 7 + took) / 8;
-        self.last_end = Instant::now();
-        self.last_group = group;
+        if self.last_group < 2 { self.last_began } else { self.last_began + self.interval }
     }
 }
 
@@ -66,7 +58,7 @@ impl Drop for Ending {
         state.queue_bytes = 0;
         state.report();
         drop(state);
-        answer_all(left, AppendError::Failed);
+        refuse_all(left, AppendError::Failed);
         self.0.arrived.notify_waiters();
         self.0.progress.notify_all();
     }
@@ -74,9 +66,9 @@ impl Drop for Ending {
 
 impl Committer {
     pub fn new(shared: Arc<Shared>, writer: Writer) -> Self {
-        let longest = Duration::from_millis(shared.settings.commit_interval_ms);
+        let interval = Duration::from_millis(shared.settings.commit_interval_ms);
         let now = Instant::now();
-        let pace = Pace { longest, sync: Duration::ZERO, last_end: now, last_group: 0 };
+        let pace = Pace { interval, last_began: now, last_group: 0 };
         Self { shared, writer, pace, next_probe: now }
     }
 
@@ -150,7 +142,7 @@ impl Committer {
             if first.frame_len > self.writer.room()
                 && let Err(reason) = self.new_segment()
             {
-                return answer_all(rest, reason);
+                return refuse_all(rest, reason);
             }
             let mut room = self.writer.room();
             let mut batch = Vec::new();
@@ -160,10 +152,10 @@ impl Committer {
             }
             if batch.is_empty() {
                 // Larger than an empty segment; refused when it was queued, so it cannot be.
-                return answer_all(rest, AppendError::TooLarge);
+                return refuse_all(rest, AppendError::TooLarge);
             }
             if !self.write(batch) && self.new_segment().is_err() {
-                return answer_all(rest, AppendError::Failed);
+                return refuse_all(rest, AppendError::Failed);
             }
         }
     }
@@ -174,7 +166,7 @@ impl Committer {
         match self.writer.write(&requests) {
             Ok(written) => {
                 let took = began.elapsed();
-                self.pace.synced(took, batch.len());
+                (self.pace.last_began, self.pace.last_group) = (began, batch.len());
                 let mut state = self.shared.lock();
                 state.committed(&batch, written, self.shared.settings.tail_bytes);
                 state.report();
@@ -183,17 +175,16 @@ impl Committer {
                 metrics::histogram!(m::GROUP_RECORDS.name).record(batch.len() as f64);
                 metrics::counter!(m::APPENDED.name).increment(batch.len() as u64);
                 metrics::counter!(m::APPENDED_BYTES.name).increment(written.bytes);
-                for (sequence, queued) in (written.first.sequence..).zip(batch) {
-                    let position = crate::record::Position { sequence, ..written.first };
-                    // Nobody waits any more: the request is stored all the same.
-                    let _ = queued.answer.send(Ok(position));
-                }
+                let sequences = written.first.sequence..;
+                answers::answer_all(sequences.zip(batch).map(|(sequence, queued)| {
+                    (queued.reply, Ok(Position { sequence, ..written.first }))
+                }));
                 self.shared.arrived.notify_one();
                 true
             }
             Err(error) => {
                 self.failed("write", &error);
-                answer_all(batch, AppendError::Failed);
+                refuse_all(batch, AppendError::Failed);
                 false
             }
         }
@@ -278,10 +269,9 @@ fn take_group(state: &mut State, group_bytes: u64) -> Vec<Queued> {
     group
 }
 
-fn answer_all(queued: impl IntoIterator<Item = Queued>, reason: AppendError) {
-    for queued in queued {
+fn refuse_all(queued: impl IntoIterator<Item = Queued>, reason: AppendError) {
+    answers::answer_all(queued.into_iter().map(|queued| {
         metrics::counter!(m::REFUSED.name, "reason" => reason.reason()).increment(1);
-        // Nobody waits any more: then nobody is told.
-        let _ = queued.answer.send(Err(reason));
-    }
+        (queued.reply, Err(reason))
+    }));
 }

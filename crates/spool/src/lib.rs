@@ -21,6 +21,7 @@ pub mod frame;
 pub mod metrics;
 
 mod adopt;
+mod answers;
 mod catalog;
 mod committer;
 mod cursor;

@@ -32,9 +32,9 @@ pub struct Settings {
     pub queue_bytes: u64,
     /// Bound of what is written and synced at once, in bytes. Default 8 MiB.
     pub group_bytes: u64,
-    /// Longest pause between two syncs under load, in milliseconds: a longer one makes larger
-    /// groups and later answers. The pause taken adapts to the disk and is never taken for a lone
-    /// request. Default 2.
+    /// Time from one sync to the next under load, in milliseconds: a longer one makes larger
+    /// groups, less work and later answers. A disk that takes longer than this is never kept
+    /// waiting, nor is a lone request. Default 2.
     pub commit_interval_ms: u64,
     /// How often the reader's position is written, in milliseconds; after a crash what was
     /// confirmed since is published again under the same ids. Default 100.

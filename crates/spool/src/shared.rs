@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
+use crate::answers::{Reply, Waiting, pair};
 use crate::catalog::Segment;
 use crate::cursor::{Lost, Segments};
 use crate::disk::Disk;
@@ -58,7 +59,7 @@ impl Clock {
 pub(crate) struct Queued {
     pub request: Arc<Request>,
     pub frame_len: u64,
-    pub answer: oneshot::Sender<Result<Position, AppendError>>,
+    pub reply: Reply,
 }
 
 #[derive(Debug)]
@@ -158,10 +159,7 @@ impl Shared {
     }
 
     /// Takes a request into the queue, or says why not.
-    pub fn enqueue(
-        &self,
-        request: Request,
-    ) -> Result<oneshot::Receiver<Result<Position, AppendError>>, AppendError> {
+    pub fn enqueue(&self, request: Request) -> Result<Waiting, AppendError> {
         let frame_len = crate::writer::Writer::frame_len(&request);
         let settings = &self.settings;
         if frame_len > settings.max_record_bytes() {
@@ -180,15 +178,15 @@ impl Shared {
         if state.used_bytes() + state.queue_bytes + frame_len > settings.max_bytes {
             return Err(AppendError::Full);
         }
-        let (answer, answered) = oneshot::channel();
+        let (reply, waiting) = pair();
         let first = state.queue.is_empty();
         state.queue_bytes += frame_len;
-        state.queue.push_back(Queued { request: Arc::new(request), frame_len, answer });
+        state.queue.push_back(Queued { request: Arc::new(request), frame_len, reply });
         drop(state);
         if first {
             self.work.notify_one();
         }
-        Ok(answered)
+        Ok(waiting)
     }
 
     pub fn usage(&self) -> Usage {

@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
-use tokio::sync::oneshot;
-
+use crate::answers::Waiting;
 use crate::catalog::{Catalog, DAMAGED, missing_before};
 use crate::committer::Committer;
 use crate::cursor::{Cursor, Lost, PATIENCE};
@@ -107,6 +106,7 @@ impl Spool {
         let writer = Writer::new(disk.clone(), dir, segment_bytes, previous, lowest_epoch);
         let mut committer = Committer::new(shared.clone(), writer);
         committer.start();
+        shared.lock().report();
         let committer = spawn("spool-commit", lock.clone(), move || committer.run())?;
         let spool = Self {
             handle: Arc::new(Handle {
@@ -174,24 +174,22 @@ impl Drop for Handle {
     }
 }
 
-/// The answer to an append: the request's position once it is synced.
+/// The answer to an append: the request's position once it is synced. Once polled, poll it on or
+/// drop it: others on the same thread may be woken by it.
 #[derive(Debug)]
 #[must_use = "the request is stored either way, but only the answer says so"]
 pub struct Append(Pending);
 
 #[derive(Debug)]
 enum Pending {
-    Waits(oneshot::Receiver<Result<Position, AppendError>>),
+    Waits(Waiting),
     Refused(AppendError),
 }
 
 impl Append {
     /// Waits on the calling thread; not for async code.
     pub fn wait(self) -> Result<Position, AppendError> {
-        match self.0 {
-            Pending::Waits(answer) => answer.blocking_recv().unwrap_or(Err(AppendError::Failed)),
-            Pending::Refused(reason) => Err(reason),
-        }
+        futures_executor::block_on(self)
     }
 }
 
@@ -201,10 +199,7 @@ impl Future for Append {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             Pending::Refused(reason) => Poll::Ready(Err(*reason)),
-            // A committer that is gone has stored nothing more.
-            Pending::Waits(answer) => Pin::new(answer)
-                .poll(context)
-                .map(|answered| answered.unwrap_or(Err(AppendError::Failed))),
+            Pending::Waits(waiting) => waiting.poll(context),
         }
     }
 }

@@ -63,8 +63,7 @@ fn any_flipped_byte_costs_at_most_the_record_it_hits_which_is_named_counted_and_
 #[test]
 fn damage_is_found_once_and_its_record_is_gone_for_good_after_the_others_are_confirmed() {
     let (disk, segment) = six();
-    let end = used(&disk, &segment) as u64;
-    disk.flip(&segment, 4096 + (end - 4096) / 2, 1);
+    disk.flip(&segment, record(&disk, &segment, 3).offset + 60, 1);
     let (spool, mut reader) = open(&disk);
     assert_eq!(drain(&mut reader).len(), 5);
     assert_eq!(spool.usage().damaged, 1);

@@ -1,5 +1,6 @@
 //! From the catalogue of `tollgate-schema` to records and topic specifications.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
@@ -72,7 +73,13 @@ impl Outgoing {
 fn event_headers(topic: &Topic, event_id: &str, time_ms: Option<i64>) -> Headers {
     cloud_event(topic, event_id, time_ms)
         .into_iter()
-        .map(|(name, value)| (shared(name), Bytes::from(value)))
+        .map(|(name, value)| {
+            let value = match value {
+                Cow::Borrowed(constant) => Bytes::from_static(constant.as_bytes()),
+                Cow::Owned(text) => Bytes::from(text),
+            };
+            (shared(name), value)
+        })
         .collect()
 }
 

@@ -69,6 +69,11 @@ impl Server {
         Ok(Self { child, log: log.to_owned(), log_start })
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal; a process that is gone already is no error.
     pub fn signal(&self, signal: Signal) {
         let _ = kill_process(Pid::from_child(&self.child), signal);

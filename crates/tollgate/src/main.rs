@@ -18,6 +18,11 @@ use clap::Parser;
 
 use crate::cli::Cli;
 
+/// A request's memory is taken on one thread and given back on another, which the system's
+/// allocator makes expensive; see `docs/performance.md`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use metrics::counter;
+use metrics::{Counter, counter};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{DeliveryResult, Message, OwnedMessage};
 use rdkafka::producer::{NoCustomPartitioner, ProducerContext};
@@ -20,11 +20,14 @@ pub struct Ledger {
     deliveries: Arc<dyn Deliveries>,
     open: AtomicUsize,
     settled: Notify,
+    confirmed: Counter,
 }
 
 impl Ledger {
     pub fn new(role: Role, deliveries: Arc<dyn Deliveries>) -> Self {
-        Self { role, deliveries, open: AtomicUsize::new(0), settled: Notify::new() }
+        let confirmed =
+            counter!(names::DELIVERIES.name, "client" => role.label(), "outcome" => "confirmed");
+        Self { role, deliveries, open: AtomicUsize::new(0), settled: Notify::new(), confirmed }
     }
 
     /// Before a record is handed to the client, since its fate may be known at once.
@@ -56,13 +59,12 @@ impl Ledger {
 
     /// Tells a record's fate.
     pub fn report(&self, token: Token, outcome: Result<Position, DeliveryError>) {
-        let label = match &outcome {
-            Ok(_) => "confirmed",
-            Err(DeliveryError::Retry(_)) => "retry",
-            Err(DeliveryError::Permanent(_)) => "permanent",
-        };
-        let client = self.role.label();
-        counter!(names::DELIVERIES.name, "client" => client, "outcome" => label).increment(1);
+        let failed = |outcome: &'static str| counter!(names::DELIVERIES.name, "client" => self.role.label(), "outcome" => outcome);
+        match &outcome {
+            Ok(_) => self.confirmed.increment(1),
+            Err(DeliveryError::Retry(_)) => failed("retry").increment(1),
+            Err(DeliveryError::Permanent(_)) => failed("permanent").increment(1),
+        }
         self.deliveries.delivered(token, outcome);
         self.withdrawn();
     }

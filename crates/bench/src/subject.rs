@@ -1,0 +1,146 @@
+//! A server under measurement, as a process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tollgate_testkit::{Server, dies_with_us, free_port};
+
+use crate::machine;
+
+const PATIENCE: Duration = Duration::from_mins(2);
+const DEPTH: &str = "tollgate_spool_depth_records ";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    Floor,
+    PlainEnqueued,
+    PlainDelivered,
+    Spooled,
+    Delivered,
+}
+
+impl Subject {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::PlainEnqueued => "plain, enqueued",
+            Self::PlainDelivered => "plain, delivered",
+            Self::Spooled => "Tollgate, `spooled`",
+            Self::Delivered => "Tollgate, `delivered`",
+        }
+    }
+
+    fn server(self) -> Option<&'static str> {
+        match self {
+            Self::Floor => Some("floor"),
+            Self::PlainEnqueued => Some("plain-enqueued"),
+            Self::PlainDelivered => Some("plain-delivered"),
+            Self::Spooled | Self::Delivered => None,
+        }
+    }
+}
+
+/// A running one. Killed when dropped.
+pub struct Running {
+    server: Server,
+    pub address: SocketAddr,
+    /// Says how much is not with Kafka yet.
+    pending: String,
+    client: Client,
+}
+
+impl Running {
+    pub fn start(subject: Subject, brokers: &str, dir: &Path) -> Result<Self> {
+        let address: SocketAddr = ([127, 0, 0, 1], free_port()).into();
+        let health: SocketAddr = ([127, 0, 0, 1], free_port()).into();
+        let (program, pending) = match subject.server() {
+            Some(_) => (std::env::current_exe()?, format!("http://{address}/pending")),
+            None => (tollgate()?, format!("http://{health}/metrics")),
+        };
+        let line = dies_with_us(&program)?;
+        let mut command = Command::new(&line[0]);
+        command.args(&line[1..]);
+        if let Some(name) = subject.server() {
+            command.args(["serve", name, "--brokers", brokers]);
+            command.args(["--listen", &address.to_string()]);
+        } else {
+            let spool = dir.join("spool");
+            let _ = std::fs::remove_dir_all(&spool);
+            let ack = if subject == Subject::Delivered { "delivered" } else { "spooled" };
+            command.arg("edge");
+            command.env("TOLLGATE_KAFKA__BROKERS", brokers);
+            command.env("TOLLGATE_EDGE__LISTEN", address.to_string());
+            command.env("TOLLGATE_EDGE__ACK", ack);
+            command.env("TOLLGATE_EDGE__ALLOW_WEAK_TOPICS", "true");
+            command.env("TOLLGATE_LISTENERS__HEALTH", health.to_string());
+            command.env("TOLLGATE_SPOOL__DIR", &spool);
+        }
+        let mut server = Server::start(command, &dir.join("subject.log"))?;
+        let client = Client::new()?;
+        server.await_ready(subject.name(), PATIENCE, |_| client.get(&pending).is_ok())?;
+        Ok(Self { server, address, pending, client })
+    }
+
+    pub fn cpu(&self) -> Result<Duration> {
+        machine::cpu(self.server.id())
+    }
+
+    /// Most bytes resident so far.
+    pub fn memory(&self) -> Result<u64> {
+        machine::memory(self.server.id())
+    }
+
+    /// Waits until Kafka has confirmed everything.
+    pub fn await_confirmed(&self) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let page = self.client.get(&self.pending)?;
+            let depth = page.lines().find_map(|line| line.strip_prefix(DEPTH));
+            let pending: f64 = depth.unwrap_or(&page).trim().parse().unwrap_or(f64::NAN);
+            if pending == 0.0 {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "{pending} are still not confirmed");
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.server.kill();
+    }
+}
+
+/// The binary under measurement, built beside this one.
+pub fn tollgate() -> Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name("tollgate");
+    ensure!(
+        path.exists(),
+        "{} is not there: build it with `cargo build --release -p tollgate`",
+        path.display()
+    );
+    Ok(path)
+}
+
+struct Client {
+    runtime: tokio::runtime::Runtime,
+    client: reqwest::Client,
+}
+
+impl Client {
+    fn new() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { runtime, client: reqwest::Client::new() })
+    }
+
+    fn get(&self, url: &str) -> Result<String> {
+        self.runtime.block_on(async {
+            let answer = self.client.get(url).send().await?.error_for_status()?;
+            answer.text().await.context("no answer")
+        })
+    }
+}
