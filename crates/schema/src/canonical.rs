@@ -13,6 +13,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use memchr::memchr2;
 use serde::de::IgnoredAny;
 
 /// Deepest nesting of arrays and objects that is canonicalised.
@@ -176,10 +177,13 @@ impl<'a> Walk<'a> {
         let bytes = self.text.as_bytes();
         let mut end = start + 1;
         let mut escaped = false;
-        while bytes[end] != b'"' {
-            let escape = bytes[end] == b'\\';
-            escaped |= escape;
-            end += if escape { 2 } else { 1 };
+        while let Some(found) = memchr2(b'"', b'\\', &bytes[end..]) {
+            end += found;
+            if bytes[end] == b'"' {
+                break;
+            }
+            escaped = true;
+            end += 2;
         }
         self.at = end + 1;
         if !escaped {
@@ -215,7 +219,10 @@ impl<'a> Walk<'a> {
 /// `\u00xx` with lower-case digits for the other control characters.
 fn write_string(out: &mut String, text: &str) {
     out.push('"');
-    for c in text.chars() {
+    // Most strings need no escape, and are copied whole.
+    let plain = text.bytes().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..b' ')).count();
+    out.push_str(&text[..plain]);
+    for c in text[plain..].chars() {
         match c {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
