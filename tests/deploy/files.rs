@@ -59,11 +59,14 @@ pub fn text_of(value: &Value) -> Result<String> {
     }
 }
 
-/// All Rust sources of the crates, without their tests' directories.
+/// All Rust sources of the crates that are shipped, without their tests' directories.
 pub fn sources() -> Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(root().join("crates"))? {
-        collect(&entry?.path().join("src"), &mut found)?;
+        let entry = entry?;
+        if entry.file_name() != "bench" {
+            collect(&entry.path().join("src"), &mut found)?;
+        }
     }
     Ok(found)
 }
