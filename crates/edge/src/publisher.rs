@@ -42,7 +42,7 @@ pub struct Publisher {
     pub(crate) pending: VecDeque<Stored>,
     pub(crate) decoder: Arc<Decoder>,
     pub(crate) producer: Arc<dyn Producer>,
-    pub(crate) flight: Arc<Flight>,
+    pub(crate) flight: Flight,
     pub(crate) dead_letters: Arc<DeadLetters>,
     pub(crate) delivery: Option<Arc<Delivery>>,
     pub(crate) max_in_flight: usize,
@@ -77,13 +77,13 @@ impl Publisher {
             if self.flight.must_repeat() {
                 self.repeat().await;
             } else if self.flight.is_full(self.max_in_flight, self.max_in_flight_bytes) {
-                self.flight.landed.notified().await;
+                self.flight.news().await;
             } else if !self.pending.is_empty() {
                 self.publish_some().await;
             } else if !self.reader.is_exhausted() {
                 self.read().await;
             } else if !self.flight.is_empty() {
-                self.flight.landed.notified().await;
+                self.flight.news().await;
             } else {
                 return;
             }
@@ -93,7 +93,7 @@ impl Publisher {
     async fn read(&mut self) {
         let flight = &self.flight;
         let some_landed = async {
-            flight.landed.notified().await;
+            flight.news().await;
             // More will have by then.
             tokio::time::sleep(SETTLE).await;
         };
@@ -122,7 +122,7 @@ impl Publisher {
         metrics::gauge!(IN_FLIGHT.name).set(self.flight.in_flight() as f64);
     }
 
-    async fn publish(&self, stored: &Stored) {
+    async fn publish(&mut self, stored: &Stored) {
         let normalised = self.decoder.normalise(&stored.request, Some(stored.position));
         self.decoder.count(&normalised, &stored.request);
         self.flight.announce(
@@ -136,7 +136,7 @@ impl Publisher {
     }
 
     /// Hands one record over; a full queue is back-pressure.
-    async fn send(&self, sent: Sent) {
+    async fn send(&mut self, sent: Sent) {
         loop {
             let token = self.flight.take_off(sent.clone());
             let reason = match self.producer.send(&sent.record, token) {
@@ -151,10 +151,10 @@ impl Publisher {
         }
     }
 
-    async fn repeat(&self) {
+    async fn repeat(&mut self) {
         let again = self.flight.take_again();
         if again.is_empty() {
-            return self.flight.landed.notified().await;
+            return self.flight.news().await;
         }
         // What was refused once in this moment is likely refused again in it.
         tokio::time::sleep(PAUSE).await;
@@ -195,7 +195,7 @@ impl Publisher {
         self.reader.confirm(&positions);
     }
 
-    async fn put_away(&self, sent: &Sent, reason: &str) {
+    async fn put_away(&mut self, sent: &Sent, reason: &str) {
         loop {
             let (letters, sent, reason) =
                 (Arc::clone(&self.dead_letters), sent.clone(), reason.to_owned());

@@ -10,7 +10,7 @@ use tollgate_stream::{EnqueueError, Producer, ProducerKind, Stream};
 
 use crate::applications::Applications;
 use crate::decode::Decoder;
-use crate::flight::{Flight, Landed, Sent};
+use crate::flight::{Flight, Landed, Reports, Sent};
 use crate::publisher::keep;
 use crate::service::EdgeError;
 
@@ -41,8 +41,9 @@ pub async fn replay(
     let adopted = Adopted::open(dir, Arc::clone(&disk), Adoption::Exclusive)?;
     let bound = Settings::default().dead_letters_max_bytes;
     let letters = Arc::new(DeadLetters::open(dir, bound, disk)?);
-    let flight = Arc::new(Flight::default());
-    let producer = stream.producer(ProducerKind::Spooled, Arc::clone(&flight) as _)?;
+    let reports = Arc::new(Reports::default());
+    let producer = stream.producer(ProducerKind::Spooled, Arc::clone(&reports) as _)?;
+    let mut flight = Flight::new(reports);
     let decoder = Decoder::for_looking(applications);
     let mut adopted = adopted;
     let mut requests = 0;
@@ -53,9 +54,9 @@ pub async fn replay(
             return Ok(Replayed { requests, findings: adopted.findings().to_vec() });
         }
         for stored in &chunk {
-            publish(&decoder, &flight, producer.as_ref(), stored).await;
+            publish(&decoder, &mut flight, producer.as_ref(), stored).await;
         }
-        let done = wait_for_all(&flight, producer.as_ref(), &letters, chunk.len()).await?;
+        let done = wait_for_all(&mut flight, producer.as_ref(), &letters, chunk.len()).await?;
         adopted.confirm(&done)?;
         requests += chunk.len() as u64;
         progress(requests);
@@ -70,7 +71,7 @@ async fn read(mut adopted: Adopted) -> Result<(Vec<Stored>, Adopted), EdgeError>
     Ok(read.await??)
 }
 
-async fn publish(decoder: &Decoder, flight: &Flight, producer: &dyn Producer, stored: &Stored) {
+async fn publish(decoder: &Decoder, flight: &mut Flight, producer: &dyn Producer, stored: &Stored) {
     let records = decoder.normalise(&stored.request, Some(stored.position)).records;
     flight.announce(stored.position, stored.request.received_at_ms, records.len());
     for record in records {
@@ -78,7 +79,7 @@ async fn publish(decoder: &Decoder, flight: &Flight, producer: &dyn Producer, st
     }
 }
 
-async fn send(flight: &Flight, producer: &dyn Producer, sent: Sent) {
+async fn send(flight: &mut Flight, producer: &dyn Producer, sent: Sent) {
     loop {
         let token = flight.take_off(sent.clone());
         match producer.send(&sent.record, token) {
@@ -91,7 +92,7 @@ async fn send(flight: &Flight, producer: &dyn Producer, sent: Sent) {
 }
 
 async fn wait_for_all(
-    flight: &Flight,
+    flight: &mut Flight,
     producer: &dyn Producer,
     letters: &DeadLetters,
     requests: usize,
@@ -108,7 +109,7 @@ async fn wait_for_all(
             send(flight, producer, sent).await;
         }
         if positions.len() < requests {
-            let _ = tokio::time::timeout(PAUSE, flight.landed.notified()).await;
+            let _ = tokio::time::timeout(PAUSE, flight.news()).await;
         }
     }
     Ok(positions)

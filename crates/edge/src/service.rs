@@ -25,7 +25,7 @@ use crate::body::Limits;
 use crate::connections::Connections;
 use crate::decode::Decoder;
 use crate::delivered::Delivery;
-use crate::flight::Flight;
+use crate::flight::{Flight, Reports};
 use crate::meters::Acknowledged;
 use crate::publisher::Publisher;
 use crate::quota::Quota;
@@ -108,7 +108,7 @@ pub struct Counts {
 pub struct Watch {
     spool: Spool,
     receiver: web::Data<Receiver>,
-    flight: Arc<Flight>,
+    reports: Arc<Reports>,
     delivery: Option<Arc<Delivery>>,
 }
 
@@ -119,7 +119,7 @@ impl Watch {
         Counts {
             taken: self.receiver.taken.load(Ordering::Relaxed),
             acknowledged: self.receiver.acknowledged.load(Ordering::Relaxed),
-            published: self.flight.published() + delivered,
+            published: self.reports.published() + delivered,
         }
     }
 
@@ -170,8 +170,8 @@ impl Edge {
         )?);
         let quota = Arc::new(Quota::new(settings.malformed_quota_bytes));
         let decoder = Arc::new(Decoder::new(Arc::clone(&applications), Arc::clone(&quota)));
-        let flight = Arc::new(Flight::default());
-        let producer = stream.producer(ProducerKind::Spooled, Arc::clone(&flight) as _)?;
+        let reports = Arc::new(Reports::default());
+        let producer = stream.producer(ProducerKind::Spooled, Arc::clone(&reports) as _)?;
         let delivery = delivery(&settings, &applications, stream.as_ref())?;
 
         let on_their_way = TaskTracker::new();
@@ -207,7 +207,7 @@ impl Edge {
             pending: VecDeque::new(),
             decoder,
             producer,
-            flight: Arc::clone(&flight),
+            flight: Flight::new(Arc::clone(&reports)),
             dead_letters,
             delivery: delivery.clone(),
             max_in_flight: settings.max_in_flight,
@@ -227,7 +227,7 @@ impl Edge {
         };
         let drain_delay = Duration::from_millis(settings.drain_delay_ms);
         let supervisor = tokio::spawn(supervise(parts, drain_delay, stop));
-        Ok(Running { address, watch: Watch { spool, receiver, flight, delivery }, supervisor })
+        Ok(Running { address, watch: Watch { spool, receiver, reports, delivery }, supervisor })
     }
 }
 
