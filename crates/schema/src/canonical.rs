@@ -7,14 +7,15 @@
 //! next reader makes of them.
 //!
 //! ```text
-//!  text ──serde_json: is it JSON?──▶ walk: copy tokens, unescape strings ──▶ sort each object
+//!  text ──JsonText: is it JSON?──▶ walk: copy tokens, unescape strings ──▶ sort each object
 //! ```
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use memchr::memchr2;
-use serde::de::IgnoredAny;
+use memchr::memchr;
+
+use crate::json_text::{JsonText, end_of_string, end_of_token};
 
 /// Deepest nesting of arrays and objects that is canonicalised.
 pub const MAX_DEPTH: usize = 128;
@@ -50,10 +51,17 @@ pub enum CanonicalError {
 /// Takes time in proportion to the text times its depth at most, memory in proportion to the
 /// text, and stack in proportion to [`MAX_DEPTH`].
 pub fn canonical_json(text: &str) -> Result<String, CanonicalError> {
-    // This settles the syntax, without recursion; the walk then meets nothing but valid JSON.
-    // It does not look behind \u escapes.
-    serde_json::from_str::<IgnoredAny>(text)
+    JsonText::check(text)
         .map_err(|error| CanonicalError::Syntax { line: error.line(), column: error.column() })?;
+    walk(text)
+}
+
+/// The same, where the syntax is proved already; offsets in errors count from the value's begin.
+pub fn canonical_of(value: JsonText<'_>) -> Result<String, CanonicalError> {
+    walk(value.as_str())
+}
+
+fn walk(text: &str) -> Result<String, CanonicalError> {
     let mut walk = Walk { text, at: 0, out: String::with_capacity(text.len()) };
     walk.value(0)?;
     Ok(walk.out)
@@ -78,11 +86,7 @@ impl<'a> Walk<'a> {
         match self.peek() {
             Some(b'{') => self.object(depth),
             Some(b'[') => self.array(depth),
-            Some(b'"') => {
-                let string = self.string()?;
-                write_string(&mut self.out, &string);
-                Ok(())
-            }
+            Some(b'"') => self.string().map(drop),
             _ => {
                 self.token();
                 Ok(())
@@ -102,7 +106,6 @@ impl<'a> Walk<'a> {
             }
             let start = self.out.len();
             let key = self.string()?;
-            write_string(&mut self.out, &key);
             self.skip_blanks();
             self.at += 1; // the colon
             self.out.push(':');
@@ -171,35 +174,27 @@ impl<'a> Walk<'a> {
         leaves
     }
 
-    /// Reads a string token and unescapes it.
+    /// Writes a string token in its canonical form; gives its characters.
     fn string(&mut self) -> Result<Cow<'a, str>, CanonicalError> {
         let start = self.at;
-        let bytes = self.text.as_bytes();
-        let mut end = start + 1;
-        let mut escaped = false;
-        while let Some(found) = memchr2(b'"', b'\\', &bytes[end..]) {
-            end += found;
-            if bytes[end] == b'"' {
-                break;
-            }
-            escaped = true;
-            end += 2;
-        }
-        self.at = end + 1;
-        if !escaped {
-            return Ok(Cow::Borrowed(&self.text[start + 1..end]));
+        self.at += end_of_string(&self.text.as_bytes()[start..]);
+        let token = &self.text[start..self.at];
+        if memchr(b'\\', token.as_bytes()).is_none() {
+            // Where nothing is escaped, nothing has to be.
+            self.out.push_str(token);
+            return Ok(Cow::Borrowed(&token[1..token.len() - 1]));
         }
         // The escapes are well formed, so all that can be wrong is what they stand for.
-        serde_json::from_str(&self.text[start..=end])
-            .map(Cow::Owned)
-            .map_err(|_| CanonicalError::LoneSurrogate { at: start })
+        let text: String =
+            serde_json::from_str(token).map_err(|_| CanonicalError::LoneSurrogate { at: start })?;
+        write_string(&mut self.out, &text);
+        Ok(Cow::Owned(text))
     }
 
     /// Copies a number, true, false or null as it stands.
     fn token(&mut self) {
         let rest = &self.text[self.at..];
-        let ends = |c: char| matches!(c, ',' | ']' | '}' | ' ' | '\t' | '\n' | '\r');
-        let token = &rest[..rest.find(ends).unwrap_or(rest.len())];
+        let token = &rest[..end_of_token(rest.as_bytes())];
         self.out.push_str(token);
         self.at += token.len();
     }
@@ -219,10 +214,7 @@ impl<'a> Walk<'a> {
 /// `\u00xx` with lower-case digits for the other control characters.
 fn write_string(out: &mut String, text: &str) {
     out.push('"');
-    // Most strings need no escape, and are copied whole.
-    let plain = text.bytes().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..b' ')).count();
-    out.push_str(&text[..plain]);
-    for c in text[plain..].chars() {
+    for c in text.chars() {
         match c {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),

@@ -22,6 +22,7 @@ pub mod canonical;
 pub mod headers;
 pub mod ids;
 pub mod json;
+pub mod json_text;
 pub mod time;
 pub mod topics;
 

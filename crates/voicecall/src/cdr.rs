@@ -2,11 +2,11 @@
 
 use jiff::tz::Offset;
 use tollgate_schema::ids::{self, RecordId, RecordKind, Rule};
+use tollgate_schema::json_text::{JsonText, Kind};
 use tollgate_schema::time::proto_from_millis;
 use tollgate_schema::v1::{CallDetailRecord, Leg, Recording, ServiceType};
 
-use crate::field::{Damage, Fields};
-use crate::json::Kind;
+use crate::field::{Damage, Fields, Name, name};
 
 /// Known members of FeeInfo; sorted. Members without a field of their own in
 /// [`CallDetailRecord`] (voiceCheckType and the legacy ones) count as unknown: whatever they
@@ -55,77 +55,86 @@ pub(crate) const NAMES: &[&str] = &[
 ];
 
 /// Any of these makes an A leg, readable or not.
-const MAKES_A_LEG: [&str; 6] = [
-    "calleeNum",
-    "callerNum",
-    "callOutStartTime",
-    "callOutAlertingTime",
-    "callOutAnswerTime",
-    "callOutUnaswRsn",
+const MAKES_A_LEG: [Name; 6] = [
+    name!("calleeNum"),
+    name!("callerNum"),
+    name!("callOutStartTime"),
+    name!("callOutAlertingTime"),
+    name!("callOutAnswerTime"),
+    name!("callOutUnaswRsn"),
 ];
 
 /// The same for PrivateNumber.
-const MAKES_INBOUND_LEG: [&str; 3] = ["callerNum", "callInTime", "callOutUnaswRsn"];
+const MAKES_INBOUND_LEG: [Name; 3] =
+    [name!("callerNum"), name!("callInTime"), name!("callOutUnaswRsn")];
 
 /// Any of these makes a B leg; a cause alone does not (P 5.2).
-const MAKES_B_LEG: [&str; 5] =
-    ["fwdDisplayNum", "fwdDstNum", "fwdStartTime", "fwdAlertingTime", "fwdAnswerTime"];
+const MAKES_B_LEG: [Name; 5] = [
+    name!("fwdDisplayNum"),
+    name!("fwdDstNum"),
+    name!("fwdStartTime"),
+    name!("fwdAlertingTime"),
+    name!("fwdAnswerTime"),
+];
 
 /// Reads one item of feeLst. The record has its record id; event id, envelope and provenance are
 /// the caller's.
-pub(crate) fn read(item: &str, zone: Offset) -> Result<(RecordId, CallDetailRecord), Damage> {
-    if Kind::of(item) != Kind::Object {
-        return Err(Damage { field: "", expected: "an object", found: Kind::of(item).name() });
+pub(crate) fn read(
+    item: JsonText<'_>,
+    zone: Offset,
+) -> Result<(RecordId, CallDetailRecord), Damage> {
+    if item.kind() != Kind::Object {
+        return Err(Damage { field: "", expected: "an object", found: item.kind().name() });
     }
     let mut fields = Fields::of(item, NAMES, zone);
-    let service_type_text = fields.text("serviceType")?;
+    let service_type_text = fields.text(name!("serviceType"))?;
     let service_type = service_type(service_type_text.as_deref());
-    let is_private = fields.says_something("callInTime")
+    let is_private = fields.says_something(name!("callInTime"))
         || matches!(service_type, ServiceType::PrivateAx | ServiceType::PrivateAxb);
     let times = Times::read(&mut fields)?;
     let numbers = Numbers::read(&mut fields)?;
-    let makes_a_leg: &[&str] = if is_private { &MAKES_INBOUND_LEG } else { &MAKES_A_LEG };
-    let has_a_leg = makes_a_leg.iter().any(|name| fields.says_something(name));
-    let has_b_leg = MAKES_B_LEG.iter().any(|name| fields.says_something(name));
+    let makes_a_leg: &[Name] = if is_private { &MAKES_INBOUND_LEG } else { &MAKES_A_LEG };
+    let has_a_leg = makes_a_leg.iter().any(|name| fields.says_something(*name));
+    let has_b_leg = MAKES_B_LEG.iter().any(|name| fields.says_something(*name));
     let b_leg = Leg {
         number: numbers.forwarded_to.clone(),
         number_shown: numbers.forward_shown.clone(),
         started_at: times.forward_started.map(proto_from_millis),
         alerting_at: times.forward_alerting.map(proto_from_millis),
         answered_at: times.forward_answered.map(proto_from_millis),
-        cause: fields.integer("fwdUnaswRsn")?,
+        cause: fields.integer(name!("fwdUnaswRsn"))?,
     };
-    let first_cause = fields.integer("callOutUnaswRsn")?;
-    let direction = fields.integer("direction")?;
+    let first_cause = fields.integer(name!("callOutUnaswRsn"))?;
+    let direction = fields.integer(name!("direction"))?;
 
     let mut record = CallDetailRecord {
-        session_id: fields.text("sessionId")?.unwrap_or_default(),
-        app_key: fields.text("appKey")?.unwrap_or_default(),
-        icid: fields.text("icid")?,
-        account_id: fields.text("spId")?,
+        session_id: fields.text(name!("sessionId"))?.unwrap_or_default(),
+        app_key: fields.text(name!("appKey"))?.unwrap_or_default(),
+        icid: fields.text(name!("icid"))?,
+        account_id: fields.text(name!("spId"))?,
         service_type: service_type.into(),
         service_type_text,
         a_leg: has_a_leg.then(|| times.a_leg(&numbers, first_cause, is_private)),
         b_leg: has_b_leg.then_some(b_leg),
         ended_at: times.ended.map(proto_from_millis),
         failed_at: times.failed.map(proto_from_millis),
-        release_reason: fields.integer("ulFailReason")?,
-        sip_status: fields.integer("sipStatusCode")?,
-        business_number: fields.text("bindNum")?,
+        release_reason: fields.integer(name!("ulFailReason"))?,
+        sip_status: fields.integer(name!("sipStatusCode"))?,
+        business_number: fields.text(name!("bindNum"))?,
         dialled_number: numbers.callee.clone().filter(|_| is_private),
         direction,
-        ivr_path: fields.text("dynIVRPath")?,
-        ivr_started_at: fields.time("dynIVRStartTime")?.map(proto_from_millis),
+        ivr_path: fields.text(name!("dynIVRPath"))?,
+        ivr_started_at: fields.time(name!("dynIVRStartTime"))?.map(proto_from_millis),
         recording: recording(&mut fields)?,
-        tts_play_count: fields.integer("ttsPlayTimes")?,
-        tts_seconds: fields.integer("ttsTransDuration")?,
-        host_name: fields.text("hostName")?,
-        user_data: fields.text("userData")?,
-        subscription_id: fields.text("subscriptionId")?,
-        notify_mode: fields.text("notifyMode")?,
-        extension: fields.text("extendNum")?,
-        multi_party_id: fields.text("mptyId")?,
-        original_json: item.to_owned(),
+        tts_play_count: fields.integer(name!("ttsPlayTimes"))?,
+        tts_seconds: fields.integer(name!("ttsTransDuration"))?,
+        host_name: fields.text(name!("hostName"))?,
+        user_data: fields.text(name!("userData"))?,
+        subscription_id: fields.text(name!("subscriptionId"))?,
+        notify_mode: fields.text(name!("notifyMode"))?,
+        extension: fields.text(name!("extendNum"))?,
+        multi_party_id: fields.text(name!("mptyId"))?,
+        original_json: item.as_str().to_owned(),
         ..CallDetailRecord::default()
     };
     record.unreadable_fields = fields.into_unreadable();
@@ -174,10 +183,10 @@ struct Numbers {
 impl Numbers {
     fn read(fields: &mut Fields<'_>) -> Result<Self, Damage> {
         Ok(Self {
-            caller: fields.text("callerNum")?,
-            callee: fields.text("calleeNum")?,
-            forward_shown: fields.text("fwdDisplayNum")?,
-            forwarded_to: fields.text("fwdDstNum")?,
+            caller: fields.text(name!("callerNum"))?,
+            callee: fields.text(name!("calleeNum"))?,
+            forward_shown: fields.text(name!("fwdDisplayNum"))?,
+            forwarded_to: fields.text(name!("fwdDstNum"))?,
         })
     }
 }
@@ -198,15 +207,15 @@ struct Times {
 impl Times {
     fn read(fields: &mut Fields<'_>) -> Result<Self, Damage> {
         Ok(Self {
-            in_started: fields.time("callInTime")?,
-            out_started: fields.time("callOutStartTime")?,
-            out_alerting: fields.time("callOutAlertingTime")?,
-            out_answered: fields.time("callOutAnswerTime")?,
-            forward_started: fields.time("fwdStartTime")?,
-            forward_alerting: fields.time("fwdAlertingTime")?,
-            forward_answered: fields.time("fwdAnswerTime")?,
-            ended: fields.time("callEndTime")?,
-            failed: fields.time("failTime")?,
+            in_started: fields.time(name!("callInTime"))?,
+            out_started: fields.time(name!("callOutStartTime"))?,
+            out_alerting: fields.time(name!("callOutAlertingTime"))?,
+            out_answered: fields.time(name!("callOutAnswerTime"))?,
+            forward_started: fields.time(name!("fwdStartTime"))?,
+            forward_alerting: fields.time(name!("fwdAlertingTime"))?,
+            forward_answered: fields.time(name!("fwdAnswerTime"))?,
+            ended: fields.time(name!("callEndTime"))?,
+            failed: fields.time(name!("failTime"))?,
         })
     }
 
@@ -244,12 +253,12 @@ fn service_type(text: Option<&str>) -> ServiceType {
 
 fn recording(fields: &mut Fields<'_>) -> Result<Option<Recording>, Damage> {
     let recording = Recording {
-        recorded: fields.flag("recordFlag")?,
-        started_at: fields.time("recordStartTime")?.map(proto_from_millis),
-        object_name: fields.text("recordObjectName")?,
-        bucket_name: fields.text("recordBucketName")?,
-        domain: fields.text("recordDomain")?,
-        download_url: fields.text("recordFileDownloadUrl")?,
+        recorded: fields.flag(name!("recordFlag"))?,
+        started_at: fields.time(name!("recordStartTime"))?.map(proto_from_millis),
+        object_name: fields.text(name!("recordObjectName"))?,
+        bucket_name: fields.text(name!("recordBucketName"))?,
+        domain: fields.text(name!("recordDomain"))?,
+        download_url: fields.text(name!("recordFileDownloadUrl"))?,
     };
     Ok(Some(recording).filter(|recording| *recording != Recording::default()))
 }
@@ -259,7 +268,7 @@ mod tests {
     use super::*;
 
     fn record(item: &str) -> CallDetailRecord {
-        read(item, Offset::UTC).unwrap().1
+        read(JsonText::check(item).unwrap(), Offset::UTC).unwrap().1
     }
 
     #[test]
@@ -271,7 +280,7 @@ mod tests {
     fn a_cause_alone_makes_no_b_leg_and_any_number_or_time_does() {
         assert_eq!(record(r#"{"fwdUnaswRsn":0}"#).b_leg, None);
         assert_eq!(record(r#"{"fwdUnaswRsn":0,"fwdDstNum":"","fwdStartTime":null}"#).b_leg, None);
-        for name in MAKES_B_LEG {
+        for Name { text: name, .. } in MAKES_B_LEG {
             let value = if name.ends_with("Time") { "2024-05-20 03:04:24" } else { "+8613" };
             let item = format!(r#"{{"fwdUnaswRsn":17,"{name}":"{value}"}}"#);
             assert_eq!(record(&item).b_leg.unwrap().cause, Some(17), "{name}");
@@ -323,7 +332,7 @@ mod tests {
 
     #[test]
     fn the_identity_follows_the_rules_in_their_order() {
-        let id = |item: &str| read(item, Offset::UTC).unwrap().0;
+        let id = |item: &str| read(JsonText::check(item).unwrap(), Offset::UTC).unwrap().0;
         let by_icid = r#""appKey":"k","icid":"i""#;
         assert_eq!(
             id(&format!(r#"{{{by_icid},"sessionId":"s","callEndTime":"2024-05-20 03:04:24"}}"#)),

@@ -8,8 +8,8 @@
 use std::borrow::Cow;
 
 use jiff::tz::Offset;
+use tollgate_schema::json_text::{JsonText, Kind};
 
-use crate::json::{self, Kind};
 use crate::time;
 
 /// Why a record is not believed. Names a known field and types, never a value.
@@ -23,62 +23,98 @@ pub(crate) struct Damage {
 
 pub(crate) const LONE_SURROGATE: &str = "a lone surrogate, which is no Unicode text";
 
+/// One of an object's known members. Made by [`name!`], which looks it up while compiling.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Name {
+    pub(crate) text: &'static str,
+    slot: usize,
+}
+
+impl Name {
+    /// Finds a name in a list; compiling fails when it is not there.
+    pub(crate) const fn of(text: &'static str, names: &'static [&'static str]) -> Self {
+        let mut slot = 0;
+        while !is_same(names[slot].as_bytes(), text.as_bytes()) {
+            slot += 1;
+        }
+        Self { text, slot }
+    }
+}
+
+const fn is_same(left: &[u8], right: &[u8]) -> bool {
+    if left.len() != right.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < left.len() {
+        if left[at] != right[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+/// A [`Name`] out of the module's `NAMES`.
+macro_rules! name {
+    ($text:literal) => {
+        const { $crate::field::Name::of($text, NAMES) }
+    };
+}
+pub(crate) use name;
+
 /// The known members of one object. Of doubled keys the last counts, as in the canonical text.
 pub(crate) struct Fields<'a> {
-    /// Sorted, so that a key is found by bisection.
-    names: &'static [&'static str],
-    values: Vec<Option<&'a str>>,
+    values: Vec<Option<JsonText<'a>>>,
     zone: Offset,
     unreadable: Vec<String>,
 }
 
 impl<'a> Fields<'a> {
-    /// Finds the members called `names` (sorted) in a well-formed object. `zone` is that of
-    /// times which name none.
-    pub(crate) fn of(object: &'a str, names: &'static [&'static str], zone: Offset) -> Self {
+    /// Finds the members called `names` (sorted) in an object. `zone` is that of times which
+    /// name none.
+    pub(crate) fn of(object: JsonText<'a>, names: &'static [&'static str], zone: Offset) -> Self {
         let mut values = vec![None; names.len()];
-        // The text was found well-formed and an object before; were it not, the fields would be
-        // absent and the record still be published with its original text.
-        let _ = json::members(object, |key, value| {
-            let slot = json::decode(key).and_then(|key| names.binary_search(&key.as_ref()).ok());
+        for (key, value) in object.members() {
+            let slot = key.decode().and_then(|key| names.binary_search(&key.as_ref()).ok());
             if let Some(slot) = slot {
                 values[slot] = Some(value);
             }
-        });
-        Self { names, values, zone, unreadable: Vec::new() }
+        }
+        Self { values, zone, unreadable: Vec::new() }
     }
 
     /// No members at all.
     pub(crate) fn none(zone: Offset) -> Self {
-        Self { names: &[], values: Vec::new(), zone, unreadable: Vec::new() }
+        Self { values: Vec::new(), zone, unreadable: Vec::new() }
     }
 
     /// Text; absent, null and "" are the same.
-    pub(crate) fn text(&mut self, name: &'static str) -> Result<Option<String>, Damage> {
+    pub(crate) fn text(&mut self, name: Name) -> Result<Option<String>, Damage> {
         Ok(self.text_or_empty(name)?.filter(|text| !text.is_empty()))
     }
 
     /// Text where "" says something; absent and null are the same.
-    pub(crate) fn text_or_empty(&mut self, name: &'static str) -> Result<Option<String>, Damage> {
-        let Some(raw) = self.raw(name) else { return Ok(None) };
-        match Kind::of(raw) {
-            Kind::Text => Ok(Some(decode(name, raw, "text")?.into_owned())),
-            kind => Err(Damage { field: name, expected: "text", found: kind.name() }),
+    pub(crate) fn text_or_empty(&mut self, name: Name) -> Result<Option<String>, Damage> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        match value.kind() {
+            Kind::Text => Ok(Some(decode(name, value, "text")?.into_owned())),
+            kind => Err(Damage { field: name.text, expected: "text", found: kind.name() }),
         }
     }
 
     /// A whole number of 32 bits, as a number or as text. Blank text is absent.
-    pub(crate) fn integer(&mut self, name: &'static str) -> Result<Option<i32>, Damage> {
+    pub(crate) fn integer(&mut self, name: Name) -> Result<Option<i32>, Damage> {
         self.scalar(name, "an integer, as a number or as text", |text, _| text.parse().ok())
     }
 
     /// An instant in milliseconds since 1970, UTC. Blank text is absent.
-    pub(crate) fn time(&mut self, name: &'static str) -> Result<Option<i64>, Damage> {
+    pub(crate) fn time(&mut self, name: Name) -> Result<Option<i64>, Damage> {
         self.scalar(name, "a time, as text or as epoch seconds or milliseconds", time::parse)
     }
 
     /// A flag 0 or 1, as a number or as text.
-    pub(crate) fn flag(&mut self, name: &'static str) -> Result<Option<bool>, Damage> {
+    pub(crate) fn flag(&mut self, name: Name) -> Result<Option<bool>, Damage> {
         self.scalar(name, "0 or 1, as a number or as text", |text, _| match text.parse() {
             Ok(0) => Some(false),
             Ok(1) => Some(true),
@@ -87,8 +123,8 @@ impl<'a> Fields<'a> {
     }
 
     /// Whether the field says anything, readable or not.
-    pub(crate) fn says_something(&self, name: &str) -> bool {
-        self.raw(name).is_some_and(|raw| !json::is_blank(raw))
+    pub(crate) fn says_something(&self, name: Name) -> bool {
+        self.value(name).is_some_and(|value| !value.is_blank())
     }
 
     /// The fields of tier 2 met so far.
@@ -96,23 +132,23 @@ impl<'a> Fields<'a> {
         self.unreadable
     }
 
-    /// The value as written; null is absent.
-    fn raw(&self, name: &str) -> Option<&'a str> {
-        let slot = self.names.binary_search(&name).ok()?;
-        self.values[slot].filter(|raw| Kind::of(raw) != Kind::Null)
+    /// Null is absent.
+    fn value(&self, name: Name) -> Option<JsonText<'a>> {
+        let value = *self.values.get(name.slot)?;
+        value.filter(|value| value.kind() != Kind::Null)
     }
 
     fn scalar<T>(
         &mut self,
-        name: &'static str,
+        name: Name,
         expected: &'static str,
         read: impl FnOnce(&str, Offset) -> Option<T>,
     ) -> Result<Option<T>, Damage> {
-        let Some(raw) = self.raw(name) else { return Ok(None) };
-        let text = match Kind::of(raw) {
-            Kind::Number => Cow::Borrowed(raw),
-            Kind::Text => decode(name, raw, expected)?,
-            kind => return Err(Damage { field: name, expected, found: kind.name() }),
+        let Some(value) = self.value(name) else { return Ok(None) };
+        let text = match value.kind() {
+            Kind::Number => Cow::Borrowed(value.as_str()),
+            Kind::Text => decode(name, value, expected)?,
+            kind => return Err(Damage { field: name.text, expected, found: kind.name() }),
         };
         let text = text.trim();
         if text.is_empty() {
@@ -120,19 +156,19 @@ impl<'a> Fields<'a> {
         }
         let value = read(text, self.zone);
         if value.is_none() {
-            self.unreadable.push(name.to_owned());
+            self.unreadable.push(name.text.to_owned());
         }
         Ok(value)
     }
 }
 
 /// The characters of a string, or the damage that it is no Unicode text.
-pub(crate) fn decode<'a>(
-    field: &'static str,
-    raw: &'a str,
+fn decode<'a>(
+    name: Name,
+    value: JsonText<'a>,
     expected: &'static str,
 ) -> Result<Cow<'a, str>, Damage> {
-    json::decode(raw).ok_or(Damage { field, expected, found: LONE_SURROGATE })
+    value.decode().ok_or(Damage { field: name.text, expected, found: LONE_SURROGATE })
 }
 
 #[cfg(test)]
@@ -142,13 +178,13 @@ mod tests {
     const NAMES: &[&str] = &["a", "b", "c"];
 
     fn fields(object: &str) -> Fields<'_> {
-        Fields::of(object, NAMES, Offset::UTC)
+        Fields::of(JsonText::check(object).unwrap(), NAMES, Offset::UTC)
     }
 
     #[test]
     fn absent_null_and_empty_text_are_the_same() {
         let mut fields = fields(r#"{"a":null,"b":""}"#);
-        for name in NAMES {
+        for name in [name!("a"), name!("b"), name!("c")] {
             assert_eq!(fields.text(name), Ok(None));
             assert_eq!(fields.integer(name), Ok(None));
             assert_eq!(fields.time(name), Ok(None));
@@ -160,32 +196,32 @@ mod tests {
     #[test]
     fn empty_text_is_told_from_absence_only_on_request() {
         let mut fields = fields(r#"{"a":null,"b":""}"#);
-        assert_eq!(fields.text_or_empty("a"), Ok(None));
-        assert_eq!(fields.text_or_empty("b"), Ok(Some(String::new())));
-        assert_eq!(fields.text_or_empty("c"), Ok(None));
+        assert_eq!(fields.text_or_empty(name!("a")), Ok(None));
+        assert_eq!(fields.text_or_empty(name!("b")), Ok(Some(String::new())));
+        assert_eq!(fields.text_or_empty(name!("c")), Ok(None));
     }
 
     #[test]
     fn blanks_are_absent_as_numbers_and_times_and_kept_as_text() {
         let mut fields = fields(r#"{"a":" \t "}"#);
-        assert_eq!(fields.integer("a"), Ok(None));
-        assert_eq!(fields.time("a"), Ok(None));
-        assert_eq!(fields.text("a"), Ok(Some(" \t ".to_owned())));
+        assert_eq!(fields.integer(name!("a")), Ok(None));
+        assert_eq!(fields.time(name!("a")), Ok(None));
+        assert_eq!(fields.text(name!("a")), Ok(Some(" \t ".to_owned())));
         assert!(fields.into_unreadable().is_empty());
     }
 
     #[test]
     fn integers_are_read_from_numbers_and_from_text_with_blanks() {
         let mut fields = fields(r#"{"a":-7,"b":" 0016 ","c":"-2147483648"}"#);
-        assert_eq!(fields.integer("a"), Ok(Some(-7)));
-        assert_eq!(fields.integer("b"), Ok(Some(16)));
-        assert_eq!(fields.integer("c"), Ok(Some(i32::MIN)));
+        assert_eq!(fields.integer(name!("a")), Ok(Some(-7)));
+        assert_eq!(fields.integer(name!("b")), Ok(Some(16)));
+        assert_eq!(fields.integer(name!("c")), Ok(Some(i32::MIN)));
     }
 
     #[test]
     fn a_fraction_an_exponent_and_an_overflow_are_named_and_left_out() {
         let mut fields = fields(r#"{"a":1.5,"b":1e3,"c":"2147483648"}"#);
-        for name in NAMES {
+        for name in [name!("a"), name!("b"), name!("c")] {
             assert_eq!(fields.integer(name), Ok(None));
         }
         assert_eq!(fields.into_unreadable(), NAMES);
@@ -195,23 +231,23 @@ mod tests {
     fn a_wrong_type_is_damage_that_names_field_and_types() {
         let mut fields = fields(r#"{"a":{},"b":[],"c":true}"#);
         assert_eq!(
-            fields.text("a"),
+            fields.text(name!("a")),
             Err(Damage { field: "a", expected: "text", found: "an object" })
         );
-        assert_eq!(fields.integer("b").unwrap_err().found, "an array");
-        assert_eq!(fields.time("c").unwrap_err().found, "a boolean");
+        assert_eq!(fields.integer(name!("b")).unwrap_err().found, "an array");
+        assert_eq!(fields.time(name!("c")).unwrap_err().found, "a boolean");
     }
 
     #[test]
     fn a_number_is_no_text_but_may_be_a_time() {
         let mut fields = fields(r#"{"a":1716174264}"#);
-        assert_eq!(fields.text("a").unwrap_err().found, "a number");
-        assert_eq!(fields.time("a"), Ok(Some(1_716_174_264_000)));
+        assert_eq!(fields.text(name!("a")).unwrap_err().found, "a number");
+        assert_eq!(fields.time(name!("a")), Ok(Some(1_716_174_264_000)));
     }
 
     #[test]
     fn of_doubled_keys_the_last_counts_however_it_is_escaped() {
         let mut fields = fields(r#"{"a":{},"b":"x","\u0061":"y"}"#);
-        assert_eq!(fields.text("a"), Ok(Some("y".to_owned())));
+        assert_eq!(fields.text(name!("a")), Ok(Some("y".to_owned())));
     }
 }

@@ -23,7 +23,6 @@ mod cdr;
 pub mod codes;
 mod field;
 pub mod fuzz;
-mod json;
 mod message;
 mod peek;
 mod read;

@@ -1,7 +1,8 @@
 //! What a body is, decided by its top level alone (P 1, P 4, P 5), never by its path.
 
+use tollgate_schema::json_text::{JsonText, Kind};
+
 use crate::field::{Damage, LONE_SURROGATE};
-use crate::json::{self, Kind};
 
 /// What a body is.
 #[derive(Debug, PartialEq, Eq)]
@@ -12,17 +13,19 @@ pub(crate) enum Message<'a> {
     Unknown(Damage),
     /// A CDR notification.
     Fee {
-        /// The value of feeLst as written; `None` if it is absent or says nothing.
-        list: Option<&'a str>,
+        /// The value of feeLst; `None` if it is absent or says nothing.
+        list: Option<JsonText<'a>>,
         /// What came beside eventType and feeLst, as a JSON object; `None` if nothing did.
         envelope: Option<String>,
     },
     /// A status notification.
     Status {
-        /// The string token of eventType, as written.
-        event_type: &'a str,
-        /// The value of statusInfo as written; `None` if it is absent or says nothing.
-        info: Option<&'a str>,
+        /// The whole body.
+        body: JsonText<'a>,
+        /// The string token of eventType.
+        event_type: JsonText<'a>,
+        /// The value of statusInfo; `None` if it is absent or says nothing.
+        info: Option<JsonText<'a>>,
     },
 }
 
@@ -38,35 +41,28 @@ impl<'a> Message<'a> {
     }
 
     fn sort(text: &'a str, keep_envelope: bool) -> Self {
-        if !text.trim_start_matches(JSON_BLANKS).starts_with('{') {
-            return if json::is_well_formed(text) {
-                Self::Unknown(Damage {
-                    field: "",
-                    expected: "an object",
-                    found: Kind::of(text).name(),
-                })
-            } else {
-                Self::Malformed
-            };
+        let Ok(body) = JsonText::check(text) else { return Self::Malformed };
+        if body.kind() != Kind::Object {
+            let found = body.kind().name();
+            return Self::Unknown(Damage { field: "", expected: "an object", found });
         }
         let mut event_type = None;
         let mut list = None;
         let mut info = None;
         let mut envelope = Envelope { keep: keep_envelope, text: String::new() };
-        let scan = json::members(text, |key, value| match json::decode(key).as_deref() {
-            Some("eventType") => envelope.add_superseded(event_type.replace((key, value))),
-            Some("feeLst") => envelope.add_superseded(list.replace((key, value))),
-            Some("statusInfo") => {
-                info = Some(value);
-                envelope.add(key, value);
+        for (key, value) in body.members() {
+            match key.decode().as_deref() {
+                Some("eventType") => envelope.add_superseded(event_type.replace((key, value))),
+                Some("feeLst") => envelope.add_superseded(list.replace((key, value))),
+                Some("statusInfo") => {
+                    info = Some(value);
+                    envelope.add(key, value);
+                }
+                _ => envelope.add(key, value),
             }
-            _ => envelope.add(key, value),
-        });
-        if scan.is_err() {
-            return Self::Malformed;
         }
 
-        let list = list.map(|(_, value)| value).filter(|value| !json::is_blank(value));
+        let list = list.map(|(_, value)| value).filter(|value| !value.is_blank());
         let kind = EventType::of(event_type.map(|(_, value)| value));
         let is_fee = match kind {
             EventType::Fee => true,
@@ -82,7 +78,8 @@ impl<'a> Message<'a> {
         }
         match (kind, event_type) {
             (EventType::Other, Some((_, event_type))) => {
-                Self::Status { event_type, info: info.filter(|info| !json::is_blank(info)) }
+                let info = info.filter(|info| !info.is_blank());
+                Self::Status { body, event_type, info }
             }
             (EventType::NotText(kind), _) => {
                 Self::Unknown(Damage { field: "eventType", expected: "text", found: kind.name() })
@@ -96,10 +93,8 @@ impl<'a> Message<'a> {
     }
 }
 
-const JSON_BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
-
-fn is_empty_array(raw: &str) -> bool {
-    raw.strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with(']'))
+fn is_empty_array(value: JsonText<'_>) -> bool {
+    value.kind() == Kind::Array && value.items().next().is_none()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,11 +107,11 @@ enum EventType {
 }
 
 impl EventType {
-    fn of(raw: Option<&str>) -> Self {
-        let Some(raw) = raw.filter(|raw| !json::is_blank(raw)) else { return Self::Absent };
-        match Kind::of(raw) {
+    fn of(value: Option<JsonText<'_>>) -> Self {
+        let Some(value) = value.filter(|value| !value.is_blank()) else { return Self::Absent };
+        match value.kind() {
             Kind::Text => {
-                let fee = json::decode(raw).is_some_and(|text| is(&text, "fee"));
+                let fee = value.decode().is_some_and(|text| is(&text, "fee"));
                 if fee { Self::Fee } else { Self::Other }
             }
             kind => Self::NotText(kind),
@@ -136,17 +131,17 @@ struct Envelope {
 }
 
 impl Envelope {
-    fn add(&mut self, key: &str, value: &str) {
+    fn add(&mut self, key: JsonText<'_>, value: JsonText<'_>) {
         if self.keep {
             self.text.push(if self.text.is_empty() { '{' } else { ',' });
-            self.text.push_str(key);
+            self.text.push_str(key.as_str());
             self.text.push(':');
-            self.text.push_str(value);
+            self.text.push_str(value.as_str());
         }
     }
 
     /// Keeps an occurrence of a doubled key that does not count.
-    fn add_superseded(&mut self, member: Option<(&str, &str)>) {
+    fn add_superseded(&mut self, member: Option<(JsonText<'_>, JsonText<'_>)>) {
         if let Some((key, value)) = member {
             self.add(key, value);
         }
@@ -162,8 +157,8 @@ impl Envelope {
 }
 
 /// The type of an event: its known name, or the text as received.
-pub(crate) fn event_type(raw: &str) -> Result<String, Damage> {
-    json::decode(raw).map(std::borrow::Cow::into_owned).ok_or(Damage {
+pub(crate) fn event_type(token: JsonText<'_>) -> Result<String, Damage> {
+    token.decode().map(std::borrow::Cow::into_owned).ok_or(Damage {
         field: "eventType",
         expected: "text",
         found: LONE_SURROGATE,
@@ -176,7 +171,7 @@ mod tests {
 
     fn fee(text: &str) -> (Option<&str>, Option<String>) {
         match Message::of(text) {
-            Message::Fee { list, envelope } => (list, envelope),
+            Message::Fee { list, envelope } => (list.map(JsonText::as_str), envelope),
             other => panic!("{text} is {other:?}"),
         }
     }
@@ -198,7 +193,10 @@ mod tests {
     fn a_status_with_an_empty_list_beside_it_stays_a_status() {
         for list in ["null", "\"\"", "[]", "[ ]"] {
             let text = format!(r#"{{"eventType":"callout","feeLst":{list},"statusInfo":{{}}}}"#);
-            let expected = Message::Status { event_type: "\"callout\"", info: Some("{}") };
+            let body = JsonText::check(&text).unwrap();
+            let event_type = JsonText::check("\"callout\"").unwrap();
+            let info = JsonText::check("{}").ok();
+            let expected = Message::Status { body, event_type, info };
             assert_eq!(Message::of(&text), expected, "{text}");
         }
     }

@@ -3,7 +3,8 @@
 //! Used when a spool nears its bound or a path has spent its quota (blueprint 3.2). Neither look
 //! builds anything; both take time in proportion to the body.
 
-use crate::json;
+use tollgate_schema::json_text::JsonText;
+
 use crate::message::Message;
 use crate::read::text_of;
 
@@ -26,7 +27,7 @@ pub fn peek(body: &[u8]) -> Peek {
 
 /// Whether the body is well-formed JSON in UTF-8; a byte order mark is allowed.
 pub fn is_well_formed(body: &[u8]) -> bool {
-    text_of(body).is_some_and(json::is_well_formed)
+    text_of(body).is_some_and(|text| JsonText::check(text).is_ok())
 }
 
 #[cfg(test)]

@@ -2,15 +2,15 @@
 
 use jiff::Timestamp;
 use jiff::tz::Offset;
-use tollgate_schema::canonical::{CanonicalError, MAX_DEPTH, canonical_json};
+use tollgate_schema::canonical::{CanonicalError, MAX_DEPTH, canonical_of};
 use tollgate_schema::ids::{self, EventId, RecordId};
+use tollgate_schema::json_text::{JsonText, Kind};
 use tollgate_schema::time::to_proto;
 use tollgate_schema::v1::{
     Authenticity, CallDetailRecord, CallEvent, Provenance, QuarantineReason, Quarantined,
 };
 
 use crate::field::Damage;
-use crate::json::{self, Kind};
 use crate::message::Message;
 use crate::{cdr, status};
 
@@ -78,12 +78,14 @@ pub fn read(body: &[u8], source: &Source) -> Vec<Record> {
         Message::Unknown(damage) => {
             whole(QuarantineReason::UnknownObject, damage.field, detail(&damage))
         }
-        Message::Status { event_type, info } => match read_status(text, event_type, info, source) {
-            Ok(event) => vec![Record::Status(event)],
-            Err(trouble) => {
-                whole(QuarantineReason::UnreadableRecord, &trouble.location, trouble.detail)
+        Message::Status { body: value, event_type, info } => {
+            match read_status(text, value, event_type, info, source) {
+                Ok(event) => vec![Record::Status(event)],
+                Err(trouble) => {
+                    whole(QuarantineReason::UnreadableRecord, &trouble.location, trouble.detail)
+                }
             }
-        },
+        }
         Message::Fee { list, envelope } => match Items::of(list) {
             Items::Some(items) => read_items(body, &items, envelope, source),
             Items::None => {
@@ -131,8 +133,9 @@ fn detail(damage: &Damage) -> String {
 
 fn read_status(
     text: &str,
-    event_type: &str,
-    info: Option<&str>,
+    body: JsonText<'_>,
+    event_type: JsonText<'_>,
+    info: Option<JsonText<'_>>,
     source: &Source,
 ) -> Result<CallEvent, Trouble> {
     let (record_id, mut event) =
@@ -140,15 +143,15 @@ fn read_status(
             let of_envelope = matches!(damage.field, "eventType" | "statusInfo");
             Trouble::new(if of_envelope { "" } else { "statusInfo" }, &damage)
         })?;
-    event.event_id = event_id(&record_id, text, "")?.to_string();
+    event.event_id = event_id(&record_id, body, "")?.to_string();
     event.record_id = record_id.to_string();
     event.provenance = Some(provenance(source, 0));
     Ok(event)
 }
 
 /// The identity of a record's content; trouble if it has no canonical text.
-fn event_id(record_id: &RecordId, text: &str, location: &str) -> Result<EventId, Trouble> {
-    canonical_json(text).map(|canonical| ids::event_id(record_id, &canonical)).map_err(|error| {
+fn event_id(record_id: &RecordId, value: JsonText<'_>, location: &str) -> Result<EventId, Trouble> {
+    canonical_of(value).map(|canonical| ids::event_id(record_id, &canonical)).map_err(|error| {
         let detail = match error {
             CanonicalError::LoneSurrogate { at } => {
                 format!("expected Unicode text, found a lone surrogate in the string at byte {at}")
@@ -167,26 +170,23 @@ fn event_id(record_id: &RecordId, text: &str, location: &str) -> Result<EventId,
 /// What feeLst holds.
 enum Items<'a> {
     /// Items as written, each with where it stands.
-    Some(Vec<(String, &'a str)>),
+    Some(Vec<(String, JsonText<'a>)>),
     None,
     TooMany,
     NoList(Kind),
 }
 
 impl<'a> Items<'a> {
-    fn of(list: Option<&'a str>) -> Self {
+    fn of(list: Option<JsonText<'a>>) -> Self {
         let Some(list) = list else { return Self::None };
-        match Kind::of(list) {
+        match list.kind() {
             Kind::Object => Self::Some(vec![("feeLst".to_owned(), list)]),
-            Kind::Array => match json::items(list, MAX_RECORDS) {
-                Ok(Some(items)) if !items.is_empty() => {
-                    let place = |(index, item)| (format!("feeLst[{index}]"), item);
-                    Self::Some(items.into_iter().enumerate().map(place).collect())
-                }
-                Ok(None) => Self::TooMany,
-                // An error cannot happen: the syntax was checked with the body.
-                Ok(Some(_)) | Err(_) => Self::None,
-            },
+            Kind::Array if list.items().nth(MAX_RECORDS).is_some() => Self::TooMany,
+            Kind::Array if list.items().next().is_none() => Self::None,
+            Kind::Array => {
+                let place = |(index, item)| (format!("feeLst[{index}]"), item);
+                Self::Some(list.items().enumerate().map(place).collect())
+            }
             kind => Self::NoList(kind),
         }
     }
@@ -194,18 +194,18 @@ impl<'a> Items<'a> {
 
 fn read_items(
     body: &[u8],
-    items: &[(String, &str)],
+    items: &[(String, JsonText<'_>)],
     envelope: Option<String>,
     source: &Source,
 ) -> Vec<Record> {
     let mut records: Vec<Record> = items
         .iter()
         .enumerate()
-        .map(|(index, (location, item))| match read_cdr(item, location, index, source) {
+        .map(|(index, (location, item))| match read_cdr(*item, location, index, source) {
             Ok(record) => Record::Cdr(record),
             Err(Trouble { location, detail }) => {
                 let reason = QuarantineReason::UnreadableRecord;
-                let content = item.as_bytes();
+                let content = item.as_str().as_bytes();
                 Record::Quarantined(quarantined(content, reason, location, detail, index, source))
             }
         })
@@ -223,7 +223,7 @@ fn read_items(
 }
 
 fn read_cdr(
-    item: &str,
+    item: JsonText<'_>,
     location: &str,
     index: usize,
     source: &Source,

@@ -2,11 +2,11 @@
 
 use jiff::tz::Offset;
 use tollgate_schema::ids::{self, RecordId, RecordKind, Rule};
+use tollgate_schema::json_text::{JsonText, Kind};
 use tollgate_schema::time::proto_from_millis;
 use tollgate_schema::v1::{CallEvent, EventType, Party};
 
-use crate::field::{Damage, Fields};
-use crate::json::Kind;
+use crate::field::{Damage, Fields, name};
 use crate::message;
 
 /// Known members of statusInfo; sorted.
@@ -39,26 +39,26 @@ const TYPES: [(&str, EventType); 6] = [
 /// members as written. The event has its record id; event id and provenance are the caller's.
 pub(crate) fn read(
     body: &str,
-    event_type: &str,
-    info: Option<&str>,
+    event_type: JsonText<'_>,
+    info: Option<JsonText<'_>>,
     zone: Offset,
 ) -> Result<(RecordId, CallEvent), Damage> {
     let type_text = message::event_type(event_type)?;
     let known = TYPES.iter().find(|(name, _)| message::is(&type_text, name));
     let mut fields = match info {
         None => Fields::none(zone),
-        Some(info) if Kind::of(info) == Kind::Object => Fields::of(info, NAMES, zone),
+        Some(info) if info.kind() == Kind::Object => Fields::of(info, NAMES, zone),
         Some(info) => {
-            let found = Kind::of(info).name();
+            let found = info.kind().name();
             return Err(Damage { field: "statusInfo", expected: "an object", found });
         }
     };
 
-    let session_id = fields.text("sessionId")?;
-    let occurred_at = fields.time("timestamp")?;
-    let called = fields.text("called")?;
+    let session_id = fields.text(name!("sessionId"))?;
+    let occurred_at = fields.time(name!("timestamp"))?;
+    let called = fields.text(name!("called"))?;
     let is_collect_info = known.is_some_and(|(_, kind)| *kind == EventType::CollectInfo);
-    let digits = fields.text_or_empty("digitInfo")?;
+    let digits = fields.text_or_empty(name!("digitInfo"))?;
     // Only there "" is an answer: nothing was pressed.
     let digits = digits.filter(|digits| is_collect_info || !digits.is_empty());
     let (hung_up_by, hung_up_by_text) = hung_up_by(&mut fields)?;
@@ -68,16 +68,16 @@ pub(crate) fn read(
         r#type: known.map_or(EventType::Unspecified, |(_, kind)| *kind).into(),
         type_text: known.is_none().then(|| type_text.clone()),
         occurred_at: occurred_at.map(proto_from_millis),
-        caller: fields.text("caller")?,
+        caller: fields.text(name!("caller"))?,
         called,
         digits,
-        state_code: fields.integer("stateCode")?,
-        state_description: fields.text("stateDesc")?,
+        state_code: fields.integer(name!("stateCode"))?,
+        state_description: fields.text(name!("stateDesc"))?,
         hung_up_by: hung_up_by.into(),
         hung_up_by_text,
-        user_data: fields.text("userData")?,
-        subscription_id: fields.text("subscriptionId")?,
-        notify_mode: fields.text("notifyMode")?,
+        user_data: fields.text(name!("userData"))?,
+        subscription_id: fields.text(name!("subscriptionId"))?,
+        notify_mode: fields.text(name!("notifyMode"))?,
         unreadable_fields: fields.into_unreadable(),
         original_json: body.to_owned(),
         ..CallEvent::default()
@@ -112,8 +112,8 @@ fn text(value: Option<&String>) -> &[u8] {
 /// Who hung up: partyType of a callback (P 4.1), else callRelDirection of PrivateNumber (P 6.1).
 /// What is not known is kept as text.
 fn hung_up_by(fields: &mut Fields<'_>) -> Result<(Party, Option<String>), Damage> {
-    let party_type = fields.text("partyType")?;
-    let direction = fields.integer("callRelDirection")?;
+    let party_type = fields.text(name!("partyType"))?;
+    let direction = fields.integer(name!("callRelDirection"))?;
     let by_type = party_type.as_deref().and_then(|text| match text.trim() {
         text if text.eq_ignore_ascii_case("caller") => Some(Party::Caller),
         text if text.eq_ignore_ascii_case("callee") => Some(Party::Callee),
@@ -141,7 +141,8 @@ mod tests {
     }
 
     fn event(event_type: &str, info: &str) -> CallEvent {
-        read("{}", event_type, Some(info), Offset::UTC).unwrap().1
+        let json = |text| JsonText::check(text).unwrap();
+        read("{}", json(event_type), Some(json(info)), Offset::UTC).unwrap().1
     }
 
     #[test]
