@@ -87,7 +87,7 @@ pub fn read(body: &[u8], source: &Source) -> Vec<Record> {
             }
         }
         Message::Fee { list, envelope } => match Items::of(list) {
-            Items::Some(items) => read_items(body, &items, envelope, source),
+            Items::Some(list) => read_items(body, &list, envelope, source),
             Items::None => {
                 let detail = "expected records in feeLst, found none".to_owned();
                 whole(QuarantineReason::NoRecords, "feeLst", detail)
@@ -118,9 +118,14 @@ struct Trouble {
 }
 
 impl Trouble {
-    fn new(parent: &str, damage: &Damage) -> Self {
-        let dot = if parent.is_empty() || damage.field.is_empty() { "" } else { "." };
-        Self { location: format!("{parent}{dot}{}", damage.field), detail: detail(damage) }
+    fn of(damage: &Damage) -> Self {
+        Self { location: damage.field.to_owned(), detail: detail(damage) }
+    }
+
+    /// Seen from what holds the place.
+    fn within(self, parent: &str) -> Self {
+        let dot = if parent.is_empty() || self.location.is_empty() { "" } else { "." };
+        Self { location: format!("{parent}{dot}{}", self.location), ..self }
     }
 }
 
@@ -141,16 +146,16 @@ fn read_status(
     let (record_id, mut event) =
         status::read(text, event_type, info, source.zone).map_err(|damage| {
             let of_envelope = matches!(damage.field, "eventType" | "statusInfo");
-            Trouble::new(if of_envelope { "" } else { "statusInfo" }, &damage)
+            Trouble::of(&damage).within(if of_envelope { "" } else { "statusInfo" })
         })?;
-    event.event_id = event_id(&record_id, body, "")?.to_string();
+    event.event_id = event_id(&record_id, body)?.to_string();
     event.record_id = record_id.to_string();
     event.provenance = Some(provenance(source, 0));
     Ok(event)
 }
 
 /// The identity of a record's content; trouble if it has no canonical text.
-fn event_id(record_id: &RecordId, value: JsonText<'_>, location: &str) -> Result<EventId, Trouble> {
+fn event_id(record_id: &RecordId, value: JsonText<'_>) -> Result<EventId, Trouble> {
     canonical_of(value).map(|canonical| ids::event_id(record_id, &canonical)).map_err(|error| {
         let detail = match error {
             CanonicalError::LoneSurrogate { at } => {
@@ -163,47 +168,64 @@ fn event_id(record_id: &RecordId, value: JsonText<'_>, location: &str) -> Result
             }
             CanonicalError::Syntax { .. } => error.to_string(),
         };
-        Trouble { location: location.to_owned(), detail }
+        Trouble { location: String::new(), detail }
     })
 }
 
 /// What feeLst holds.
 enum Items<'a> {
-    /// Items as written, each with where it stands.
-    Some(Vec<(String, JsonText<'a>)>),
+    Some(List<'a>),
     None,
     TooMany,
     NoList(Kind),
+}
+
+/// The records of a message.
+struct List<'a> {
+    items: Vec<JsonText<'a>>,
+    /// feeLst is the one record itself.
+    is_bare: bool,
 }
 
 impl<'a> Items<'a> {
     fn of(list: Option<JsonText<'a>>) -> Self {
         let Some(list) = list else { return Self::None };
         match list.kind() {
-            Kind::Object => Self::Some(vec![("feeLst".to_owned(), list)]),
-            Kind::Array if list.items().nth(MAX_RECORDS).is_some() => Self::TooMany,
-            Kind::Array if list.items().next().is_none() => Self::None,
+            Kind::Object => Self::Some(List { items: vec![list], is_bare: true }),
             Kind::Array => {
-                let place = |(index, item)| (format!("feeLst[{index}]"), item);
-                Self::Some(list.items().enumerate().map(place).collect())
+                let items: Vec<_> = list.items().take(MAX_RECORDS + 1).collect();
+                match items.len() {
+                    0 => Self::None,
+                    1..=MAX_RECORDS => Self::Some(List { items, is_bare: false }),
+                    _ => Self::TooMany,
+                }
             }
             kind => Self::NoList(kind),
         }
     }
 }
 
+impl List<'_> {
+    /// Where a record stands.
+    fn location(&self, index: usize) -> String {
+        if self.is_bare { "feeLst".to_owned() } else { format!("feeLst[{index}]") }
+    }
+}
+
 fn read_items(
     body: &[u8],
-    items: &[(String, JsonText<'_>)],
+    list: &List<'_>,
     envelope: Option<String>,
     source: &Source,
 ) -> Vec<Record> {
-    let mut records: Vec<Record> = items
+    let mut records: Vec<Record> = list
+        .items
         .iter()
         .enumerate()
-        .map(|(index, (location, item))| match read_cdr(*item, location, index, source) {
+        .map(|(index, item)| match read_cdr(*item, index, source) {
             Ok(record) => Record::Cdr(record),
-            Err(Trouble { location, detail }) => {
+            Err(trouble) => {
+                let Trouble { location, detail } = trouble.within(&list.location(index));
                 let reason = QuarantineReason::UnreadableRecord;
                 let content = item.as_str().as_bytes();
                 Record::Quarantined(quarantined(content, reason, location, detail, index, source))
@@ -216,7 +238,7 @@ fn read_items(
         let reason = QuarantineReason::UnreadableRecord;
         let detail = "no record could be read that would carry the rest of the message".to_owned();
         let place = String::new();
-        let whole = quarantined(body, reason, place, detail, items.len(), source);
+        let whole = quarantined(body, reason, place, detail, list.items.len(), source);
         records.push(Record::Quarantined(whole));
     }
     records
@@ -224,13 +246,12 @@ fn read_items(
 
 fn read_cdr(
     item: JsonText<'_>,
-    location: &str,
     index: usize,
     source: &Source,
 ) -> Result<CallDetailRecord, Trouble> {
     let (record_id, mut record) =
-        cdr::read(item, source.zone).map_err(|damage| Trouble::new(location, &damage))?;
-    record.event_id = event_id(&record_id, item, location)?.to_string();
+        cdr::read(item, source.zone).map_err(|damage| Trouble::of(&damage))?;
+    record.event_id = event_id(&record_id, item)?.to_string();
     record.record_id = record_id.to_string();
     let mut provenance = provenance(source, index);
     if provenance.application.is_empty() {
