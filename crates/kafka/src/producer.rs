@@ -29,6 +29,7 @@ use crate::settings::Settings;
 use crate::trouble::{Trouble, code_of};
 use crate::{config, convert, metrics as names};
 use driver::Driver;
+pub(crate) use fate::is_implied;
 use fate::{Lane, Ledger};
 
 type Client = BaseProducer<Context<Lane>>;

@@ -13,6 +13,7 @@ use rdkafka::producer::{BaseProducer, NoCustomPartitioner, Producer, ProducerCon
 use tollgate_stream::{Outgoing, Relay, RelayError, StreamError};
 
 use crate::context::{Common, Context, Role};
+use crate::producer::is_implied;
 use crate::settings::Settings;
 use crate::trouble::{Trouble, code_of};
 use crate::{config, convert, metrics as names};
@@ -27,9 +28,13 @@ impl ProducerContext<NoCustomPartitioner> for Context<Fates> {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
-        let Err((error, _)) = result else { return };
+        let code = match result {
+            Ok(message) if is_implied(message) => RDKafkaErrorCode::OutOfOrderSequenceNumber,
+            Ok(_) => return,
+            Err((error, _)) => code_of(error),
+        };
         let mut failed = self.extra.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.push((index, code_of(error)));
+        failed.push((index, code));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{Counter, counter};
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::message::{DeliveryResult, Message, OwnedMessage};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Message, OwnedMessage};
 use rdkafka::producer::{NoCustomPartitioner, ProducerContext};
 use tokio::sync::Notify;
 use tollgate_stream::{Deliveries, DeliveryError, Position, Token};
@@ -105,6 +105,9 @@ impl ProducerContext<NoCustomPartitioner> for Context<Lane> {
         let lane = &self.extra;
         let token = token as Token;
         match result {
+            Ok(message) if is_implied(message) => {
+                lane.ledger.retry(token, "no broker has said that it is stored");
+            }
             Ok(message) => {
                 self.health().clear();
                 let position =
@@ -128,6 +131,15 @@ impl ProducerContext<NoCustomPartitioner> for Context<Lane> {
             },
         }
     }
+}
+
+/// Whether librdkafka only infers that a record is stored, from a later batch of its partition that
+/// is. The inference is wrong where the first try went to a leader that was lost with it: the next
+/// leader, which knows nothing of this producer, refuses the record for want of replicas and then
+/// takes the batch behind it. Such a report has no offset. Sending again may repeat the record,
+/// under the same `ce_id`; not sending again may lose it.
+pub fn is_implied(message: &BorrowedMessage<'_>) -> bool {
+    message.offset() < 0
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ mod admin;
 mod conformance;
 mod consuming;
 mod faults;
+mod implied;
 mod measuring;
 mod producing;
 mod reading;

@@ -1,0 +1,38 @@
+//! Brokers that answer as real ones do in a moment that cannot be brought about at will:
+//! librdkafka's own mock of a cluster.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use tollgate_stream::DeliveryError;
+
+use crate::support::{connect, producer, random_text, record, settings, unique};
+
+/// I1: the first batch of a partition fails with its leader, the second is stored by the next one.
+/// librdkafka then reports both as stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_only_thought_to_be_stored_goes_again() -> Result<()> {
+    let cluster = MockCluster::<DefaultProducerContext>::new(1)?;
+    let topic = unique("implied");
+    cluster.create_topic(&topic, 1, 1)?;
+    let topic = topic.into();
+    let stream = connect(&settings(&cluster.bootstrap_servers()));
+    let (producer, ear) = producer(&stream);
+    cluster.request_errors(
+        RDKafkaApiKey::Produce,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT],
+    );
+    // Answers take so long that the second batch is on its way when the first one fails.
+    cluster.broker_round_trip_time(1, Duration::from_secs(2))?;
+    // Too large for company, so that there are two batches.
+    producer.send(&record(&topic, "k", &random_text(700_000)), 1)?;
+    producer.send(&record(&topic, "k", "behind"), 2)?;
+    ear.await_all(2).await;
+    let heard = ear.heard();
+    assert!(matches!(heard[&1], Err(DeliveryError::Retry(_))), "{heard:?}");
+    assert!(heard[&2].is_ok(), "{heard:?}");
+    Ok(())
+}
