@@ -10,14 +10,14 @@
 //! thread, and whoever of them runs first passes it on. Nobody is forgotten: an answer is seen
 //! under the lock under which the wake-ups that are due were noted.
 
-use std::cell::RefCell;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
 use crate::error::AppendError;
 use crate::record::Position;
+use crate::sync::{Mutex, MutexGuard, thread_local};
 
 pub(crate) type Answer = Result<Position, AppendError>;
 
@@ -43,7 +43,7 @@ enum Slot {
 }
 
 thread_local! {
-    static LANE: RefCell<Arc<Lane>> = RefCell::default();
+    static LANE: Arc<Lane> = Arc::default();
 }
 
 /// The waiting end. Once polled, to be polled on or dropped: others may wait for it to pass their
@@ -65,7 +65,7 @@ pub(crate) struct Reply {
 
 /// A place to wait in on this thread.
 pub(crate) fn pair() -> (Reply, Waiting) {
-    let lane = LANE.with_borrow(Arc::clone);
+    let lane = LANE.with(Arc::clone);
     let key = lane.lock().slots.insert(Slot::Waiting(None));
     (Reply { lane: Arc::clone(&lane), key, given: false }, Waiting { lane, key, done: false })
 }
@@ -168,120 +168,4 @@ impl Drop for Reply {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::pin::Pin;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    struct Task {
-        waiting: Option<Waiting>,
-        woken: Arc<Count>,
-    }
-
-    impl Task {
-        fn new(waiting: Waiting) -> Self {
-            Self { waiting: Some(waiting), woken: Arc::default() }
-        }
-
-        fn poll(&mut self) -> Poll<Answer> {
-            let waker = Waker::from(Arc::clone(&self.woken));
-            let mut waiting = Pin::new(self.waiting.as_mut().unwrap());
-            waiting.poll(&Context::from_waker(&waker))
-        }
-
-        fn is_woken(&self) -> bool {
-            self.woken.0.load(Ordering::Relaxed) > 0
-        }
-    }
-
-    fn at(sequence: u64) -> Position {
-        Position { epoch: 1, sequence }
-    }
-
-    fn waiting_tasks(count: usize) -> (Vec<Reply>, Vec<Task>) {
-        let (replies, mut tasks): (Vec<_>, Vec<_>) =
-            (0..count).map(|_| pair()).map(|(reply, waiting)| (reply, Task::new(waiting))).unzip();
-        for task in &mut tasks {
-            assert!(task.poll().is_pending());
-        }
-        (replies, tasks)
-    }
-
-    fn answer(replies: Vec<Reply>) {
-        answer_all(replies.into_iter().zip(1..).map(|(reply, n)| (reply, Ok(at(n)))));
-    }
-
-    fn woken(tasks: &[Task]) -> usize {
-        tasks.iter().filter(|task| task.is_woken()).count()
-    }
-
-    #[test]
-    fn one_is_woken_and_wakes_the_others() {
-        let (replies, mut tasks) = waiting_tasks(3);
-        answer(replies);
-        assert_eq!(woken(&tasks), 1);
-        let first = tasks.iter().position(Task::is_woken).unwrap();
-        assert_eq!(tasks[first].poll(), Poll::Ready(Ok(at(first as u64 + 1))));
-        assert_eq!(woken(&tasks), 3);
-        for (task, n) in tasks.iter_mut().zip(1..).filter(|(_, n)| *n != first as u64 + 1) {
-            assert_eq!(task.poll(), Poll::Ready(Ok(at(n))));
-        }
-    }
-
-    #[test]
-    fn one_that_comes_by_itself_or_goes_away_passes_it_on_too() {
-        for goes in [false, true] {
-            for who in 0..3 {
-                let (replies, mut tasks) = waiting_tasks(3);
-                answer(replies);
-                if goes {
-                    tasks[who].waiting = None;
-                } else {
-                    assert!(tasks[who].poll().is_ready());
-                }
-                tasks.remove(who);
-                assert_eq!(woken(&tasks), 2, "{who} {goes}");
-            }
-        }
-    }
-
-    #[test]
-    fn each_thread_has_a_wake_up_of_its_own() {
-        let (mut replies, mine) = waiting_tasks(2);
-        let (more, theirs) = std::thread::spawn(|| waiting_tasks(2)).join().unwrap();
-        replies.extend(more);
-        answer(replies);
-        assert_eq!((woken(&mine), woken(&theirs)), (1, 1));
-    }
-
-    #[test]
-    fn who_gave_up_before_the_answer_is_not_waited_for_and_leaves_nothing() {
-        let (replies, mut tasks) = waiting_tasks(3);
-        tasks.remove(1);
-        answer(replies);
-        assert_eq!(woken(&tasks), 1);
-        for task in &mut tasks {
-            assert!(task.poll().is_ready());
-        }
-        assert!(LANE.with_borrow(|lane| lane.lock().slots.is_empty()));
-    }
-
-    #[test]
-    fn a_reply_that_is_dropped_answers_that_it_failed() {
-        let (replies, mut tasks) = waiting_tasks(1);
-        drop(replies);
-        assert!(tasks[0].is_woken());
-        assert_eq!(tasks[0].poll(), Poll::Ready(Err(AppendError::Failed)));
-    }
-}
+mod tests;

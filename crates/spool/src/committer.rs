@@ -275,3 +275,6 @@ fn refuse_all(queued: impl IntoIterator<Item = Queued>, reason: AppendError) {
         (queued.reply, Err(reason))
     }));
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,14 @@
 //! The keeper: a thread that writes the reader's position and removes segments that are done.
 
 use std::io;
-use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::catalog::{DAMAGED, Segment};
 use crate::metrics::disk_failed;
 use crate::position::PositionFile;
 use crate::shared::{Shared, State};
+use crate::sync::MutexGuard;
 
 pub(crate) struct Keeper {
     shared: Arc<Shared>,
@@ -50,9 +51,16 @@ impl Keeper {
     /// Spares the disk, unless there is a hurry.
     fn pause(&self) {
         let interval = Duration::from_millis(self.shared.settings.position_interval_ms);
-        let state = self.shared.lock();
-        let hurry = |state: &mut State| !state.keeper_stops;
-        drop(self.shared.progress.wait_timeout_while(state, interval, hurry));
+        let end = Instant::now() + interval;
+        let mut state = self.shared.lock();
+        while !state.keeper_stops {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.shared.progress.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     fn write_position(&mut self) {

@@ -40,6 +40,7 @@ mod segment;
 mod settings;
 mod shared;
 mod spool;
+mod sync;
 mod window;
 mod writer;
 

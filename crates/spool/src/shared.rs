@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
@@ -18,6 +18,7 @@ use crate::record::{Position, Request, Stored};
 use crate::segment::{HEADER_BLOCK, Key};
 use crate::settings::Settings;
 use crate::spool::Usage;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::window::Window;
 use crate::writer::{Opened, Written};
 

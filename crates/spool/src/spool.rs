@@ -205,7 +205,7 @@ impl Future for Append {
 }
 
 /// What is known before anything is written, and what is missing before the first segment.
-fn first_state(catalog: Catalog, last: Option<LastSegment>) -> (State, Option<Lost>) {
+pub(crate) fn first_state(catalog: Catalog, last: Option<LastSegment>) -> (State, Option<Lost>) {
     let start = catalog.start();
     let missing = catalog.segments.first().and_then(|first| {
         let sequences = missing_before(first, start)?;
