@@ -28,6 +28,14 @@ pub enum Mode {
     Refuse(&'static str),
 }
 
+/// What is said about a record that was taken.
+#[derive(Debug, Clone, Copy)]
+pub enum Report {
+    Confirmed,
+    Lost,
+    Refused,
+}
+
 /// A stream whose producers do as they are told.
 pub struct Double {
     log: Arc<EmbeddedStream>,
@@ -58,6 +66,28 @@ impl Double {
                 producer.inner.send(&record, token).unwrap();
             }
         }
+    }
+
+    /// Says this about one of the records that were taken under [`Mode::Stall`], in whatever order
+    /// the caller chooses them; returns the record.
+    pub fn report(&self, choose: impl FnOnce(usize) -> usize, report: Report) -> Option<Outgoing> {
+        let producers: Vec<_> =
+            self.producers.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
+        let producer = producers.iter().find(|producer| !producer.stalled().is_empty())?;
+        let (record, token) = {
+            let mut stalled = producer.stalled();
+            let chosen = choose(stalled.len());
+            stalled.swap_remove(chosen)
+        };
+        let outcome = match report {
+            Report::Confirmed => Ok(tollgate_stream::Position { partition: 0, offset: 0 }),
+            Report::Lost => Err(DeliveryError::Retry("broker gone".into())),
+            Report::Refused => Err(DeliveryError::Permanent("too large".into())),
+        };
+        producer.deliveries.delivered(token, outcome.clone());
+        // librdkafka reports once; a repetition must do no harm all the same.
+        producer.deliveries.delivered(token, outcome);
+        Some(record)
     }
 
     /// Records that were taken and are not answered for.

@@ -21,7 +21,7 @@ use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
 use tollgate_stream::settings::EmbeddedSettings;
 use tollgate_stream::{Stream, TopicSpec};
 
-pub use double::{Double, Mode};
+pub use double::{Double, Mode, Report};
 pub use raw::{Answer, Raw, post};
 pub use topics::Topics;
 
