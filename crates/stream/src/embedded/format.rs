@@ -22,6 +22,9 @@ pub(super) const HEAD: u8 = 1;
 /// Kind of every other frame.
 pub(super) const GROUP: u8 = 2;
 
+/// Version of everything here. Raised by a change that this code would misread.
+pub(super) const FORMAT: u32 = 1;
+
 /// What a segment begins with: the log's whole state but the records, as it was after group
 /// `after`. So every segment explains itself when those before it are gone.
 #[derive(Clone, PartialEq, Message)]
@@ -34,6 +37,9 @@ pub(super) struct SegmentHead {
     pub(super) topics: Vec<StoredTopic>,
     #[prost(message, repeated, tag = "4")]
     pub(super) groups: Vec<StoredGroup>,
+    /// The writer's [`FORMAT`]; 0 was written before the field was there, and is 1.
+    #[prost(uint32, tag = "5")]
+    pub(super) format: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]

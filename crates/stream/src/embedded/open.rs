@@ -20,7 +20,7 @@ use tollgate_spool::disk::Disk;
 use tollgate_spool::frame::{HEADER_LEN, Item, Scanner};
 
 use super::EmbeddedOptions;
-use super::format::{GROUP, Group, read_group};
+use super::format::{FORMAT, GROUP, Group, read_group};
 use super::segment::{Active, Found, Frame, find_all};
 use super::state::{Segment, SegmentFile, State};
 use crate::StreamError;
@@ -74,6 +74,14 @@ struct Recovery {
 
 impl Recovery {
     fn begin(&mut self, found: &[Found], dir: &Path) -> Result<(), StreamError> {
+        let newest = found.iter().filter_map(|it| it.head.as_ref()).map(|head| head.format).max();
+        if let Some(newest) = newest.filter(|format| *format > FORMAT) {
+            return Err(StreamError::Fatal(format!(
+                "embedded log in {} has format {newest}, this version knows formats up to \
+                 {FORMAT}; start the newer version, or move the directory away to begin an empty log",
+                dir.display()
+            )));
+        }
         let Some(first) = found.iter().position(|segment| segment.head.is_some()) else {
             if found.iter().any(|segment| segment.bytes > 0 && has_data(segment)) {
                 return Err(StreamError::Fatal(format!(
@@ -209,4 +217,36 @@ fn has_data(segment: &Found) -> bool {
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::SegmentHead;
+    use super::*;
+    use crate::settings::EmbeddedSettings;
+    use tollgate_spool::disk::FaultyDisk;
+
+    fn open_one_of(format: u32) -> Result<Opened, StreamError> {
+        let disk = FaultyDisk::new(1);
+        let options = EmbeddedOptions::new(EmbeddedSettings {
+            dir: "/log".into(),
+            ..EmbeddedSettings::default()
+        });
+        let dir = &options.settings.dir;
+        disk.create_dir(dir).unwrap();
+        let head = SegmentHead { cluster_id: "here".into(), format, ..SegmentHead::default() };
+        Active::create(&disk, dir, 1, &head, 4096, 0).unwrap();
+        open(&disk, &options, 0)
+    }
+
+    #[test]
+    fn a_log_of_a_newer_format_is_refused_and_says_what_to_do() {
+        for format in [0, FORMAT] {
+            assert_eq!(open_one_of(format).unwrap().state.cluster_id, "here");
+        }
+        let Err(StreamError::Fatal(said)) = open_one_of(FORMAT + 1) else {
+            panic!("a newer format was opened")
+        };
+        assert!(said.contains("format 2") && said.contains("start the newer version"), "{said}");
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tollgate_spool::disk::DiskFile;
 
-use super::format::{Group, SegmentHead, StoredGroup, StoredProgress, StoredTopic};
+use super::format::{FORMAT, Group, SegmentHead, StoredGroup, StoredProgress, StoredTopic};
 use crate::{TopicDescription, TopicPartition, TopicSpec};
 
 /// Records that cannot be read although they were confirmed.
@@ -268,6 +268,7 @@ impl State {
     /// Everything but the records, for the head of the next segment.
     pub(super) fn snapshot(&self) -> SegmentHead {
         SegmentHead {
+            format: FORMAT,
             cluster_id: self.cluster_id.clone(),
             after: self.sequence,
             topics: self
