@@ -147,6 +147,32 @@ impl Postgres {
         )
     }
 
+    /// Runs a file of SQL in a database.
+    pub fn run_file(&self, database: &str, file: &Path) -> Result<()> {
+        machine::run(
+            Command::new(self.bin.join("psql"))
+                .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", OWNER, "-d", database])
+                .args(["-p", &self.port.to_string(), "-h"])
+                .arg(self.dir.path())
+                .arg("-f")
+                .arg(file),
+        )?;
+        Ok(())
+    }
+
+    /// A database as SQL text that any later release of PostgreSQL can read.
+    pub fn dump(&self, database: &str) -> Result<String> {
+        let text = machine::run(
+            Command::new(self.bin.join("pg_dump"))
+                .args(["--inserts", "--no-owner", "--no-privileges", "-U", OWNER, "-d", database])
+                .args(["-p", &self.port.to_string(), "-h"])
+                .arg(self.dir.path()),
+        )?;
+        // Commands of psql, which older ones do not know.
+        let lines = text.lines().filter(|line| !line.starts_with('\\'));
+        Ok(lines.collect::<Vec<_>>().join("\n") + "\n")
+    }
+
     /// Stops it in good order, ending its clients' sessions, and waits until it is gone.
     pub fn stop(&self) {
         if let Some(mut server) = self.server().take() {
