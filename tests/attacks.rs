@@ -1,0 +1,292 @@
+//! I11: whatever senders do, the edge's memory stays within `edge.memory_bytes` and a stated base,
+//! and honest senders are answered.
+//!
+//! `make test` runs it small. `scripts/attacks.sh` runs it on the release build with the numbers
+//! of connections at full scale, and writes its figures.
+
+mod common;
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use common::{Process, address, succeed};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tollgate_testkit::{Kafka, KafkaOptions, TestDir};
+
+const MIB: u64 = 1 << 20;
+
+/// What the process needs beside `edge.memory_bytes`: its code, librdkafka's own buffers, what
+/// the allocator keeps back.
+const BASE: u64 = 96 * MIB;
+
+/// Honest notifications that must be answered 200 during each attack, one after the other.
+const HONEST: usize = 20;
+
+/// Longest that an honest sender waits: the platform's own patience is shorter, but here all of it
+/// shares two cores with the attackers.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// What every attacker does on each of its connections.
+#[derive(Debug, Clone)]
+enum Attack {
+    /// Connects, and says nothing.
+    Idle,
+    /// A head that never ends.
+    SlowHead,
+    /// A body that comes a little at a time.
+    SlowBody,
+    /// A body of 1 GiB, announced.
+    Huge,
+    /// A body without end, in chunks of this size.
+    Chunks(usize),
+    /// A body that is within the limit, and meant to be expensive.
+    Body(Arc<String>),
+}
+
+impl Attack {
+    async fn on(&self, mut stream: TcpStream, taken: &AtomicU64) -> std::io::Result<()> {
+        match self {
+            Self::Idle => {}
+            Self::SlowHead => {
+                stream.write_all(b"POST /status HTTP/1.1\r\nX-Slow: ").await?;
+                loop {
+                    stream.write_all(b"a").await?;
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+            }
+            Self::SlowBody => {
+                stream.write_all(&head("Content-Length: 1048576")).await?;
+                for _ in 0..1024 {
+                    stream.write_all(&[b' '; 1024]).await?;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+            Self::Huge => {
+                stream.write_all(&head("Content-Length: 1073741824")).await?;
+                let some = " ".repeat(65536);
+                loop {
+                    stream.write_all(some.as_bytes()).await?;
+                }
+            }
+            Self::Chunks(size) => {
+                stream.write_all(&head("Transfer-Encoding: chunked")).await?;
+                let mut chunk = format!("{size:x};an=extension\r\n").into_bytes();
+                chunk.resize(chunk.len() + size, b' ');
+                chunk.extend_from_slice(b"\r\n");
+                let many = chunk.repeat(65536 / chunk.len() + 1);
+                loop {
+                    stream.write_all(&many).await?;
+                }
+            }
+            Self::Body(body) => {
+                let length = format!("Connection: close\r\nContent-Length: {}", body.len());
+                stream.write_all(&head(&length)).await?;
+                stream.write_all(body.as_bytes()).await?;
+                let mut answer = Vec::new();
+                stream.read_to_end(&mut answer).await?;
+                if answer.starts_with(b"HTTP/1.1 200 ") {
+                    taken.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    assert!(
+                        answer.starts_with(b"HTTP/1.1 503 "),
+                        "a valid body is refused for good"
+                    );
+                }
+                return Ok(());
+            }
+        }
+        stream.read_to_end(&mut Vec::new()).await.map(drop)
+    }
+}
+
+fn head(headers: &str) -> Vec<u8> {
+    format!("POST /fee HTTP/1.1\r\nHost: edge\r\n{headers}\r\n\r\n").into_bytes()
+}
+
+/// How large it all is.
+struct Scale {
+    memory_bytes: u64,
+    shared_bytes: u64,
+    idle: usize,
+    slow: usize,
+    large: usize,
+    bodies: usize,
+}
+
+impl Scale {
+    fn small() -> Self {
+        let (memory_bytes, shared_bytes) = (256 * MIB, 32 * MIB);
+        Self { memory_bytes, shared_bytes, idle: 800, slow: 500, large: 64, bodies: 40 }
+    }
+
+    fn full() -> Self {
+        let (memory_bytes, shared_bytes) = (1024 * MIB, 64 * MIB);
+        Self { memory_bytes, shared_bytes, idle: 10_000, slow: 25_000, large: 1_000, bodies: 400 }
+    }
+
+    fn attacks(&self) -> Vec<(&'static str, usize, Attack)> {
+        let nested = "[".repeat(500_000) + &"]".repeat(500_000);
+        let body = |text: String| Attack::Body(Arc::new(text));
+        let fee = |item: &str| format!(r#"{{"eventType":"fee","feeLst":[{item}]}}"#);
+        let long = "x".repeat(1_000_000);
+        let item = format!(r#"{{"sessionId":"{long}","appKey":"app"}}"#);
+        let status = format!(r#"{{"eventType":"answer","statusInfo":{{"userData":"{long}"}}}}"#);
+        vec![
+            ("idle connections", self.idle, Attack::Idle),
+            ("slow heads", self.slow, Attack::SlowHead),
+            ("slow bodies of 1 MiB", self.slow, Attack::SlowBody),
+            ("bodies of 1 GiB", self.large, Attack::Huge),
+            ("endless chunks of 64 KiB", self.large, Attack::Chunks(65536)),
+            ("endless chunks of one byte", self.large, Attack::Chunks(1)),
+            ("nested 500,000 deep", self.bodies, body(nested.clone())),
+            (
+                "a record nested 500,000 deep",
+                self.bodies,
+                body(fee(&format!(r#"{{"a":{nested}}}"#))),
+            ),
+            ("a session of 1 MB", self.bodies, body(fee(&item))),
+            ("userData of 1 MB", self.bodies, body(status)),
+            (
+                "349,000 empty items",
+                self.bodies,
+                body(fee(&format!("{}{{}}", "{},".repeat(348_999)))),
+            ),
+        ]
+    }
+}
+
+struct Target {
+    edge: Process,
+    address: SocketAddr,
+    honest: usize,
+}
+
+impl Target {
+    /// Peak of the memory since the last call, in bytes.
+    fn peak(&self) -> Result<u64> {
+        let of_process = format!("/proc/{}", self.edge.id().context("it runs")?);
+        let status = std::fs::read_to_string(format!("{of_process}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        std::fs::write(format!("{of_process}/clear_refs"), "5")?;
+        Ok(kib * 1024)
+    }
+
+    /// An honest sender: tries again what was refused for the moment, as the platform does.
+    async fn notify(&mut self) -> Result<()> {
+        self.honest += 1;
+        let url = format!("http://{}/status", self.address);
+        let body = format!(
+            r#"{{"eventType":"answer","statusInfo":{{"sessionId":"s{}","timestamp":"2026-11-23 07:00:00"}}}}"#,
+            self.honest
+        );
+        let answered = async {
+            loop {
+                if common::post(&url, body.clone()).await.is_ok_and(|status| status == 200) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, answered).await.context("an honest sender is not answered")
+    }
+
+    /// Lets attackers at it until the honest were answered; returns how many connections there
+    /// were at once, and how many expensive bodies were taken.
+    async fn under(&mut self, attack: &Attack, connections: usize) -> Result<(usize, u64)> {
+        let (open, most, taken) =
+            (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let mut attackers = JoinSet::new();
+        for _ in 0..connections {
+            let (attack, address) = (attack.clone(), self.address);
+            let (open, most, taken) = (Arc::clone(&open), Arc::clone(&most), Arc::clone(&taken));
+            attackers.spawn(async move {
+                loop {
+                    if let Ok(stream) = TcpStream::connect(address).await {
+                        most.fetch_max(open.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                        let _ = attack.on(stream, &taken).await;
+                        open.fetch_sub(1, Ordering::Relaxed);
+                    }
+                    if matches!(attack, Attack::Body(_)) {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            });
+        }
+        for _ in 0..HONEST {
+            self.notify().await?;
+        }
+        if matches!(attack, Attack::Body(_)) {
+            while let Some(ended) = attackers.join_next().await {
+                ended?;
+            }
+        }
+        drop(attackers);
+        Ok((most.load(Ordering::Relaxed) as usize, taken.load(Ordering::Relaxed)))
+    }
+}
+
+/// As many connections as this process may have, and leaves some for the rest of it.
+fn affordable(wanted: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let most = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |most| most as usize);
+    wanted.min(most.saturating_sub(512))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_sender_makes_the_edge_exceed_its_memory_or_stops_the_honest() -> Result<()> {
+    let report = std::env::var_os("ATTACKS_REPORT");
+    let scale = if report.is_some() { Scale::full() } else { Scale::small() };
+    let dir = TestDir::new("attacks")?;
+    let kafka = tokio::task::spawn_blocking(|| Kafka::start(&KafkaOptions::new())).await??;
+    let listen = address();
+    let shared = scale.shared_bytes.to_string();
+    let environment = [
+        ("TOLLGATE_KAFKA__BROKERS", kafka.bootstrap()),
+        ("TOLLGATE_KAFKA__QUEUE_BYTES", shared.clone()),
+        ("TOLLGATE_EDGE__LISTEN", listen.to_string()),
+        ("TOLLGATE_EDGE__ALLOW_WEAK_TOPICS", "true".to_owned()),
+        ("TOLLGATE_EDGE__MEMORY_BYTES", scale.memory_bytes.to_string()),
+        ("TOLLGATE_EDGE__BODY_BUDGET_BYTES", shared.clone()),
+        ("TOLLGATE_EDGE__MAX_IN_FLIGHT_BYTES", shared.clone()),
+        ("TOLLGATE_SPOOL__TAIL_BYTES", shared),
+        ("TOLLGATE_SPOOL__DIR", dir.path().join("spool").display().to_string()),
+    ];
+    succeed(&["topics", "create", "--replication", "1"], &environment[..1])?;
+    let edge = Process::start("edge", dir.path(), &["edge"], &environment).await?;
+    let mut target = Target { edge, address: listen, honest: 0 };
+    let mut figures = format!(
+        "| attack | connections at once | bodies taken | peak memory, MiB |\n|--|--|--|--|\n\
+         | none | 0 | 0 | {} |\n",
+        target.peak()? / MIB
+    );
+    for (name, wanted, attack) in scale.attacks() {
+        let begun = std::time::Instant::now();
+        let (connections, taken) = target.under(&attack, affordable(wanted)).await?;
+        let peak = target.peak()?;
+        writeln!(
+            figures,
+            "| {name} | {connections} | {taken} | {} | {:?}",
+            peak / MIB,
+            begun.elapsed()
+        )?;
+        ensure!(peak <= scale.memory_bytes + BASE, "{name} takes too much memory:\n{figures}");
+        if matches!(attack, Attack::Body(_)) {
+            ensure!(taken > 0, "no body was taken:\n{figures}");
+        }
+    }
+    if let Some(report) = report {
+        std::fs::write(report, &figures)?;
+    }
+    target.edge.stop().await?;
+    Ok(())
+}
