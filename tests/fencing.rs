@@ -247,8 +247,8 @@ impl System {
 }
 
 /// Partitions that this member holds.
-async fn held(process: &Process) -> Result<f64> {
-    Ok(metric(&process.metrics().await?, "tollgate_consumer_partitions"))
+async fn held(process: &Process) -> Result<u64> {
+    Ok(metric(&process.metrics().await?, "tollgate_consumer_partitions") as u64)
 }
 
 /// How often this member was given partitions.
@@ -317,7 +317,9 @@ async fn a_stopped_consumer_changes_nothing_when_it_wakes(protocol: &str) -> Res
 }
 
 fn stop(processes: &[Process]) {
-    processes.iter().for_each(|process| process.signal(Signal::STOP));
+    for process in processes {
+        process.signal(Signal::STOP);
+    }
 }
 
 async fn end(processes: Vec<Process>) -> Result<()> {

@@ -128,6 +128,7 @@ fn outbox(postgres: &Postgres, database: &str) -> Result<u64> {
     Ok(rows.trim().parse()?)
 }
 
+/// I1, I3: what an older version answered 200 is billed once by this one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_of_the_first_version_is_drained_and_continued() -> Result<()> {
     if std::env::var_os("UPDATE_FIXTURES").is_some() {

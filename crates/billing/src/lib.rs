@@ -24,6 +24,7 @@ pub mod calendar;
 pub mod digest;
 pub mod entry;
 mod error;
+pub mod fuzz;
 pub mod http;
 pub mod item;
 mod keys;

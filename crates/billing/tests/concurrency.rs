@@ -168,6 +168,7 @@ async fn a_record_with_thousands_of_contents_still_has_the_right_one_in_force() 
     ledger.consistent().await;
 }
 
+/// I3, I8.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_dies_under_a_batch_loses_and_doubles_nothing() {
     let postgres = Arc::new(Postgres::start(&PostgresOptions::new()).expect("PostgreSQL"));

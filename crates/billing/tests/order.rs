@@ -117,6 +117,7 @@ fn sum(entries: &[Entry]) -> BTreeMap<Bucket, Measures> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
+    /// I3.
     #[test]
     fn any_order_repetition_and_batching_ends_in_the_same_charge(
         (items, again) in prop::collection::vec(arb_sighting(1), 1..9).prop_flat_map(|items| {
@@ -235,6 +236,7 @@ async fn run(steps: Vec<Step>) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
+    /// I8.
     #[test]
     fn after_every_step_of_any_history_the_ledger_equals_the_aggregates(
         steps in prop::collection::vec(arb_step(), 1..14)

@@ -56,6 +56,7 @@ async fn every_sample_is_answered_200_and_stands_on_its_topic_as_it_was_sent() {
     node.stop().await;
 }
 
+/// I5.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_read_is_quarantined_and_repeats_collapse() {
     let bench = Bench::new().await;
@@ -91,6 +92,7 @@ async fn what_cannot_be_read_is_quarantined_and_repeats_collapse() {
     node.stop().await;
 }
 
+/// I6.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_bad_record_does_not_spoil_its_batch_and_too_many_are_one() {
     let bench = Bench::new().await;

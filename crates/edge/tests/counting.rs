@@ -77,6 +77,7 @@ fn scrape(text: &str) -> BTreeMap<String, i64> {
         .collect()
 }
 
+/// I10, I12.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_request_is_counted_once_by_its_answer_and_its_reason() {
     tracing_subscriber::fmt()

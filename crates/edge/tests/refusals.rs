@@ -132,6 +132,7 @@ async fn a_path_that_has_spent_its_quota_takes_json_of_any_shape_and_nothing_els
     node.stop().await;
 }
 
+/// I2, I11.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn near_the_spools_bound_statuses_are_taken_and_cdrs_are_not_until_it_is_full() {
     let mut bench = Bench::new().await;

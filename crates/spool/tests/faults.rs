@@ -211,6 +211,7 @@ fn run(seed: u64, tail_bytes: u64, steps: Vec<Step>) {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(250) })]
 
+    /// I1.
     #[test]
     fn no_acknowledged_record_is_lost_by_any_mixture_of_faults_crashes_and_power_cuts(
         seed: u64,

@@ -17,6 +17,7 @@ pub mod consumer;
 pub mod embedded;
 mod error;
 mod event;
+pub mod fuzz;
 pub mod metrics;
 pub mod partitioner;
 mod quarantine;

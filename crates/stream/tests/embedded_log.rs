@@ -282,6 +282,7 @@ async fn filled(disk: &FaultyDisk) {
     drop(stream);
 }
 
+/// I5.
 #[tokio::test(flavor = "multi_thread")]
 async fn any_flipped_byte_is_reported_and_costs_only_what_it_hits() {
     let disk = FaultyDisk::new(6);

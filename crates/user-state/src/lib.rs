@@ -19,6 +19,7 @@
 pub mod api;
 mod error;
 pub mod fold;
+pub mod fuzz;
 pub mod item;
 pub mod keys;
 mod message;

@@ -162,6 +162,7 @@ fn nearly() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    /// I5.
     #[test]
     fn any_bytes_are_read_into_records_that_account_for_them(
         bytes in prop::collection::vec(any::<u8>(), 0..200),
@@ -180,6 +181,7 @@ proptest! {
         fuzz::body(&bytes);
     }
 
+    /// I4.
     #[test]
     fn order_of_keys_blanks_and_escapes_change_no_id(message in message(), style in style()) {
         let plain = records(message.to_text(&PLAIN));
@@ -188,6 +190,7 @@ proptest! {
         prop_assert_eq!(ids(&plain), ids(&restyled));
     }
 
+    /// I4.
     #[test]
     fn ids_and_content_do_not_depend_on_where_and_when_a_record_was_received(
         message in message(),

@@ -83,6 +83,7 @@ fn model(test: impl Fn() + Clone + Sync + Send + 'static) {
     builder.check(move || spawn(test.clone()).join().unwrap());
 }
 
+/// I1: a 200 is never earlier than the sync.
 #[test]
 fn every_append_is_answered_once_and_only_after_its_sync() {
     model(|| {

@@ -162,8 +162,10 @@ pub(super) fn read_block(
     if crc32c::crc32c(&bytes) != crc {
         return None;
     }
+    base_offset.checked_add(i64::from(count))?;
+    // Each record takes a byte at least.
+    let mut records = Vec::with_capacity(bytes.len().min(count as usize));
     let mut rest = bytes;
-    let mut records = Vec::with_capacity(count as usize);
     for index in 0..i64::from(count) {
         let stored = StoredRecord::decode_length_delimited(&mut rest).ok()?;
         let headers: Headers = stored

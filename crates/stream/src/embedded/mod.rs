@@ -26,6 +26,7 @@
 mod consumer;
 mod cursor;
 mod format;
+pub(crate) mod fuzz;
 mod membership;
 mod open;
 mod producer;

@@ -131,6 +131,7 @@ fn folded(events: impl IntoIterator<Item = Event>) -> (Call, EventSet) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
+    /// I7.
     #[test]
     fn order_and_repetition_never_matter(
         events in events(),

@@ -1,0 +1,3 @@
+//! Entry points for fuzzing: plain functions over bytes, which must neither panic nor hang.
+
+pub use crate::embedded::fuzz::{group, segment};
