@@ -1,6 +1,5 @@
 //! Entry points for fuzzing: plain functions over bytes, which must neither panic nor hang.
 
-use bytes::Bytes;
 use tollgate_schema::topics::CDRS;
 use tollgate_stream::{Decode as _, Incoming, TopicPartition};
 
@@ -16,8 +15,8 @@ pub fn cdr(data: &[u8]) {
         partition: TopicPartition::new(CDRS.name, 0),
         offset: 0,
         timestamp_ms: 0,
-        key: Bytes::new(),
-        value: Some(Bytes::copy_from_slice(data)),
+        key: Vec::new().into(),
+        value: Some(data.to_vec().into()),
         headers: Vec::new(),
     };
     let Ok(item) = CdrDecoder.decode(&record) else { return };

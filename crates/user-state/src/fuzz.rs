@@ -1,6 +1,5 @@
 //! Entry points for fuzzing: plain functions over bytes, which must neither panic nor hang.
 
-use bytes::Bytes;
 use tollgate_schema::topics::{CALL_EVENTS, CDRS};
 use tollgate_stream::{Decode as _, Incoming, TopicPartition};
 
@@ -24,8 +23,8 @@ pub fn call(data: &[u8]) {
                 partition: TopicPartition::new(topic, 0),
                 offset: 0,
                 timestamp_ms: 0,
-                key: Bytes::new(),
-                value: Some(Bytes::copy_from_slice(value)),
+                key: Vec::new().into(),
+                value: Some(value.to_vec().into()),
                 headers: Vec::new(),
             };
             if let Ok(item) = Decoder.decode(&record) {
