@@ -163,16 +163,19 @@ impl Publisher {
         }
     }
 
-    /// Keeps what no topic takes, and confirms to the spool what has landed.
+    /// Confirms to the spool what has landed, and keeps what no topic takes; more may be refused
+    /// while that is written.
     async fn settle(&mut self) {
-        let Landed { mut done, refused } = self.flight.landed();
-        if !refused.is_empty() {
+        loop {
+            let Landed { done, refused } = self.flight.landed();
+            self.confirm(&done);
+            if refused.is_empty() {
+                return;
+            }
             for (sent, reason) in refused {
                 self.put_away(&sent, &reason).await;
             }
-            done.extend(self.flight.landed().done);
         }
-        self.confirm(&done);
     }
 
     fn confirm(&self, done: &[Done]) {
