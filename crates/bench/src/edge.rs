@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
-use tollgate_testkit::{Kafka, KafkaOptions};
+use anyhow::{Result, ensure};
+use tollgate_testkit::Kafka;
 
 use crate::bodies::Kind;
-use crate::figures::Spread;
+use crate::figures::{Spread, text};
 use crate::load::{self, Options, Seen};
 use crate::machine::{self, SyncProbe};
-use crate::subject::{Running, Subject, tollgate};
+use crate::service::{cluster, tollgate};
+use crate::subject::{Running, Subject};
 use crate::table::Table;
 
 pub struct Plan {
@@ -77,7 +78,6 @@ struct Measured {
     half: Option<(Seen, u64)>,
 }
 
-#[expect(clippy::print_stdout, reason = "the result")]
 pub fn measure(plan: &Plan) -> Result<()> {
     tollgate()?;
     let mut measured = Vec::new();
@@ -85,19 +85,12 @@ pub fn measure(plan: &Plan) -> Result<()> {
         measured.extend(one_round(plan, round)?);
     }
     let report = report(&measured, plan);
-    println!("{report}");
-    if let Some(path) = &plan.markdown {
-        std::fs::write(path, report).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
+    crate::publish(&report, plan.markdown.as_deref())
 }
 
 #[expect(clippy::print_stderr, reason = "progress")]
 fn one_round(plan: &Plan, round: usize) -> Result<Vec<Measured>> {
-    // A broker for each round: its log would outgrow the disk.
-    let kafka = Kafka::start(&KafkaOptions::new())?;
-    let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(target_dir()?)?;
-    create_topics(&kafka)?;
+    let (kafka, dir) = cluster()?;
     let mut measured = Vec::new();
     let is_wanted = |cell: &&Cell| {
         plan.only.is_empty() || plan.only.iter().any(|part| cell.name.contains(part.as_str()))
@@ -141,13 +134,10 @@ fn measure_one(
 ) -> Result<Measured> {
     let running = Running::start(subject, &kafka.bootstrap(), dir)?;
     let mut options = Options {
-        target: running.address,
         clients: cell.clients,
         short: cell.short,
-        body: cell.body,
         seconds: 1.0,
-        rate: None,
-        first: 0,
+        ..Options::new(running.address, cell.body)
     };
     load::apart(&options)?;
     let settle = || if cell.kafka { running.await_confirmed() } else { Ok(()) };
@@ -159,7 +149,7 @@ fn measure_one(
     let seen = load::apart(&options)?;
     settle()?;
     let published_in = began.elapsed().as_secs_f64();
-    let cpu = running.cpu()?.saturating_sub(cpu);
+    let cpu = running.cpu()? - cpu;
     ensure!(seen.ok > 0, "{} answered nothing: {seen:?}", subject.name());
     let ok = seen.ok as f64;
     let rate = ok / seen.seconds;
@@ -177,28 +167,13 @@ fn measure_one(
         cell: cell.name,
         subject,
         round,
-        cpu_us: cpu.as_secs_f64() * 1e6 / ok,
+        cpu_us: cpu * 1e6 / ok,
         rate,
         published_rate: ok / published_in,
         memory: running.memory()?,
         half: half.transpose()?,
         seen,
     })
-}
-
-fn create_topics(kafka: &Kafka) -> Result<()> {
-    let output = std::process::Command::new(tollgate()?)
-        .args(["topics", "create", "--replication", "1"])
-        .env("TOLLGATE_KAFKA__BROKERS", kafka.bootstrap())
-        .output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
-/// On the disk that builds are on, never in memory.
-fn target_dir() -> Result<PathBuf> {
-    let exe = std::env::current_exe()?;
-    Ok(exe.parent().context("a binary is in a directory")?.to_owned())
 }
 
 fn report(measured: &[Measured], plan: &Plan) -> String {
@@ -285,8 +260,4 @@ fn report(measured: &[Measured], plan: &Plan) -> String {
         table.into_text(),
         halves.into_text()
     )
-}
-
-fn text(spread: Option<Spread>, digits: usize) -> String {
-    spread.map_or_else(|| "–".to_owned(), |spread| format!("{spread:.digits$}"))
 }

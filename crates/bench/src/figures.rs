@@ -34,6 +34,11 @@ impl fmt::Display for Spread {
     }
 }
 
+/// A spread for a table, a dash without one.
+pub fn text(spread: Option<Spread>, digits: usize) -> String {
+    spread.map_or_else(|| "–".to_owned(), |spread| format!("{spread:.digits$}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

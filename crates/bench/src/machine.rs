@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 
-/// User and system time of a process so far, all its threads.
-pub fn cpu(pid: u32) -> Result<Duration> {
+/// User and system time of a process so far, all its threads, in seconds.
+pub fn cpu(pid: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name in parentheses may hold anything.
     let (_, rest) = stat.rsplit_once(')').context("unexpected /proc/PID/stat")?;
@@ -21,15 +21,51 @@ pub fn cpu(pid: u32) -> Result<Duration> {
         Ok(text.parse()?)
     };
     let ticks = field(14)? + field(15)?;
-    Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+    Ok(of_ticks(ticks))
+}
+
+/// The same of a server that forks: itself, its children that have ended, and those that run.
+pub fn cpu_of_family(pid: u32) -> Result<f64> {
+    let mut ticks = 0;
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        let Some((head, rest)) = stat.rsplit_once(')') else { continue };
+        let fields: Vec<u64> = rest.split_whitespace().skip(1).map(parse_or_zero).collect();
+        let own = head.split(' ').next().map(parse_or_zero) == Some(pid.into());
+        // After the name: state, parent; user and system time are the 14th and 15th of all, those
+        // of ended children the two behind.
+        if own {
+            ticks += fields[10..14].iter().sum::<u64>();
+        } else if fields[0] == u64::from(pid) {
+            ticks += fields[10] + fields[11];
+        }
+    }
+    Ok(of_ticks(ticks))
+}
+
+fn parse_or_zero(text: &str) -> u64 {
+    text.parse().unwrap_or(0)
+}
+
+fn of_ticks(ticks: u64) -> f64 {
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// The most memory that a process has had resident so far, in bytes.
 pub fn memory(pid: u32) -> Result<u64> {
+    memory_line(pid, "VmHWM:")
+}
+
+/// What it has resident now.
+pub fn memory_now(pid: u32) -> Result<u64> {
+    memory_line(pid, "VmRSS:")
+}
+
+fn memory_line(pid: u32, name: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = peak.and_then(|peak| peak.split_whitespace().next());
-    Ok(kib.context("no VmHWM in /proc/PID/status")?.parse::<u64>()? * 1024)
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    Ok(kib.with_context(|| format!("no {name} in /proc/PID/status"))?.parse::<u64>()? * 1024)
 }
 
 /// Processor and kernel, for the head of a table.

@@ -11,17 +11,23 @@
 //! test: no speed is asserted.
 
 mod bodies;
+mod client;
+mod db;
 mod edge;
 mod figures;
 mod load;
 mod machine;
+mod memory;
+mod pipeline;
 mod serve;
+mod service;
 mod subject;
 mod table;
+mod topic;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -48,10 +54,16 @@ enum Command {
         #[arg(long)]
         markdown: Option<PathBuf>,
     },
+    /// Publishing, the consumers beside COPY, and freshness
+    Pipeline(pipeline::Plan),
+    /// The edge's memory
+    Memory(memory::Plan),
     /// A load generator; prints what it saw as JSON
     Load(load::Options),
     /// A server to compare with
     Serve(serve::Options),
+    /// A bare producer to compare with; prints what it did as JSON
+    Produce(topic::Options),
 }
 
 fn main() -> Result<()> {
@@ -59,7 +71,27 @@ fn main() -> Result<()> {
         Command::Edge { rounds, seconds, only, markdown } => {
             edge::measure(&edge::Plan { rounds, seconds, only, markdown })
         }
+        Command::Pipeline(plan) => pipeline::measure(&plan),
+        Command::Memory(plan) => memory::measure(&plan),
         Command::Load(options) => load::run(&options),
         Command::Serve(options) => serve::run(options),
+        Command::Produce(options) => topic::run(&options),
     }
+}
+
+/// A directory on the disk that builds are on, never in memory; removed on drop.
+fn scratch_dir() -> Result<tempfile::TempDir> {
+    let exe = std::env::current_exe()?;
+    let beside = exe.parent().context("a binary is in a directory")?;
+    Ok(tempfile::Builder::new().prefix("bench-").tempdir_in(beside)?)
+}
+
+/// Prints a report, and writes it to a file if one is named.
+#[expect(clippy::print_stdout, reason = "the result")]
+fn publish(report: &str, markdown: Option<&Path>) -> Result<()> {
+    println!("{report}");
+    if let Some(path) = markdown {
+        std::fs::write(path, report).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
 }

@@ -1,14 +1,16 @@
 //! A server under measurement, as a process.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use tollgate_testkit::{Server, dies_with_us, free_port};
 
+use crate::client::Client;
 use crate::machine;
+use crate::service::tollgate;
 
 const PATIENCE: Duration = Duration::from_mins(2);
 const DEPTH: &str = "tollgate_spool_depth_records ";
@@ -54,6 +56,16 @@ pub struct Running {
 
 impl Running {
     pub fn start(subject: Subject, brokers: &str, dir: &Path) -> Result<Self> {
+        Self::start_with(subject, brokers, dir, &[])
+    }
+
+    /// With more settings, as environment variables.
+    pub fn start_with(
+        subject: Subject,
+        brokers: &str,
+        dir: &Path,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         let address: SocketAddr = ([127, 0, 0, 1], free_port()).into();
         let health: SocketAddr = ([127, 0, 0, 1], free_port()).into();
         let (program, pending) = match subject.server() {
@@ -77,6 +89,7 @@ impl Running {
             command.env("TOLLGATE_EDGE__ALLOW_WEAK_TOPICS", "true");
             command.env("TOLLGATE_LISTENERS__HEALTH", health.to_string());
             command.env("TOLLGATE_SPOOL__DIR", &spool);
+            command.envs(settings.iter().copied());
         }
         let mut server = Server::start(command, &dir.join("subject.log"))?;
         let client = Client::new()?;
@@ -84,7 +97,7 @@ impl Running {
         Ok(Self { server, address, pending, client })
     }
 
-    pub fn cpu(&self) -> Result<Duration> {
+    pub fn cpu(&self) -> Result<f64> {
         machine::cpu(self.server.id())
     }
 
@@ -93,13 +106,23 @@ impl Running {
         machine::memory(self.server.id())
     }
 
+    /// Bytes resident now.
+    pub fn memory_now(&self) -> Result<u64> {
+        machine::memory_now(self.server.id())
+    }
+
+    /// Requests or records that Kafka has not confirmed yet.
+    pub fn pending(&self) -> Result<f64> {
+        let page = self.client.get(&self.pending)?;
+        let depth = page.lines().find_map(|line| line.strip_prefix(DEPTH));
+        Ok(depth.unwrap_or(&page).trim().parse().unwrap_or(f64::NAN))
+    }
+
     /// Waits until Kafka has confirmed everything.
     pub fn await_confirmed(&self) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         loop {
-            let page = self.client.get(&self.pending)?;
-            let depth = page.lines().find_map(|line| line.strip_prefix(DEPTH));
-            let pending: f64 = depth.unwrap_or(&page).trim().parse().unwrap_or(f64::NAN);
+            let pending = self.pending()?;
             if pending == 0.0 {
                 return Ok(());
             }
@@ -112,35 +135,5 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.server.kill();
-    }
-}
-
-/// The binary under measurement, built beside this one.
-pub fn tollgate() -> Result<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name("tollgate");
-    ensure!(
-        path.exists(),
-        "{} is not there: build it with `cargo build --release -p tollgate`",
-        path.display()
-    );
-    Ok(path)
-}
-
-struct Client {
-    runtime: tokio::runtime::Runtime,
-    client: reqwest::Client,
-}
-
-impl Client {
-    fn new() -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { runtime, client: reqwest::Client::new() })
-    }
-
-    fn get(&self, url: &str) -> Result<String> {
-        self.runtime.block_on(async {
-            let answer = self.client.get(url).send().await?.error_for_status()?;
-            answer.text().await.context("no answer")
-        })
     }
 }

@@ -8,7 +8,7 @@ mod connection;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
@@ -35,15 +35,39 @@ pub struct Options {
     /// What is posted
     #[arg(long, value_enum, default_value_t = Kind::Status)]
     pub body: Kind,
-    /// Seconds
+    /// Seconds at most
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
+    /// Requests at most
+    #[arg(long, default_value_t = u64::MAX)]
+    pub requests: u64,
     /// Requests a second, whatever the answers do; without it, as many as are answered
     #[arg(long)]
     pub rate: Option<f64>,
+    /// Instant to begin at, microseconds since 1970: in an open loop request `n` is due `n / rate`
+    /// later
+    #[arg(long, default_value_t = 0)]
+    pub begin_at: u64,
     /// Number of the first request
     #[arg(long, default_value_t = 0)]
     pub first: u64,
+}
+
+impl Options {
+    /// 256 clients, kept alive, as fast as they are answered.
+    pub fn new(target: SocketAddr, body: Kind) -> Self {
+        Self {
+            target,
+            clients: 256,
+            short: false,
+            body,
+            seconds: 600.0,
+            requests: u64::MAX,
+            rate: None,
+            begin_at: 0,
+            first: 0,
+        }
+    }
 }
 
 /// What a run saw.
@@ -108,6 +132,9 @@ impl<'a> Load<'a> {
     }
 
     fn run(mut self) -> Result<Seen> {
+        while let Some(wait) = self.options.begin_at.checked_sub(now_us()?).filter(|us| *us > 0) {
+            std::thread::park_timeout(Duration::from_micros(wait));
+        }
         let began = Instant::now();
         let until = began + Duration::from_secs_f64(self.options.seconds);
         let interval = self.options.rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
@@ -120,7 +147,7 @@ impl<'a> Load<'a> {
         let mut last_answer = began;
         loop {
             let now = Instant::now();
-            let over = now >= until;
+            let over = now >= until || self.is_exhausted();
             if let Some(interval) = interval {
                 while due <= now && due < until {
                     self.waiting.push_back(due);
@@ -161,8 +188,16 @@ impl<'a> Load<'a> {
         })
     }
 
+    /// Whether every request has been posted that there may be.
+    fn is_exhausted(&self) -> bool {
+        self.next - self.options.first >= self.options.requests
+    }
+
     /// Posts the next request, which was due at `at`.
     fn post(&mut self, index: usize, at: Instant) {
+        if self.is_exhausted() {
+            return;
+        }
         let request = self.template.request(self.next);
         self.next += 1;
         if self.connections[index].post(&self.poll, request, at).is_err() {
@@ -207,6 +242,11 @@ impl<'a> Load<'a> {
     }
 }
 
+/// Microseconds since 1970.
+pub fn now_us() -> Result<u64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros() as u64)
+}
+
 /// Runs a generator as a process of its own.
 pub fn apart(options: &Options) -> Result<Seen> {
     let mut command = std::process::Command::new(std::env::current_exe()?);
@@ -214,7 +254,9 @@ pub fn apart(options: &Options) -> Result<Seen> {
     command.args(["--clients", &options.clients.to_string()]);
     command.args(["--seconds", &options.seconds.to_string()]);
     command.args(["--first", &options.first.to_string()]);
-    command.args(["--body", if options.body == Kind::Status { "status" } else { "cdrs" }]);
+    command.args(["--begin-at", &options.begin_at.to_string()]);
+    command.args(["--requests", &options.requests.to_string()]);
+    command.args(["--body", options.body.name()]);
     if options.short {
         command.arg("--short");
     }
