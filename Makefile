@@ -1,6 +1,6 @@
 # Two commands matter: `make run` and `make test`. The rest is for those who work here.
 
-.PHONY: run test build bench bench-quick fmt deny fuzz docs clean help
+.PHONY: run test build bench bench-quick bench-long fmt deny fuzz docs clean help
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
@@ -17,11 +17,14 @@ build: ## release build of the one binary
 	@scripts/require.sh build
 	@cargo build --release --locked -p tollgate
 
-bench: ## measure the edge beside its baselines, five interleaved rounds; prints tables of ratios
-	@scripts/bench.sh edge --rounds 5 --seconds 3 --markdown target/bench.md $(ARGS)
+bench: ## measure everything beside its baselines in five interleaved rounds; prints tables of ratios
+	@scripts/bench.sh $(ARGS)
 
-bench-quick: ## the most telling cells, one round: before and after a change
-	@scripts/bench.sh edge --rounds 1 --seconds 3 --only base --only "per request" --only CDRs $(ARGS)
+bench-quick: ## the most telling cells, one round, three minutes: before and after a change
+	@scripts/bench.sh quick
+
+bench-long: ## growth to ten million rows, a ten-minute outage; goes on where it was stopped
+	@scripts/bench.sh long
 
 fmt: ## format the code
 	@cargo fmt --all

@@ -1,8 +1,31 @@
 #!/usr/bin/env bash
-# Builds what is measured and what measures, then measures. Real Kafka, started as in the tests.
+# Builds what is measured and what measures, then measures. Real Kafka and PostgreSQL, started as in
+# the tests. With other arguments than
+# `quick` or `long` those of tollgate-bench, of its edge if there is no command.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/require.sh test
 cargo build --release --locked -p tollgate -p tollgate-bench
-exec target/release/tollgate-bench "$@"
+bench=target/release/tollgate-bench
+
+case "${1:-all}" in
+  all)
+    "$bench" edge --rounds 5 --markdown target/bench.md
+    "$bench" pipeline --rounds 5 --markdown target/bench-pipeline.md
+    "$bench" memory --markdown target/bench-memory.md
+    cargo bench --locked -p tollgate-bench --bench micro
+    ;;
+  quick)
+    "$bench" edge --rounds 1 --seconds 2 --only base --only CDRs
+    "$bench" pipeline --rounds 1 --records 20000 --only consumers
+    ;;
+  long)
+    mkdir -p target/bench-long
+    "$bench" growth --markdown target/bench-long/growth.md
+    [ -e target/bench-long/memory.md ] ||
+      "$bench" memory --outage 600 --markdown target/bench-long/memory.md
+    ;;
+  -*) "$bench" edge --markdown target/bench.md "$@" ;;
+  *) "$bench" "$@" ;;
+esac

@@ -15,6 +15,7 @@ mod client;
 mod db;
 mod edge;
 mod figures;
+mod growth;
 mod load;
 mod machine;
 mod memory;
@@ -58,6 +59,8 @@ enum Command {
     Pipeline(pipeline::Plan),
     /// The edge's memory
     Memory(memory::Plan),
+    /// The consumers with ever more rows stored; goes on where it was stopped
+    Growth(growth::Plan),
     /// A load generator; prints what it saw as JSON
     Load(load::Options),
     /// A server to compare with
@@ -73,6 +76,7 @@ fn main() -> Result<()> {
         }
         Command::Pipeline(plan) => pipeline::measure(&plan),
         Command::Memory(plan) => memory::measure(&plan),
+        Command::Growth(plan) => growth::measure(&plan),
         Command::Load(options) => load::run(&options),
         Command::Serve(options) => serve::run(options),
         Command::Produce(options) => topic::run(&options),

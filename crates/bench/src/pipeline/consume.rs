@@ -51,9 +51,11 @@ impl Consumed {
 pub fn consume(consumer: Consumer, brokers: &str, db: &Db, dir: &Path) -> Result<Consumed> {
     let lengths = consumer.topics().iter().map(|topic| topic::length(brokers, topic));
     let total: i64 = lengths.sum::<Result<u64>>()? as i64;
+    // Not all tables are there before the first partition is taken over; of another cluster's
+    // records there may be some already.
+    let before = db.int(PROGRESS).unwrap_or(0);
     let service = Service::start(consumer, brokers, &db.url, dir)?;
-    // The tables are not there before the first partition is taken over.
-    let progress = || db.int(PROGRESS).unwrap_or(0);
+    let progress = || db.int(PROGRESS).map_or(0, |offsets| offsets - before);
     let first = wait_for(|| Some(progress()).filter(|done| *done > 0))?;
     let (began, cpu, database_cpu) = (Instant::now(), service.cpu()?, db.cpu()?);
     wait_for(|| (progress() >= total).then_some(()))?;

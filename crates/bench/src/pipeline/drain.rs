@@ -51,13 +51,14 @@ pub fn drain(kafka: &Kafka, dir: &Path) -> Result<Published> {
     Ok(Published { edge: Sent { records: first as u64, seconds, cpu_seconds }, bare })
 }
 
-/// Posts batches of CDRs until there are so many records.
-pub fn batches(kafka: &Kafka, dir: &Path, records: u64) -> Result<Published> {
+/// Posts batches of CDRs until there are so many records, from this request on.
+pub fn batches(kafka: &Kafka, dir: &Path, first: u64, records: u64) -> Result<Published> {
     let brokers = kafka.bootstrap();
     let running = Running::start(Subject::Spooled, &brokers, dir)?;
     let requests = records / BATCH;
     let (began, cpu) = (Instant::now(), running.cpu()?);
-    let seen = load::apart(&Options { requests, ..Options::new(running.address, Kind::Cdrs) })?;
+    let options = Options { requests, first, ..Options::new(running.address, Kind::Cdrs) };
+    let seen = load::apart(&options)?;
     ensure!(seen.ok == requests, "not everything was taken: {seen:?}");
     running.await_confirmed()?;
     let seconds = began.elapsed().as_secs_f64();
@@ -68,9 +69,10 @@ pub fn batches(kafka: &Kafka, dir: &Path, records: u64) -> Result<Published> {
 }
 
 /// Posts the statuses of some calls; not measured.
-pub fn statuses(kafka: &Kafka, dir: &Path, records: u64) -> Result<()> {
+pub fn statuses(kafka: &Kafka, dir: &Path, first: u64, records: u64) -> Result<()> {
     let running = Running::start(Subject::Spooled, &kafka.bootstrap(), dir)?;
-    let options = Options { requests: records, ..Options::new(running.address, Kind::Calls) };
+    let options =
+        Options { requests: records, first, ..Options::new(running.address, Kind::Calls) };
     let seen = load::apart(&options)?;
     ensure!(seen.ok == records, "not everything was taken: {seen:?}");
     running.await_confirmed()

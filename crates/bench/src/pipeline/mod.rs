@@ -100,8 +100,8 @@ pub fn measure(plan: &Plan) -> Result<()> {
 fn consumers(plan: &Plan, number: usize, round: &mut Round) -> Result<()> {
     let (kafka, dir) = cluster()?;
     let (kafka, dir) = (&kafka, dir.path());
-    round.batches = Some(batches(kafka, dir, plan.records)?);
-    statuses(kafka, dir, plan.records)?;
+    round.batches = Some(batches(kafka, dir, 0, plan.records)?);
+    statuses(kafka, dir, 0, plan.records)?;
     let server = start_postgres()?;
     let mut order = [Consumer::Billing, Consumer::UserState];
     order.rotate_left(number % 2);

@@ -1,0 +1,187 @@
+//! What a record costs with ever more of them stored.
+//!
+//! Each part fills a database of its own with so many rows, made of rows that the consumer has
+//! written itself, then lets the consumer work off a backlog. What is finished is kept in a file, and
+//! is not measured again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tollgate_testkit::Kafka;
+
+use crate::db::{Db, start_postgres};
+use crate::machine;
+use crate::pipeline::{Consumed, batches, consume, statuses};
+use crate::service::{Consumer, activate_tariff, cluster};
+use crate::table::Table;
+
+/// Rows stored before, of the ledger or of calls.
+const SIZES: [u64; 3] = [100_000, 1_000_000, 10_000_000];
+/// Records that rows are made of.
+const SEED: u64 = 20_000;
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Plan {
+    /// Directory of the figures of finished parts
+    #[arg(long, default_value = "target/bench-long")]
+    state: PathBuf,
+    /// Records of the backlog
+    #[arg(long, default_value_t = 100_000)]
+    records: u64,
+    /// Leave out what has more rows than this
+    #[arg(long, default_value_t = SIZES[2])]
+    most: u64,
+    /// Write the table to this file too
+    #[arg(long)]
+    markdown: Option<PathBuf>,
+}
+
+pub fn measure(plan: &Plan) -> Result<()> {
+    fs::create_dir_all(&plan.state)?;
+    let mut table = Table::new(&[
+        "consumer",
+        "rows stored before",
+        "records/s committed",
+        "CPU µs a record, consumer",
+        "PostgreSQL",
+        "both ÷ the fewest rows",
+    ]);
+    for consumer in [Consumer::Billing, Consumer::UserState] {
+        let mut fewest = None;
+        for size in SIZES.into_iter().filter(|size| *size <= plan.most) {
+            let consumed = part(plan, consumer, size)?;
+            let cost = consumed.cpu_us() + consumed.database_cpu_us();
+            table.row(&[
+                consumer.name().to_owned(),
+                size.to_string(),
+                format!("{:.0}", consumed.rate()),
+                format!("{:.0}", consumed.cpu_us()),
+                format!("{:.0}", consumed.database_cpu_us()),
+                format!("{:.2}", cost / *fewest.get_or_insert(cost)),
+            ]);
+        }
+    }
+    let report = format!(
+        "Backlogs of {} records, on {}.\n\n{}",
+        plan.records,
+        machine::describe(),
+        table.into_text()
+    );
+    crate::publish(&report, plan.markdown.as_deref())
+}
+
+/// What this part measured, now or before.
+#[expect(clippy::print_stderr, reason = "progress")]
+fn part(plan: &Plan, consumer: Consumer, size: u64) -> Result<Consumed> {
+    let path = plan.state.join(format!("{}-{size}.json", consumer.name()));
+    if let Ok(text) = fs::read_to_string(&path) {
+        return serde_json::from_str(&text).with_context(|| {
+            format!("cannot read {}; remove it to measure again", path.display())
+        });
+    }
+    let server = start_postgres()?;
+    let db = Db::postgres(&server)?;
+    activate_tariff(&db.url)?;
+    let seed = write_seed(consumer, &db)?;
+    fill(consumer, &db, size, seed)?;
+    let (kafka, dir) = cluster()?;
+    backlog(consumer, &kafka, dir.path(), 0, plan.records)?;
+    let consumed = consume(consumer, &kafka.bootstrap(), &db, dir.path())?;
+    eprintln!("{} with {size} rows: {consumed:?}", consumer.name());
+    // Whole or not at all, whenever the run ends.
+    let unfinished = path.with_extension("unfinished");
+    fs::write(&unfinished, serde_json::to_string(&consumed)?)?;
+    fs::rename(&unfinished, &path)?;
+    Ok(consumed)
+}
+
+fn backlog(consumer: Consumer, kafka: &Kafka, dir: &Path, first: u64, records: u64) -> Result<()> {
+    match consumer {
+        Consumer::Billing => batches(kafka, dir, first, records).map(drop),
+        Consumer::UserState => statuses(kafka, dir, first, records),
+    }
+}
+
+/// Lets the consumer write some rows, to make the others of; how many there are.
+fn write_seed(consumer: Consumer, db: &Db) -> Result<u64> {
+    let (kafka, dir) = cluster()?;
+    // Of other calls than those of the backlog.
+    backlog(consumer, &kafka, dir.path(), 1_000_000_000, SEED)?;
+    consume(consumer, &kafka.bootstrap(), db, dir.path())?;
+    Ok(db.int(match consumer {
+        Consumer::Billing => "SELECT count(*) FROM billing_ledger",
+        Consumer::UserState => "SELECT count(*) FROM state_call",
+    })? as u64)
+}
+
+/// Rows like the seed's under keys of their own, which are hashes like any other.
+const BILLING: &str = "
+    INSERT INTO billing_records
+    SELECT tollgate.again(record_id, $COPY), revision, event_id, status,
+           billed_at_ms - $COPY * 60000, partition
+    FROM seed_records;
+    INSERT INTO billing_digests
+    SELECT tollgate.again(record_id, $COPY), event_id, authenticity, first_received_ms, application,
+           application_at_ms, source, source_offset, content
+    FROM seed_digests;
+    INSERT INTO billing_ledger
+    SELECT tollgate.again(record_id, $COPY), revision, kind, event_id, source,
+           position + $COPY * 1000000, written_ms, billed_at_ms - $COPY * 60000,
+           hour_ms - $COPY / 60 * 3600000, day, month, currency, application_key, application,
+           service, status, attempts, answered, seconds, talk_seconds, billed_minutes,
+           amount_micros, pdd_ms, pdd_samples, tollgate.again(session_key, $COPY), message
+    FROM seed_ledger;";
+
+/// A tenth of the numbers of each copy is new: most people call again.
+const USER_STATE: &str = "
+    INSERT INTO state_call
+    SELECT tollgate.again(session_key, $COPY), session_id, events, last_event_ms,
+           touched_ms - $COPY * 60000
+    FROM seed_calls;
+    INSERT INTO state_leg
+    SELECT tollgate.again(session_key, $COPY), leg, tollgate.again(number_key, $COPY / 10), side,
+           started_ms - $COPY * 60000, alerting_ms - $COPY * 60000, answered_ms - $COPY * 60000,
+           ended, until_ms - $COPY * 60000, state_code, release_reason, cause, sip_status
+    FROM seed_legs;
+    INSERT INTO state_number
+    SELECT tollgate.again(number_key, $COPY / 10), number, version, as_of_ms, presence, shard,
+           next_expiry_ms
+    FROM seed_numbers ON CONFLICT DO NOTHING;";
+
+fn fill(consumer: Consumer, db: &Db, size: u64, seed: u64) -> Result<()> {
+    db.run(
+        "CREATE FUNCTION tollgate.again(key bytea, copy bigint) RETURNS bytea LANGUAGE sql
+         IMMUTABLE PARALLEL SAFE
+         RETURN CASE copy WHEN 0 THEN key ELSE decode(md5(key || int8send(copy)), 'hex') END",
+    )?;
+    let (seeds, statement): (&[(&str, &str)], _) = match consumer {
+        Consumer::Billing => (
+            &[
+                ("seed_records", "billing_records"),
+                ("seed_digests", "billing_digests"),
+                ("seed_ledger", "billing_ledger"),
+            ],
+            BILLING,
+        ),
+        Consumer::UserState => (
+            &[
+                ("seed_calls", "state_call"),
+                ("seed_legs", "state_leg"),
+                ("seed_numbers", "state_number"),
+            ],
+            USER_STATE,
+        ),
+    };
+    for (seed, table) in seeds {
+        db.run(&format!("CREATE UNLOGGED TABLE {seed} AS SELECT * FROM {table}"))?;
+    }
+    for copy in 1..size.div_ceil(seed.max(1)) {
+        db.run(&statement.replace("$COPY", &copy.to_string()))?;
+    }
+    for (seed, table) in seeds {
+        db.run(&format!("DROP TABLE {seed}"))?;
+        db.run(&format!("VACUUM ANALYZE {table}"))?;
+    }
+    db.run("CHECKPOINT")
+}
