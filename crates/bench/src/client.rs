@@ -10,7 +10,9 @@ pub struct Client {
 impl Client {
     pub fn new() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { runtime, client: reqwest::Client::new() })
+        // A connection that was idle may just be closed by the server.
+        let client = reqwest::Client::builder().pool_max_idle_per_host(0).build()?;
+        Ok(Self { runtime, client })
     }
 
     pub fn get(&self, url: &str) -> Result<String> {
