@@ -240,6 +240,19 @@ impl Inner {
         Ok(())
     }
 
+    /// Takes fates until all are known, or the time is over.
+    fn await_fates(&self, end: Instant) {
+        let mut left = self.client.in_flight_count();
+        while left > 0 && Instant::now() < end {
+            self.client.poll(Duration::ZERO);
+            let before = std::mem::replace(&mut left, self.client.in_flight_count());
+            // Not rdkafka's own wait, which goes round in circles for the last millisecond of any.
+            if left == before {
+                std::thread::park_timeout(FATE_SLICE);
+            }
+        }
+    }
+
     /// Hands records of the transaction over and waits until each is stored or refused.
     fn transmit(&mut self, range: Range<usize>) -> Result<(), Failure> {
         let end = Instant::now() + self.patience;
@@ -247,9 +260,7 @@ impl Inner {
             self.enqueue(index, end)?;
         }
         // Nothing lingers here, so there is no need for rdkafka's flush, which takes 100 ms.
-        while self.client.in_flight_count() > 0 && Instant::now() < end {
-            self.client.poll(FATE_SLICE);
-        }
+        self.await_fates(end);
         if self.client.in_flight_count() > 0 {
             return Err(self.silence(RDKafkaErrorCode::OperationTimedOut).into());
         }
