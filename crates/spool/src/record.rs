@@ -90,7 +90,7 @@ pub struct Stored {
 /// Why a payload is not a request of this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("payload is not a request in the encoding of this version")]
-pub(crate) struct Undecodable;
+pub struct Undecodable;
 
 impl Request {
     /// Length of the encoding in bytes.
@@ -126,7 +126,7 @@ impl Request {
     }
 
     /// Reads an encoding; the body shares the payload's memory.
-    pub(crate) fn decode(payload: &Bytes, received_at_ms: i64) -> Result<Self, Undecodable> {
+    pub fn decode(payload: &Bytes, received_at_ms: i64) -> Result<Self, Undecodable> {
         let mut request = Self { received_at_ms, ..Self::default() };
         for field in Fields::new(payload)? {
             let (tag, value) = field?;

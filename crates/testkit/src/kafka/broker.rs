@@ -21,6 +21,7 @@ pub struct Broker {
     pub(super) number: usize,
     pub(super) client_port: u16,
     pub(super) internal_port: u16,
+    pub(super) listener_ports: Vec<(String, u16)>,
     pub(super) properties: PathBuf,
     pub(super) log: PathBuf,
     pub(super) server: Mutex<Option<Server>>,
@@ -71,6 +72,16 @@ impl Broker {
     /// `host:port` of its client listener.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.client_port)
+    }
+
+    /// Port of its listener of this name, for the proxy that stands before it.
+    ///
+    /// # Panics
+    ///
+    /// When the cluster was started without such a listener.
+    pub fn listener_port(&self, name: &str) -> u16 {
+        let found = self.listener_ports.iter().find(|(known, _)| known == name);
+        found.map_or_else(|| panic!("no listener {name}: see KafkaOptions::listener"), |it| it.1)
     }
 
     /// Stops it in good order (SIGTERM) and waits until it is gone.

@@ -31,12 +31,21 @@ pub const PASSWORD: &str = "open-sesame-1912";
 pub struct KafkaOptions {
     brokers: usize,
     secured: bool,
+    listeners: Vec<Listener>,
     properties: Vec<(String, String)>,
+}
+
+/// A further plaintext listener, which clients are told to reach by other ports than its own.
+#[derive(Debug, Clone)]
+struct Listener {
+    name: String,
+    /// The port that each broker tells clients.
+    advertised: Vec<u16>,
 }
 
 impl Default for KafkaOptions {
     fn default() -> Self {
-        Self { brokers: 1, secured: false, properties: Vec::new() }
+        Self { brokers: 1, secured: false, listeners: Vec::new(), properties: Vec::new() }
     }
 }
 
@@ -58,6 +67,20 @@ impl KafkaOptions {
     #[must_use]
     pub fn sasl_ssl(mut self) -> Self {
         self.secured = true;
+        self
+    }
+
+    /// A further plaintext listener behind proxies: each broker listens on a port of its own
+    /// ([`Broker::listener_port`]), and tells clients to connect to the proxy's.
+    ///
+    /// # Panics
+    ///
+    /// When the name is not of capital letters and digits.
+    #[must_use]
+    pub fn listener(mut self, name: &str, advertised: &[u16]) -> Self {
+        let is_name = name.bytes().all(|it| it.is_ascii_uppercase() || it.is_ascii_digit());
+        assert!(is_name, "a listener's name is of capital letters and digits: {name}");
+        self.listeners.push(Listener { name: name.to_owned(), advertised: advertised.to_vec() });
         self
     }
 
@@ -84,6 +107,10 @@ impl Kafka {
     /// on a machine Maven fetches the jars.
     pub fn start(options: &KafkaOptions) -> Result<Self> {
         ensure!(matches!(options.brokers, 1 | 3), "a test cluster has 1 or 3 brokers");
+        for Listener { name, advertised } in &options.listeners {
+            let ports = advertised.len();
+            ensure!(ports == options.brokers, "listener {name} advertises {ports} ports");
+        }
         let jars = Jars::find()?;
         // Only for speed: without it brokers start all the same.
         let _ = machine::once(&jars.class_archive(), |archive| Self::train(&jars, archive));
@@ -118,7 +145,7 @@ impl Kafka {
     fn train(jars: &Jars, archive: &Path) -> Result<()> {
         let dir = TestDir::new("kafka-training")?;
         let options = KafkaOptions::new();
-        let ports = [Ports::choose()];
+        let ports = [Ports::choose(&[])];
         Self::prepare(0, &options, jars, &ports, None, &random_id(), dir.path())?.train(archive)
     }
 
@@ -126,7 +153,7 @@ impl Kafka {
         let dir = TestDir::new("kafka")?;
         let tls = options.secured.then(|| Tls::create(dir.path())).transpose()?;
         let cluster_id = random_id();
-        let ports: Vec<Ports> = (0..options.brokers).map(|_| Ports::choose()).collect();
+        let ports: Vec<Ports> = (0..options.brokers).map(|_| Ports::choose(&options.listeners)).collect();
         let mut brokers = Vec::new();
         for number in 0..options.brokers {
             brokers.push(Self::prepare(
@@ -155,7 +182,9 @@ impl Kafka {
     ) -> Result<Broker> {
         let data = dir.join(format!("data-{number}"));
         let properties = dir.join(format!("server-{number}.properties"));
-        let text = Properties { number, ports, data: &data, tls, extra: &options.properties };
+        let listeners = &options.listeners;
+        let extra = &options.properties;
+        let text = Properties { number, ports, listeners, data: &data, tls, extra };
         fs::write(&properties, text.to_string())?;
         if tls.is_some() {
             let users: Vec<String> = [USER, STRANGER]
@@ -176,6 +205,7 @@ impl Kafka {
             number,
             client_port: ports[number].client,
             internal_port: ports[number].internal,
+            listener_ports: ports[number].further.clone(),
             properties,
             log: dir.join(format!("broker-{number}.log")),
             server: Mutex::new(None),

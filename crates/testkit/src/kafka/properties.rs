@@ -1,23 +1,26 @@
 //! A broker's `server.properties`.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::Path;
 
-use super::USER;
 use super::tls::Tls;
+use super::{Listener, USER};
 use crate::ports::free_port;
 
 /// Ports of one broker.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Ports {
     pub client: u16,
     pub internal: u16,
+    /// By the name of the listener.
+    pub further: Vec<(String, u16)>,
     controller: u16,
 }
 
 impl Ports {
-    pub fn choose() -> Self {
-        Self { client: free_port(), internal: free_port(), controller: free_port() }
+    pub fn choose(listeners: &[Listener]) -> Self {
+        let further = listeners.iter().map(|it| (it.name.clone(), free_port())).collect();
+        Self { client: free_port(), internal: free_port(), further, controller: free_port() }
     }
 }
 
@@ -25,6 +28,7 @@ impl Ports {
 pub struct Properties<'a> {
     pub number: usize,
     pub ports: &'a [Ports],
+    pub listeners: &'a [Listener],
     pub data: &'a Path,
     pub tls: Option<&'a Tls>,
     pub extra: &'a [(String, String)],
@@ -44,7 +48,7 @@ impl fmt::Display for Properties<'_> {
 
 impl Properties<'_> {
     fn network(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ports { client, internal, controller } = self.ports[self.number];
+        let Ports { client, internal, further, controller } = &self.ports[self.number];
         let voters: Vec<String> = self
             .ports
             .iter()
@@ -52,15 +56,22 @@ impl Properties<'_> {
             .map(|(ports, id)| format!("{id}@127.0.0.1:{}", ports.controller))
             .collect();
         let protocol = if self.tls.is_some() { "SASL_SSL" } else { "PLAINTEXT" };
-        let advertised = format!("CLIENT://127.0.0.1:{client},INTERNAL://127.0.0.1:{internal}");
+        let usual = format!("CLIENT://127.0.0.1:{client},INTERNAL://127.0.0.1:{internal}");
+        let (mut listeners, mut advertised) = (usual.clone(), usual);
+        let mut protocols = String::new();
+        for ((name, port), listener) in further.iter().zip(self.listeners) {
+            write!(listeners, ",{name}://127.0.0.1:{port}")?;
+            write!(advertised, ",{name}://127.0.0.1:{}", listener.advertised[self.number])?;
+            write!(protocols, ",{name}:PLAINTEXT")?;
+        }
         writeln!(f, "process.roles=broker,controller")?;
         writeln!(f, "node.id={}", self.number + 1)?;
         writeln!(f, "controller.quorum.voters={}", voters.join(","))?;
-        writeln!(f, "listeners={advertised},CONTROLLER://127.0.0.1:{controller}")?;
+        writeln!(f, "listeners={listeners},CONTROLLER://127.0.0.1:{controller}")?;
         writeln!(f, "advertised.listeners={advertised}")?;
         writeln!(
             f,
-            "listener.security.protocol.map=CLIENT:{protocol},INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT"
+            "listener.security.protocol.map=CLIENT:{protocol},INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}"
         )?;
         writeln!(f, "controller.listener.names=CONTROLLER")?;
         writeln!(f, "inter.broker.listener.name=INTERNAL")?;

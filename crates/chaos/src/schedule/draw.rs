@@ -1,0 +1,107 @@
+//! Draws a schedule.
+
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use super::{BROKERS, Damage, Database, Event, Fault, How, Node, Path, Schedule, TRAFFIC_MS};
+
+/// Calls flow before the first fault, so that there is something to lose.
+const FIRST_MS: u64 = 2_000;
+const SHORTEST_MS: u64 = 300;
+const LONGEST_MS: u64 = 9_000;
+/// Draws that may fall on something that is in trouble already.
+const DRAWS: usize = 1_000;
+
+pub(super) fn schedule(seed: u64) -> Schedule {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut schedule = Schedule {
+        seed,
+        delivered: rng.random_bool(0.4),
+        new_protocol: rng.random_bool(0.5),
+        static_members: rng.random_bool(0.5),
+        events: Vec::new(),
+    };
+    let wanted = rng.random_range(8..=13);
+    for _ in 0..DRAWS {
+        if schedule.events.len() >= wanted {
+            break;
+        }
+        let drawn = draw(&mut rng);
+        let meets = |event: &Event| {
+            let apart = event.ends_ms() < drawn.at_ms || drawn.ends_ms() < event.at_ms;
+            !apart && event.fault.excludes(drawn.fault)
+        };
+        if !schedule.events.iter().any(meets) {
+            schedule.events.push(drawn);
+        }
+    }
+    schedule.events.sort_by_key(|event| event.at_ms);
+    schedule
+}
+
+fn draw(rng: &mut ChaCha8Rng) -> Event {
+    let fault = fault(rng);
+    let longest = match fault {
+        // A restart takes its time on top.
+        Fault::Kill(..) | Fault::Restart(_) | Fault::KillBroker(_) | Fault::RestartBroker(_) => {
+            5_000
+        }
+        Fault::Database(Database::EndSessions) => SHORTEST_MS,
+        Fault::Database(_) => 4_000,
+        _ => LONGEST_MS,
+    };
+    // Short troubles are the more frequent ones, and the longer ones are more revealing: both.
+    let lasts_ms =
+        rng.random_range(SHORTEST_MS..=longest).min(rng.random_range(1_000..=longest.max(1_000)));
+    let at_ms = rng.random_range(FIRST_MS..=TRAFFIC_MS - lasts_ms);
+    Event { at_ms, lasts_ms, fault }
+}
+
+fn fault(rng: &mut ChaCha8Rng) -> Fault {
+    let node = any(rng, &Node::ALL);
+    let edge = any(rng, &Node::EDGES);
+    let broker = rng.random_range(0..BROKERS);
+    match rng.random_range(0..100) {
+        0..20 => Fault::Kill(node, damage(rng, node)),
+        20..26 => Fault::Restart(node),
+        26..38 => Fault::Freeze(node),
+        38..45 => Fault::KillBroker(broker),
+        45..50 => Fault::RestartBroker(broker),
+        50..55 => Fault::FreezeBroker(broker),
+        55..66 => Fault::Database(any(
+            rng,
+            &[Database::Kill, Database::Restart, Database::Pause, Database::EndSessions],
+        )),
+        66..90 => Fault::Network(path(rng, node, edge), how(rng)),
+        90..95 => Fault::DiskFull(Node::Edge2),
+        _ => Fault::Clock(node, rng.random_range(-600..=600)),
+    }
+}
+
+fn damage(rng: &mut ChaCha8Rng, node: Node) -> Option<Damage> {
+    (node.is_edge() && rng.random_bool(0.7)).then(|| any(rng, &Damage::ALL))
+}
+
+fn path(rng: &mut ChaCha8Rng, node: Node, edge: Node) -> Path {
+    match rng.random_range(0..10) {
+        0..2 => Path::Sender(edge),
+        2..5 => Path::Brokers(node),
+        5..7 if !node.is_edge() => Path::Database(node),
+        _ => Path::Broker(node, rng.random_range(0..BROKERS)),
+    }
+}
+
+fn how(rng: &mut ChaCha8Rng) -> How {
+    match rng.random_range(0..4) {
+        0 => How::Stalled,
+        1 => How::Deaf,
+        2 => How::Refused,
+        _ => How::Delayed(rng.random_range(20..=800)),
+    }
+}
+
+fn any<T: Copy>(rng: &mut ChaCha8Rng, from: &[T]) -> T {
+    // Every list here has something in it.
+    *from.choose(rng).expect("nothing to choose from")
+}
