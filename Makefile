@@ -1,6 +1,9 @@
 # Two commands matter: `make run` and `make test`. The rest is for those who work here.
 
-.PHONY: run test build bench bench-quick bench-long fmt deny fuzz docs clean help
+# Only those that were given.
+CHAOS_ARGS = $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULES),--schedules $(SCHEDULES)) $(ARGS)
+
+.PHONY: run test build chaos bench bench-quick bench-long fmt deny fuzz docs clean help
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
@@ -16,6 +19,9 @@ test: ## everything: format, lints, unit, integration and whole-system tests
 build: ## release build of the one binary
 	@scripts/require.sh build
 	@cargo build --release --locked -p tollgate
+
+chaos: ## kill, cut off and damage everything while calls are made: SEED=n one schedule, SCHEDULES=n many
+	@scripts/chaos.sh $(CHAOS_ARGS)
 
 bench: ## measure everything beside its baselines in five interleaved rounds; prints tables of ratios
 	@scripts/bench.sh $(ARGS)

@@ -20,6 +20,7 @@ mod damage;
 mod faults;
 mod figures;
 mod links;
+mod outcome;
 mod process;
 mod proxy;
 mod quiet;
@@ -33,4 +34,5 @@ mod tmpfs;
 mod traffic;
 
 pub use figures::{Figures, Journal};
-pub use run::{Outcome, Runner};
+pub use outcome::Outcome;
+pub use run::Runner;

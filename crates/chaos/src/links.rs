@@ -13,13 +13,22 @@ pub struct Links {
     senders: BTreeMap<Node, Proxy>,
     brokers: BTreeMap<Node, Vec<Proxy>>,
     databases: BTreeMap<Node, Proxy>,
+    /// Between brokers, by the one that is connected to.
+    replication: Vec<Proxy>,
 }
 
 impl Links {
     /// Opens all of them; they lead nowhere yet.
     pub async fn open() -> Result<Self> {
-        let mut links =
-            Self { senders: BTreeMap::new(), brokers: BTreeMap::new(), databases: BTreeMap::new() };
+        let mut links = Self {
+            senders: BTreeMap::new(),
+            brokers: BTreeMap::new(),
+            databases: BTreeMap::new(),
+            replication: Vec::new(),
+        };
+        for _ in 0..BROKERS {
+            links.replication.push(Proxy::open().await?);
+        }
         for node in Node::ALL {
             for _ in 0..BROKERS {
                 links.brokers.entry(node).or_default().push(Proxy::open().await?);
@@ -36,7 +45,8 @@ impl Links {
 
     /// A cluster with a listener for each process, behind its proxies.
     pub fn kafka(&self) -> KafkaOptions {
-        let options = KafkaOptions::new().brokers(usize::from(BROKERS));
+        let internal: Vec<u16> = self.replication.iter().map(Proxy::port).collect();
+        let options = KafkaOptions::new().brokers(usize::from(BROKERS)).internal_behind(&internal);
         self.brokers.iter().fold(options, |options, (node, proxies)| {
             let ports: Vec<u16> = proxies.iter().map(Proxy::port).collect();
             options.listener(node.listener(), &ports)
@@ -49,6 +59,9 @@ impl Links {
             for (number, proxy) in proxies.iter().enumerate() {
                 proxy.lead_to(kafka.broker(number).listener_port(node.listener()));
             }
+        }
+        for (number, proxy) in self.replication.iter().enumerate() {
+            proxy.lead_to(kafka.broker(number).internal_port());
         }
         self.databases.values().for_each(|proxy| proxy.lead_to(database));
     }
@@ -87,6 +100,9 @@ impl Links {
             Path::Broker(node, number) => {
                 let all = self.brokers.get(&node).into_iter().flatten();
                 all.skip(usize::from(number)).take(1).collect()
+            }
+            Path::Replication(number) => {
+                self.replication.get(usize::from(number)).into_iter().collect()
             }
         };
         for proxy in proxies {

@@ -1,21 +1,22 @@
 //! One schedule from start to verdict.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::time::{Instant, sleep_until};
+use tollgate_simulator::Report;
 
 use crate::attack::Attack;
 use crate::check::{self, Failures};
 use crate::faults::Done;
 use crate::figures::Figures;
+use crate::outcome::{Outcome, Phases};
 use crate::quiet::quiet;
 use crate::schedule::Schedule;
 use crate::snapshot::Snapshots;
 use crate::system::System;
-use crate::traffic;
+use crate::traffic::{self, Calls};
 
 /// Runs schedules.
 #[derive(Debug, Clone)]
@@ -26,57 +27,26 @@ pub struct Runner {
     pub dir: PathBuf,
 }
 
-/// What a schedule came to.
-#[derive(Debug)]
-pub struct Outcome {
-    /// Its figures and failures.
-    pub figures: Figures,
-    /// Logs, spools and journal of a failed run.
-    pub evidence: Option<PathBuf>,
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { seed, acknowledged, records, damaged, snapshots, seconds, .. } =
-            &self.figures;
-        write!(
-            f,
-            "seed {seed}: {acknowledged} acknowledged, {records} records, {damaged} damaged and \
-             named, {snapshots} snapshots, {seconds} s: "
-        )?;
-        for skipped in &self.figures.skipped {
-            write!(f, "\n  left out: {skipped}")?;
-        }
-        match &self.evidence {
-            None => f.write_str("nothing lost, nothing twice, nothing wrong"),
-            Some(evidence) => {
-                writeln!(f, "FAILED")?;
-                for failure in &self.figures.failures {
-                    writeln!(f, "  {failure}")?;
-                }
-                writeln!(f, "  evidence: {}", evidence.display())?;
-                write!(f, "  again: make chaos SEED={seed}")
-            }
-        }
-    }
-}
-
 impl Runner {
     /// Runs the schedule of a seed.
     pub async fn run(&self, seed: u64) -> Result<Outcome> {
         let started = Instant::now();
-        let schedule = Schedule::of(seed);
         let dir = self.dir.join(format!("seed-{seed}"));
         if dir.exists() {
             std::fs::remove_dir_all(&dir)?;
         }
         std::fs::create_dir_all(&dir)?;
-        let dir = dir.canonicalize()?;
-        std::fs::write(dir.join("schedule.txt"), schedule.to_string())?;
-        let mut figures = Figures { seed, ..Figures::default() };
-        let mut failures = Failures::default();
-        let result = execute(&schedule, self, &dir, &mut figures, &mut failures).await;
-        failures.note(result);
+        let mut run = Run {
+            schedule: Schedule::of(seed),
+            dir: dir.canonicalize()?,
+            figures: Figures { seed, ..Figures::default() },
+            failures: Failures::default(),
+            phases: Phases::begin(),
+        };
+        std::fs::write(run.dir.join("schedule.txt"), run.schedule.to_string())?;
+        let result = run.start_and_stop(&self.tollgate).await;
+        run.failures.note(result);
+        let Run { dir, mut figures, failures, phases, .. } = run;
         figures.failures = failures.0;
         figures.seconds = started.elapsed().as_secs();
         let evidence = if figures.failures.is_empty() {
@@ -86,93 +56,106 @@ impl Runner {
             std::fs::write(dir.join("failures.txt"), figures.failures.join("\n\n"))?;
             Some(dir)
         };
-        Ok(Outcome { figures, evidence })
+        Ok(Outcome { figures, evidence, phases })
     }
 }
 
-async fn execute(
-    schedule: &Schedule,
-    runner: &Runner,
-    dir: &Path,
-    figures: &mut Figures,
-    failures: &mut Failures,
-) -> Result<()> {
-    let mut system = System::start(schedule, &runner.tollgate, dir).await?;
-    let result = in_system(schedule, &mut system, dir, figures, failures).await;
-    if result.is_err() || !failures.0.is_empty() {
-        check::keep_evidence(&system, dir);
-    }
-    // Servers block while they stop.
-    tokio::task::spawn_blocking(move || drop(system)).await?;
-    result
+struct Run {
+    schedule: Schedule,
+    dir: PathBuf,
+    figures: Figures,
+    failures: Failures,
+    phases: Phases,
 }
 
-async fn in_system(
-    schedule: &Schedule,
-    system: &mut System,
-    dir: &Path,
-    figures: &mut Figures,
-    failures: &mut Failures,
-) -> Result<()> {
-    let snapshots = Snapshots::begin(system.databases(), system.database.clone());
-    let attack = Attack::begin(system.listens.values().copied());
-    let calls = traffic::Calls::of(schedule.seed, system, dir);
-    let playing = tokio::spawn(calls.clone().play());
-
-    let mut done = Done::default();
-    carry_out(schedule, system, &mut done).await?;
-    system.heal().await.context("not everything comes up again")?;
-    let played = playing.await??;
-    (figures.attacks, figures.faults) = (attack.attempts(), done.faults.clone());
-    figures.skipped.clone_from(&done.skipped);
-    figures.acknowledged = played.counts.acknowledged;
-    failures.note(check::attackers(attack.heard()));
-    drop(attack);
-
-    quiet(system).await?;
-    match snapshots.end().await {
-        Ok(taken) => figures.snapshots = taken,
-        Err(error) => failures.note(Err(error)),
-    }
-    figures.damaged = done.hits.len() as u64;
-    failures.note(check::named_and_restored(system, &done.hits).await);
-
-    let stream = traffic::stream(system)?;
-    let report = calls.verify(stream.clone()).await?;
-    std::fs::write(dir.join("verdict.txt"), report.to_string())?;
-    add(figures, &report);
-    failures.note(check::verdict(&report));
-    failures.note(check::ledger(system, &stream).await);
-    failures.note(check::no_gaps(&stream, &done).await);
-    failures.note(check::stop(system).await);
-    failures.note(check::spools(system, &done));
-    failures.note(check::logs(system));
-    Ok(())
-}
-
-/// Begins and ends the faults at their time.
-async fn carry_out(schedule: &Schedule, system: &mut System, done: &mut Done) -> Result<()> {
-    let origin = Instant::now();
-    let ends = |index: usize| (schedule.events[index].ends_ms(), false, index);
-    let begins = |index: usize| (schedule.events[index].at_ms, true, index);
-    let mut times: Vec<(u64, bool, usize)> =
-        (0..schedule.events.len()).flat_map(|index| [begins(index), ends(index)]).collect();
-    times.sort_unstable();
-    for (at_ms, is_begin, index) in times {
-        sleep_until(origin + Duration::from_millis(at_ms)).await;
-        let event = &schedule.events[index];
-        if is_begin {
-            let seed = schedule.seed.wrapping_mul(1_000).wrapping_add(index as u64);
-            system.begin(event, seed, done)
-        } else {
-            system.end(event).await
+impl Run {
+    async fn start_and_stop(&mut self, tollgate: &Path) -> Result<()> {
+        let mut system = System::start(&self.schedule, tollgate, &self.dir).await?;
+        self.phases.over("started");
+        let result = self.in_system(&mut system).await;
+        if result.is_err() || !self.failures.0.is_empty() {
+            check::keep_evidence(&system, &self.dir);
         }
-        .with_context(|| event.fault.to_string())?;
+        // Servers block while they stop.
+        tokio::task::spawn_blocking(move || drop(system)).await?;
+        self.phases.over("stopped");
+        result
     }
-    Ok(())
+
+    async fn in_system(&mut self, system: &mut System) -> Result<()> {
+        let snapshots = Snapshots::begin(system.databases(), system.database.clone());
+        let calls = Calls::of(self.schedule.seed, system, &self.dir);
+        let done = self.under_fault(system, &calls).await?;
+        quiet(system).await?;
+        self.phases.over("quiet");
+        match snapshots.end().await {
+            Ok(taken) => self.figures.snapshots = taken,
+            Err(error) => self.failures.note(Err(error)),
+        }
+        self.check(system, calls, &done).await
+    }
+
+    /// Calls and faults, until both are over and everything is up again.
+    async fn under_fault(&mut self, system: &mut System, calls: &Calls) -> Result<Done> {
+        let attack = Attack::begin(system.listens.values().copied());
+        let playing = tokio::spawn(calls.clone().play());
+        let mut done = Done::default();
+        self.carry_out(system, &mut done).await?;
+        self.phases.over("faults");
+        system.heal().await.context("not everything comes up again")?;
+        self.phases.over("healed");
+        let played = playing.await??;
+        self.phases.over("calls");
+        self.figures.acknowledged = played.counts.acknowledged;
+        self.figures.attacks = attack.attempts();
+        self.figures.faults.clone_from(&done.faults);
+        self.figures.skipped.clone_from(&done.skipped);
+        self.figures.damaged = done.hits.len() as u64;
+        self.failures.note(check::attackers(attack.heard()));
+        Ok(done)
+    }
+
+    async fn check(&mut self, system: &mut System, calls: Calls, done: &Done) -> Result<()> {
+        let failures = &mut self.failures;
+        failures.note(check::named_and_restored(system, &done.hits).await);
+        let stream = traffic::stream(system)?;
+        let report = calls.verify(stream.clone()).await?;
+        add(&mut self.figures, &report);
+        failures.note(check::verdict(&report));
+        failures.note(check::ledger(system, &stream).await);
+        failures.note(check::no_gaps(&stream, done).await);
+        failures.note(check::stop(system).await);
+        failures.note(check::spools(system, done));
+        failures.note(check::logs(system));
+        self.phases.over("checked");
+        Ok(())
+    }
+
+    /// Begins and ends the faults at their time.
+    async fn carry_out(&self, system: &mut System, done: &mut Done) -> Result<()> {
+        let origin = Instant::now();
+        let events = &self.schedule.events;
+        let mut times: Vec<(u64, bool, usize)> = Vec::new();
+        for (index, event) in events.iter().enumerate() {
+            times.extend([(event.at_ms, true, index), (event.ends_ms(), false, index)]);
+        }
+        times.sort_unstable();
+        for (at_ms, is_begin, index) in times {
+            sleep_until(origin + Duration::from_millis(at_ms)).await;
+            let event = &events[index];
+            if is_begin {
+                let seed = self.schedule.seed.wrapping_mul(1_000).wrapping_add(index as u64);
+                system.begin(event, seed, done)
+            } else {
+                system.end(event).await
+            }
+            .with_context(|| event.fault.to_string())?;
+        }
+        Ok(())
+    }
 }
 
-fn add(figures: &mut Figures, report: &tollgate_simulator::Report) {
+fn add(figures: &mut Figures, report: &Report) {
     for tally in &report.tallies {
         figures.lost += tally.lost;
         figures.duplicated += tally.duplicated;

@@ -8,6 +8,8 @@ use super::{BROKERS, Damage, Database, Event, Fault, How, Node, Path, Schedule, 
 
 /// Calls flow before the first fault, so that there is something to lose.
 const FIRST_MS: u64 = 2_000;
+/// For some requests to gather.
+const PRELUDE_MS: u64 = 1_500;
 const SHORTEST_MS: u64 = 300;
 const LONGEST_MS: u64 = 9_000;
 /// Draws that may fall on something that is in trouble already.
@@ -28,16 +30,30 @@ pub(super) fn schedule(seed: u64) -> Schedule {
             break;
         }
         let drawn = draw(&mut rng);
-        let meets = |event: &Event| {
-            let apart = event.ends_ms() < drawn.at_ms || drawn.ends_ms() < event.at_ms;
-            !apart && event.fault.excludes(drawn.fault)
-        };
-        if !schedule.events.iter().any(meets) {
+        let before = prelude(&drawn);
+        let fits = |new: &Event| !schedule.events.iter().any(|event| meet(event, new));
+        if fits(&drawn) && before.as_ref().is_none_or(fits) {
+            schedule.events.extend(before);
             schedule.events.push(drawn);
         }
     }
     schedule.events.sort_by_key(|event| event.at_ms);
     schedule
+}
+
+fn meet(one: &Event, two: &Event) -> bool {
+    let apart = one.ends_ms() < two.at_ms || two.ends_ms() < one.at_ms;
+    !apart && one.fault.excludes(two.fault)
+}
+
+/// What must go wrong first: requests are unpublished only while the brokers are out of reach.
+fn prelude(drawn: &Event) -> Option<Event> {
+    let Fault::Kill(edge, Some(Damage::FlipUnpublished)) = drawn.fault else { return None };
+    Some(Event {
+        at_ms: drawn.at_ms - PRELUDE_MS,
+        lasts_ms: PRELUDE_MS,
+        fault: Fault::Network(Path::Brokers(edge), How::Stalled),
+    })
 }
 
 fn draw(rng: &mut ChaCha8Rng) -> Event {
@@ -84,10 +100,11 @@ fn damage(rng: &mut ChaCha8Rng, node: Node) -> Option<Damage> {
 }
 
 fn path(rng: &mut ChaCha8Rng, node: Node, edge: Node) -> Path {
-    match rng.random_range(0..10) {
-        0..2 => Path::Sender(edge),
-        2..5 => Path::Brokers(node),
-        5..7 if !node.is_edge() => Path::Database(node),
+    match rng.random_range(0..11) {
+        0 => Path::Replication(rng.random_range(0..BROKERS)),
+        1..3 => Path::Sender(edge),
+        3..6 => Path::Brokers(node),
+        6..8 if !node.is_edge() => Path::Database(node),
         _ => Path::Broker(node, rng.random_range(0..BROKERS)),
     }
 }

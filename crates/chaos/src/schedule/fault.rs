@@ -80,23 +80,15 @@ pub enum Path {
     Brokers(Node),
     /// From a consumer to PostgreSQL.
     Database(Node),
+    /// From the other brokers to one: what it leads is not replicated.
+    Replication(u8),
 }
 
 impl Path {
-    /// The process at its end that is the product's.
-    pub const fn node(self) -> Node {
-        match self {
-            Self::Sender(node)
-            | Self::Broker(node, _)
-            | Self::Brokers(node)
-            | Self::Database(node) => node,
-        }
-    }
-
     fn overlaps(self, other: Self) -> bool {
         let brokers = |path| match path {
             Self::Broker(node, _) | Self::Brokers(node) => Some(node),
-            Self::Sender(_) | Self::Database(_) => None,
+            Self::Sender(_) | Self::Database(_) | Self::Replication(_) => None,
         };
         self == other || (brokers(self).is_some() && brokers(self) == brokers(other))
     }
@@ -251,6 +243,7 @@ impl fmt::Display for Fault {
                     Path::Broker(node, broker) => write!(f, ": {} to broker {broker}", node.name()),
                     Path::Brokers(node) => write!(f, ": {} to all brokers", node.name()),
                     Path::Database(node) => write!(f, ": {} to the database", node.name()),
+                    Path::Replication(broker) => write!(f, ": brokers to broker {broker}"),
                 }?;
                 match how {
                     How::Delayed(ms) => write!(f, " by {ms} ms"),

@@ -74,6 +74,11 @@ impl Broker {
         format!("127.0.0.1:{}", self.client_port)
     }
 
+    /// Port of its listener for other brokers, for the proxy that stands before it.
+    pub fn internal_port(&self) -> u16 {
+        self.internal_port
+    }
+
     /// Port of its listener of this name, for the proxy that stands before it.
     ///
     /// # Panics

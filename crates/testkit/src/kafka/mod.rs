@@ -32,6 +32,8 @@ pub struct KafkaOptions {
     brokers: usize,
     secured: bool,
     listeners: Vec<Listener>,
+    /// What brokers tell each other to connect to, where that is not their own ports.
+    internal_behind: Option<Vec<u16>>,
     properties: Vec<(String, String)>,
 }
 
@@ -45,7 +47,13 @@ struct Listener {
 
 impl Default for KafkaOptions {
     fn default() -> Self {
-        Self { brokers: 1, secured: false, listeners: Vec::new(), properties: Vec::new() }
+        Self {
+            brokers: 1,
+            secured: false,
+            listeners: Vec::new(),
+            internal_behind: None,
+            properties: Vec::new(),
+        }
     }
 }
 
@@ -84,6 +92,14 @@ impl KafkaOptions {
         self
     }
 
+    /// Brokers reach each other through proxies on these ports, which lead to
+    /// [`Broker::internal_port`]. The controllers' own listeners are not among them.
+    #[must_use]
+    pub fn internal_behind(mut self, ports: &[u16]) -> Self {
+        self.internal_behind = Some(ports.to_vec());
+        self
+    }
+
     /// One more line for `server.properties`; wins over what stands there already.
     #[must_use]
     pub fn property(mut self, name: &str, value: &str) -> Self {
@@ -111,6 +127,8 @@ impl Kafka {
             let ports = advertised.len();
             ensure!(ports == options.brokers, "listener {name} advertises {ports} ports");
         }
+        let internal = options.internal_behind.as_ref().map_or(options.brokers, Vec::len);
+        ensure!(internal == options.brokers, "{internal} ports for the brokers' own listener");
         let jars = Jars::find()?;
         // Only for speed: without it brokers start all the same.
         let _ = machine::once(&jars.class_archive(), |archive| Self::train(&jars, archive));
@@ -153,7 +171,8 @@ impl Kafka {
         let dir = TestDir::new("kafka")?;
         let tls = options.secured.then(|| Tls::create(dir.path())).transpose()?;
         let cluster_id = random_id();
-        let ports: Vec<Ports> = (0..options.brokers).map(|_| Ports::choose(&options.listeners)).collect();
+        let ports: Vec<Ports> =
+            (0..options.brokers).map(|_| Ports::choose(&options.listeners)).collect();
         let mut brokers = Vec::new();
         for number in 0..options.brokers {
             brokers.push(Self::prepare(
@@ -184,7 +203,8 @@ impl Kafka {
         let properties = dir.join(format!("server-{number}.properties"));
         let listeners = &options.listeners;
         let extra = &options.properties;
-        let text = Properties { number, ports, listeners, data: &data, tls, extra };
+        let behind = options.internal_behind.as_ref().map(|ports| ports[number]);
+        let text = Properties { number, ports, listeners, behind, data: &data, tls, extra };
         fs::write(&properties, text.to_string())?;
         if tls.is_some() {
             let users: Vec<String> = [USER, STRANGER]

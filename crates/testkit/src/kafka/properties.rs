@@ -29,6 +29,8 @@ pub struct Properties<'a> {
     pub number: usize,
     pub ports: &'a [Ports],
     pub listeners: &'a [Listener],
+    /// Port that other brokers connect to, where it is not this one's own.
+    pub behind: Option<u16>,
     pub data: &'a Path,
     pub tls: Option<&'a Tls>,
     pub extra: &'a [(String, String)],
@@ -56,8 +58,9 @@ impl Properties<'_> {
             .map(|(ports, id)| format!("{id}@127.0.0.1:{}", ports.controller))
             .collect();
         let protocol = if self.tls.is_some() { "SASL_SSL" } else { "PLAINTEXT" };
-        let usual = format!("CLIENT://127.0.0.1:{client},INTERNAL://127.0.0.1:{internal}");
-        let (mut listeners, mut advertised) = (usual.clone(), usual);
+        let own = |internal| format!("CLIENT://127.0.0.1:{client},INTERNAL://127.0.0.1:{internal}");
+        let (mut listeners, mut advertised) =
+            (own(*internal), own(self.behind.unwrap_or(*internal)));
         let mut protocols = String::new();
         for ((name, port), listener) in further.iter().zip(self.listeners) {
             write!(listeners, ",{name}://127.0.0.1:{port}")?;

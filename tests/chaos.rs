@@ -1,0 +1,26 @@
+//! Five minutes of `make chaos`: the system as processes, on three brokers and PostgreSQL, under
+//! schedules of faults. `make chaos SEED=n` runs one of them again.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use tollgate_chaos::Runner;
+use tollgate_chaos::schedule::TESTED;
+
+/// I1, I3, I5, I7, I8, I9: whatever dies, stops, hangs or fills up, what was acknowledged is on the
+/// topics, in the ledger and in the states, once and with the right values.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_and_nothing_is_billed_twice_under_schedules_of_faults()
+-> Result<()> {
+    let runner = Runner {
+        tollgate: env!("CARGO_BIN_EXE_tollgate").into(),
+        dir: Path::new(env!("CARGO_TARGET_TMPDIR")).join("chaos"),
+    };
+    for seed in TESTED {
+        let outcome = runner.run(seed).await?;
+        // Shown when the test fails, or asked for with --nocapture.
+        println!("{outcome}");
+        ensure!(outcome.figures.failures.is_empty(), "{outcome}");
+    }
+    Ok(())
+}
