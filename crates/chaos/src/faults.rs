@@ -78,7 +78,7 @@ impl System {
         Ok(())
     }
 
-    /// Ends it. What restarts does so by itself; [`System::heal`] waits for it.
+    /// Ends it. What restarts does so by itself; [`System::heal_servers`] and [`System::heal_processes`] wait for it.
     pub async fn end(&mut self, event: &Event) -> Result<()> {
         match event.fault {
             Fault::Kill(node, _) => self.process(node)?.start()?,
@@ -109,12 +109,16 @@ impl System {
         Ok(())
     }
 
-    /// Waits until every server and every process is up again.
-    pub async fn heal(&mut self) -> Result<()> {
+    /// Waits until every broker and the database are up again.
+    pub async fn heal_servers(&self) -> Result<()> {
         for broker in 0..BROKERS {
             self.restart_broker(broker).done().await?;
         }
-        self.postgres.give(|it| it.restart()).done().await?;
+        self.postgres.give(|it| it.restart()).done().await
+    }
+
+    /// Waits until every process is up again.
+    pub async fn heal_processes(&mut self) -> Result<()> {
         for process in self.processes.values_mut() {
             process.start()?;
         }

@@ -78,7 +78,7 @@ impl Run {
         }
         // Servers block while they stop.
         tokio::task::spawn_blocking(move || drop(system)).await?;
-        self.phases.over("stopped");
+        self.phases.over("put away");
         result
     }
 
@@ -102,8 +102,10 @@ impl Run {
         let mut done = Done::default();
         self.carry_out(system, &mut done).await?;
         self.phases.over("faults");
-        system.heal().await.context("not everything comes up again")?;
-        self.phases.over("healed");
+        system.heal_servers().await.context("a server does not come up again")?;
+        self.phases.over("servers up");
+        system.heal_processes().await.context("a process does not come up again")?;
+        self.phases.over("processes up");
         let played = playing.await??;
         self.phases.over("calls");
         self.figures.acknowledged = played.counts.acknowledged;
@@ -122,12 +124,14 @@ impl Run {
         let report = calls.verify(stream.clone()).await?;
         add(&mut self.figures, &report);
         failures.note(check::verdict(&report));
+        self.phases.over("verified");
         failures.note(check::ledger(system, &stream).await);
         failures.note(check::no_gaps(&stream, done).await);
+        self.phases.over("compared");
         failures.note(check::stop(system).await);
+        self.phases.over("ended");
         failures.note(check::spools(system, done));
         failures.note(check::logs(system));
-        self.phases.over("checked");
         Ok(())
     }
 
