@@ -9,6 +9,7 @@ use tollgate_chaos::schedule::TESTED;
 
 /// I1, I3, I5, I7, I8, I9: whatever dies, stops, hangs or fills up, what was acknowledged is on the
 /// topics, in the ledger and in the states, once and with the right values.
+#[expect(clippy::print_stdout, reason = "the figures of each schedule")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_and_nothing_is_billed_twice_under_schedules_of_faults()
 -> Result<()> {
@@ -18,7 +19,6 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_billed_twice_under_schedule
     };
     for seed in TESTED {
         let outcome = runner.run(seed).await?;
-        // Shown when the test fails, or asked for with --nocapture.
         println!("{outcome}");
         ensure!(outcome.figures.failures.is_empty(), "{outcome}");
     }

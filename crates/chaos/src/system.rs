@@ -57,6 +57,11 @@ impl System {
         let options = links
             .kafka()
             .property("num.network.threads", "1")
+            // A busy machine must not look like a dead broker.
+            .property("broker.session.timeout.ms", "6000")
+            .property("broker.heartbeat.interval.ms", "1000")
+            .property("controller.quorum.fetch.timeout.ms", "4000")
+            .property("initial.broker.registration.timeout.ms", "300000")
             .property("group.consumer.session.timeout.ms", "6000")
             .property("group.consumer.heartbeat.interval.ms", "1000");
         let (kafka, postgres) = tokio::task::spawn_blocking(move || {
