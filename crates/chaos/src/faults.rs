@@ -68,7 +68,8 @@ impl System {
             }
             Fault::Clock(node, seconds) => {
                 let Some(clock) = self.clocks.get(&node) else {
-                    done.skip("clock steps: install faketime (Debian package faketime)".into());
+                    let why = "faketime is not installed, or the binary does not start under it";
+                    done.skip(format!("clock steps: {why}"));
                     return Ok(());
                 };
                 fs::write(clock, format!("{seconds:+}\n"))?;

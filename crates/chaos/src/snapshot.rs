@@ -124,3 +124,20 @@ impl Snapshots {
         self.task.await?
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_that_contradicts_itself_anywhere_fails_and_one_that_is_only_busy_does_not() {
+        let busy = r#"{"entries":3,"waiting":2,"unpublished":1,"differing":0,"gaps":0,
+            "miscounted":0,"not_once":0,"unknown":0,"foreign":0}"#;
+        let check = |text: &str| serde_json::from_str::<Snapshot>(text).unwrap().check();
+        check(busy).unwrap();
+        for name in ["differing", "gaps", "miscounted", "not_once", "unknown", "foreign"] {
+            let wrong = busy.replace(&format!("\"{name}\":0"), &format!("\"{name}\":1"));
+            assert!(check(&wrong).is_err(), "{name}");
+        }
+    }
+}

@@ -158,7 +158,7 @@ impl System {
             environment.extend(self.consumer(node, schedule));
         }
         let clock = dir.join(format!("{}.clock", node.name()));
-        if let Some(library) = faketime() {
+        if let Some(library) = faketime(&self.binary) {
             std::fs::write(&clock, "+0\n")?;
             environment.extend([
                 ("LD_PRELOAD", library),
@@ -262,10 +262,13 @@ impl System {
     }
 }
 
-/// The library that gives a process a clock of its own, where it is installed.
-pub fn faketime() -> Option<String> {
+/// The library that gives a process a clock of its own, where it is installed and the binary starts
+/// with it: an allocator that replaces malloc may not survive a library that is loaded before it.
+fn faketime(binary: &Path) -> Option<String> {
     let places =
         ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib", "/usr/lib64"];
     let path = |place| format!("{place}/faketime/libfaketimeMT.so.1");
-    places.into_iter().map(path).find(|path| Path::new(path).exists())
+    let library = places.into_iter().map(path).find(|path| Path::new(path).exists())?;
+    let output = Command::new(binary).arg("--version").env("LD_PRELOAD", &library).output();
+    output.is_ok_and(|output| output.status.success()).then_some(library)
 }
