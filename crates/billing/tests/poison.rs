@@ -23,7 +23,7 @@ use tollgate_stream::{
 };
 use tollgate_testkit::eventually_true;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Records of one transaction.
 const BATCH: usize = 8;

@@ -215,10 +215,7 @@ impl Flight {
                 Err(DeliveryError::Permanent(reason)) => self.refused.push((sent, reason)),
             }
         }
-        Landed {
-            done: std::mem::take(&mut self.done),
-            refused: std::mem::take(&mut self.refused),
-        }
+        Landed { done: std::mem::take(&mut self.done), refused: std::mem::take(&mut self.refused) }
     }
 
     /// Waits until there may be something to take in.
