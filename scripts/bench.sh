@@ -14,7 +14,7 @@ case "${1:-all}" in
     "$bench" edge --rounds 5 --markdown target/bench.md
     "$bench" pipeline --rounds 5 --markdown target/bench-pipeline.md
     "$bench" memory --markdown target/bench-memory.md
-    cargo bench --locked -p tollgate-bench --bench micro
+    cargo bench --locked -p tollgate -p tollgate-bench --bench micro
     ;;
   quick)
     "$bench" edge --rounds 1 --seconds 2 --only base --only CDRs

@@ -30,7 +30,9 @@ const STAGES: u64 = 5;
 const STATUSES: u64 = STAGES - 1;
 /// Whole groups of calls, so that every call gets all of its messages.
 const GROUP: u64 = CALLS_AT_A_TIME * STAGES;
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Of billing's one topic and the two of user-state.
+const PARTITIONS: i64 = 36;
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -75,11 +77,22 @@ pub fn measure(kafka: &Kafka, db: &Db, dir: &Path, groups: u64) -> Result<Fresh>
     let running = Running::start(Subject::Spooled, &brokers, dir)?;
     let _billing = Service::start(Consumer::Billing, &brokers, &db.url, dir)?;
     let _state = Service::start(Consumer::UserState, &brokers, &db.url, dir)?;
+    await_taken_over(db)?;
     // Warm: a group of calls that nobody measures, far from the others.
     let warm = Clock { begin_us: now_us()?, first: GROUP * 1_000_000, requests: GROUP };
     run(db, &running, warm)?;
     let clock = Clock { begin_us: now_us()? + 500_000, first: 0, requests: GROUP * groups };
     run(db, &running, clock)
+}
+
+/// Waits until the consumers have made their tables and hold every partition.
+fn await_taken_over(db: &Db) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    while db.int("SELECT count(*) FROM tollgate_fence").unwrap_or(0) < PARTITIONS {
+        ensure!(Instant::now() < end, "the consumers do not take their partitions over");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 fn run(db: &Db, running: &Running, clock: Clock) -> Result<Fresh> {

@@ -97,6 +97,7 @@ pub fn measure(plan: &Plan) -> Result<()> {
     crate::publish(&report::report(&rounds, plan), plan.markdown.as_deref())
 }
 
+#[expect(clippy::print_stderr, reason = "progress")]
 fn consumers(plan: &Plan, number: usize, round: &mut Round) -> Result<()> {
     let (kafka, dir) = cluster()?;
     let (kafka, dir) = (&kafka, dir.path());
@@ -109,6 +110,7 @@ fn consumers(plan: &Plan, number: usize, round: &mut Round) -> Result<()> {
         if plan.wants("consumers") {
             let db = Db::postgres(&server)?;
             round.postgres.push(on_postgres(consumer, kafka, &db, dir)?);
+            eprintln!("round {} so far | {}", number + 1, report::line(round));
         }
         if plan.wants("sqlite") {
             round.sqlite.push(on_sqlite(consumer, kafka, dir)?);
