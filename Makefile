@@ -3,7 +3,7 @@
 # Only those that were given.
 CHAOS_ARGS = $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULES),--schedules $(SCHEDULES)) $(ARGS)
 
-.PHONY: run test build chaos bench bench-quick bench-long fmt deny fuzz docs clean help
+.PHONY: run test build chaos bench bench-quick bench-long fmt deny fuzz attacks docs clean help
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
@@ -41,8 +41,11 @@ docs: ## write the generated reference pages anew
 deny: ## check licences, bans and sources of the dependencies (needs cargo-deny)
 	@cargo deny --locked check licenses bans sources
 
-fuzz: ## fuzz body, headers and spool frames for a minute each (needs nightly and cargo-fuzz)
+fuzz: ## fuzz what is read from others, a minute for each target
 	@scripts/fuzz.sh
+
+attacks: ## attack the release build's memory at full scale
+	@scripts/attacks.sh
 
 clean: ## remove build output and the data of `make run`
 	@cargo clean && rm -rf data
