@@ -38,9 +38,9 @@ const TABLES: [(&str, &str); 10] = [
     ("state_changed", "*"),
 ];
 
-/// A service, and a table that its transactions need after their fence.
+/// A service, and a table that its batches write after their fence, and nothing else does.
 const SERVICES: [(&str, &str); 2] =
-    [("billing", "billing_activations"), ("user-state", "state_call")];
+    [("billing", "billing_digests"), ("user-state", "state_applied")];
 
 struct System {
     edge: Process,
@@ -165,8 +165,7 @@ impl System {
     /// Locks what the services need, from a session that sleeps until it is ended.
     async fn lock_tables(&self) -> Result<JoinHandle<Result<String>>> {
         let tables = SERVICES.map(|(_, table)| format!("tollgate.{table}")).join(", ");
-        let sql =
-            format!("BEGIN; LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(600)");
+        let sql = format!("BEGIN; LOCK TABLE {tables} IN EXCLUSIVE MODE; SELECT pg_sleep(600)");
         let (postgres, database) = (Arc::clone(&self.postgres), self.database.clone());
         let session = std::thread::spawn(move || postgres.sql(&database, &sql));
         self.wait("the tables are locked", async || {
