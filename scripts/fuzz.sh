@@ -19,7 +19,9 @@ fi
 for target in "${targets[@]}"; do
   mkdir -p "fuzz/artifacts/$target" "fuzz/target/corpus/$target" "fuzz/corpus/$target"
   log="fuzz/target/$target.log"
-  if ! "fuzz/target/$host/release/$target" "fuzz/target/corpus/$target" "fuzz/corpus/$target" \
+  seeds=("fuzz/corpus/$target")
+  [ "$target" = body ] && seeds+=(crates/voicecall/tests/samples)
+  if ! "fuzz/target/$host/release/$target" "fuzz/target/corpus/$target" "${seeds[@]}" \
     -max_total_time="${SECONDS_EACH:-60}" -max_len=65536 -rss_limit_mb=1024 -timeout=10 \
     -artifact_prefix="fuzz/artifacts/$target/" -print_final_stats=1 >"$log" 2>&1; then
     tail -n 40 "$log"
