@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds what is measured and what measures, then measures. Real Kafka and PostgreSQL, started as in
-# the tests. With other arguments than
-# `quick` or `long` those of tollgate-bench, of its edge if there is no command.
+# the tests. Takes `quick`, `long`, or the arguments of tollgate-bench: of `edge` if they begin with
+# an option.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
