@@ -2,7 +2,7 @@
 //!
 //! serde_json proves the syntax, once for each text; from then on quotes and brackets alone tell
 //! where a value ends. A record's fields, its items and its canonical text are all read from the
-//! same proof: proving again for each of them took a third of the edge's time with a record.
+//! same proof: proving again for each of them took a fifth of the instructions of normalising.
 //!
 //! Nothing here recurses, so depth of nesting costs no stack, and no value is copied.
 
