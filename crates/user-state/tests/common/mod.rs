@@ -297,3 +297,16 @@ pub fn poison() -> Outgoing {
         Bytes::from_static(b"poison"),
     )
 }
+
+/// Applies each record to the partition of its topic.
+pub async fn apply(bench: &Bench, records: &[Record], now: i64) -> anyhow::Result<()> {
+    let (statuses, cdrs): (Vec<_>, Vec<_>) =
+        records.iter().cloned().partition(|it| matches!(it, Record::Status(_)));
+    if !statuses.is_empty() {
+        bench.call_events(0).await?.apply(&statuses, now).await?;
+    }
+    if !cdrs.is_empty() {
+        bench.cdrs(0).await?.apply(&cdrs, now).await?;
+    }
+    Ok(())
+}
