@@ -90,12 +90,21 @@ pub struct Done {
 }
 
 /// A record and the request it came from.
-#[derive(Clone)]
 pub struct Sent {
     /// Position of the request in the spool.
     pub request: SpoolPosition,
     /// The record.
-    pub record: Arc<Outgoing>,
+    pub record: Outgoing,
+    /// What it takes of the bound on bytes.
+    size: usize,
+}
+
+impl Sent {
+    /// A record of the request at this position.
+    pub fn new(request: SpoolPosition, record: Outgoing) -> Self {
+        let size = record.size();
+        Self { request, record, size }
+    }
 }
 
 /// What has landed since the last look.
@@ -133,25 +142,27 @@ impl Flight {
         }
     }
 
-    /// Notes a record as sent, before it is, since the report may come at once.
-    pub fn take_off(&mut self, sent: Sent) -> Token {
+    /// Notes a record as sent once `send` has handed it over; its report is not looked at before.
+    /// Gives back one that was not taken, with the reason.
+    #[expect(clippy::result_large_err, reason = "what was not taken is given back as it is")]
+    pub fn take_off<E>(
+        &mut self,
+        sent: Sent,
+        send: impl FnOnce(&Outgoing, Token) -> Result<(), E>,
+    ) -> Result<(), (Sent, E)> {
         let token = self.next_token;
         self.next_token += 1;
-        self.bytes += sent.record.size();
+        if let Err(reason) = send(&sent.record, token) {
+            return Err((sent, reason));
+        }
+        self.bytes += sent.size;
         self.flying.insert(token, sent);
-        token
-    }
-
-    /// Takes a record back that the producer did not take.
-    pub fn cancel(&mut self, token: Token) {
-        self.land(token);
+        Ok(())
     }
 
     /// A record that the producer refuses at once and for good.
-    pub fn refuse(&mut self, token: Token, reason: String) {
-        if let Some(sent) = self.land(token) {
-            self.refused.push((sent, reason));
-        }
+    pub fn refuse(&mut self, sent: Sent, reason: String) {
+        self.refused.push((sent, reason));
     }
 
     /// A refused record is kept elsewhere; its request waits for it no longer.
@@ -187,7 +198,7 @@ impl Flight {
             return Vec::new();
         }
         let again: Vec<Sent> = std::mem::take(&mut self.again).into_values().collect();
-        self.bytes -= again.iter().map(|sent| sent.record.size()).sum::<usize>();
+        self.bytes -= again.iter().map(|sent| sent.size).sum::<usize>();
         again
     }
 
@@ -209,7 +220,7 @@ impl Flight {
                 }
                 Err(DeliveryError::Retry(_)) => {
                     metrics::counter!(RETRIED.name, "reason" => "not_confirmed").increment(1);
-                    self.bytes += sent.record.size();
+                    self.bytes += sent.size;
                     self.again.insert(token, sent);
                 }
                 Err(DeliveryError::Permanent(reason)) => self.refused.push((sent, reason)),
@@ -226,7 +237,7 @@ impl Flight {
     /// Takes a record out of the air.
     fn land(&mut self, token: Token) -> Option<Sent> {
         let sent = self.flying.remove(&token)?;
-        self.bytes -= sent.record.size();
+        self.bytes -= sent.size;
         Some(sent)
     }
 }
@@ -236,15 +247,24 @@ mod tests {
     use super::*;
 
     fn sent(sequence: u64, name: &str) -> Sent {
-        Sent {
-            request: SpoolPosition { epoch: 1, sequence },
-            record: Arc::new(Outgoing {
-                topic: "cdrs".into(),
-                key: name.to_owned().into(),
-                value: None,
-                headers: Vec::new(),
-            }),
-        }
+        let record = Outgoing {
+            topic: "cdrs".into(),
+            key: name.to_owned().into(),
+            value: None,
+            headers: Vec::new(),
+        };
+        Sent::new(SpoolPosition { epoch: 1, sequence }, record)
+    }
+
+    /// Hands it to a producer that takes it.
+    fn take_off(flight: &mut Flight, sent: Sent) -> Token {
+        let mut given = None;
+        let taken = flight.take_off(sent, |_, token| {
+            given = Some(token);
+            Ok::<_, ()>(())
+        });
+        assert!(taken.is_ok());
+        given.unwrap()
     }
 
     fn done(flight: &mut Flight) -> Vec<SpoolPosition> {
@@ -262,8 +282,8 @@ mod tests {
     fn a_request_is_done_when_its_last_record_is_confirmed() {
         let (reports, mut flight) = flight();
         flight.announce(SpoolPosition { epoch: 1, sequence: 7 }, 0, 2);
-        let first = flight.take_off(sent(7, "a"));
-        let second = flight.take_off(sent(7, "b"));
+        let first = take_off(&mut flight, sent(7, "a"));
+        let second = take_off(&mut flight, sent(7, "b"));
         reports.delivered(second, Ok(STORED));
         assert!(done(&mut flight).is_empty());
         assert!(!flight.is_empty());
@@ -281,7 +301,7 @@ mod tests {
             .enumerate()
             .map(|(index, name)| {
                 flight.announce(SpoolPosition { epoch: 1, sequence: index as u64 }, 0, 1);
-                flight.take_off(sent(index as u64, name))
+                take_off(&mut flight, sent(index as u64, name))
             })
             .collect();
         let failed = || Err(DeliveryError::Retry("broker gone".into()));
@@ -302,7 +322,7 @@ mod tests {
         let (reports, mut flight) = flight();
         let request = SpoolPosition { epoch: 1, sequence: 1 };
         flight.announce(request, 0, 1);
-        let token = flight.take_off(sent(1, "a"));
+        let token = take_off(&mut flight, sent(1, "a"));
         reports.delivered(token, Err(DeliveryError::Permanent("too large".into())));
         let landed = flight.landed();
         assert!(landed.done.is_empty());
@@ -315,17 +335,18 @@ mod tests {
     fn what_flies_and_what_must_go_again_is_bounded_by_number_and_bytes() {
         let (reports, mut flight) = flight();
         flight.announce(SpoolPosition { epoch: 1, sequence: 1 }, 0, 1);
-        let size = sent(1, "a").record.size();
+        let size = sent(1, "a").size;
         assert!(!flight.is_full(1, 1));
-        let token = flight.take_off(sent(1, "a"));
+        let token = take_off(&mut flight, sent(1, "a"));
         assert!(flight.is_full(1, size + 1) && flight.is_full(2, size));
         reports.delivered(token, Err(DeliveryError::Retry("broker gone".into())));
         assert!(done(&mut flight).is_empty());
         assert!(flight.is_full(1, size + 1) && flight.is_full(2, size));
-        let again = flight.take_again();
+        let again = flight.take_again().remove(0);
         assert!(!flight.is_full(1, 1));
-        let token = flight.take_off(again[0].clone());
-        flight.cancel(token);
-        assert!(!flight.is_full(1, 1));
+        let (again, _) = flight.take_off(again, |_, _| Err("full")).err().unwrap();
+        assert!(!flight.is_full(1, 1), "what is not taken does not fly");
+        take_off(&mut flight, again);
+        assert!(flight.is_full(1, 1));
     }
 }

@@ -25,6 +25,7 @@ mod delivered;
 mod flight;
 mod meters;
 pub mod metrics;
+mod prepare;
 mod publisher;
 mod quota;
 mod receive;

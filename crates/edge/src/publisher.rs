@@ -1,30 +1,26 @@
-//! From the spool to the stream: decode, normalise, produce, confirm.
+//! From the spool to the stream: prepare, produce, confirm.
+//!
+//! ```text
+//!  spool ──read──▶ Preparing ──records──▶ Publisher ──▶ producer
+//!    ▲                                        │ ▲          │
+//!    └──────────────── confirm ───────────────┘ └── fates ─┘
+//! ```
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tollgate_spool::{DeadLetter, DeadLetters, Position, Reader, SpoolError, Stored};
+use tollgate_spool::{Confirmer, DeadLetter, DeadLetters, Position, SpoolError};
 use tollgate_stream::{EnqueueError, Outgoing, Producer};
 
-use crate::decode::Decoder;
 use crate::delivered::Delivery;
 use crate::flight::{Done, Flight, Landed, Sent};
 use crate::metrics::{IN_FLIGHT, PUBLISH_SECONDS, RETRIED};
+use crate::prepare::{Prepared, Preparing};
 use crate::receive::now_ms;
 
 /// How long to wait before a send is tried again that the producer did not take.
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// Requests read from the spool at a time.
-const READ_REQUESTS: usize = 512;
-
-/// Bytes read from the spool at a time.
-const READ_BYTES: u64 = 4 * 1024 * 1024;
-
-/// Longest wait for new requests; what lands meanwhile interrupts it.
-const READ_WAIT: Duration = Duration::from_secs(5);
 
 /// How long a confirmation may wait for company while there is nothing else to do.
 const SETTLE: Duration = Duration::from_millis(5);
@@ -32,15 +28,13 @@ const SETTLE: Duration = Duration::from_millis(5);
 /// Requests sent before confirmations are looked at.
 const BURST: usize = 64;
 
-/// Pause after the spool's disk refused a read, or a dead letter.
+/// Pause after the disk refused a dead letter.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Publishes what the spool holds, until told to stop.
 pub struct Publisher {
-    pub(crate) reader: Reader,
-    /// Read and not yet sent.
-    pub(crate) pending: VecDeque<Stored>,
-    pub(crate) decoder: Arc<Decoder>,
+    pub(crate) preparing: Preparing,
+    pub(crate) confirmer: Confirmer,
     pub(crate) producer: Arc<dyn Producer>,
     pub(crate) flight: Flight,
     pub(crate) dead_letters: Arc<DeadLetters>,
@@ -67,7 +61,7 @@ impl Publisher {
         let done = self.flight.landed().done;
         self.confirm(&done);
         // Writes the position once more, on a blocking thread.
-        let reader = self.reader;
+        let reader = self.preparing.stop().await;
         let _ = tokio::task::spawn_blocking(move || reader.close()).await;
     }
 
@@ -78,10 +72,10 @@ impl Publisher {
                 self.repeat().await;
             } else if self.flight.is_full(self.max_in_flight, self.max_in_flight_bytes) {
                 self.flight.news().await;
-            } else if !self.pending.is_empty() {
+            } else if self.preparing.has_next() {
                 self.publish_some().await;
-            } else if !self.reader.is_exhausted() {
-                self.read().await;
+            } else if !self.preparing.is_over() {
+                self.fetch().await;
             } else if !self.flight.is_empty() {
                 self.flight.news().await;
             } else {
@@ -90,23 +84,16 @@ impl Publisher {
         }
     }
 
-    async fn read(&mut self) {
+    async fn fetch(&mut self) {
         let flight = &self.flight;
         let some_landed = async {
             flight.news().await;
             // More will have by then.
             tokio::time::sleep(SETTLE).await;
         };
-        let read = tokio::select! {
-            read = self.reader.next(READ_REQUESTS, READ_BYTES, READ_WAIT) => read,
-            () = some_landed => return,
-        };
-        match read {
-            Ok(stored) => self.pending.extend(stored),
-            Err(error) => {
-                tracing::error!(%error, "spool cannot be read; trying again");
-                tokio::time::sleep(DISK_PAUSE).await;
-            }
+        tokio::select! {
+            () = self.preparing.fetch() => {}
+            () = some_landed => {}
         }
     }
 
@@ -116,38 +103,17 @@ impl Publisher {
             if self.flight.is_full(self.max_in_flight, self.max_in_flight_bytes) {
                 break;
             }
-            let Some(stored) = self.pending.pop_front() else { break };
-            self.publish(&stored).await;
+            let Some(prepared) = self.preparing.next() else { break };
+            self.publish(prepared).await;
         }
         metrics::gauge!(IN_FLIGHT.name).set(self.flight.in_flight() as f64);
     }
 
-    async fn publish(&mut self, stored: &Stored) {
-        let normalised = self.decoder.normalise(&stored.request, Some(stored.position));
-        self.decoder.count(&normalised, &stored.request);
-        self.flight.announce(
-            stored.position,
-            stored.request.received_at_ms,
-            normalised.records.len(),
-        );
-        for record in normalised.records {
-            self.send(Sent { request: stored.position, record: Arc::new(record) }).await;
-        }
-    }
-
-    /// Hands one record over; a full queue is back-pressure.
-    async fn send(&mut self, sent: Sent) {
-        loop {
-            let token = self.flight.take_off(sent.clone());
-            let reason = match self.producer.send(&sent.record, token) {
-                Ok(()) => return,
-                Err(EnqueueError::Permanent(reason)) => return self.flight.refuse(token, reason),
-                Err(EnqueueError::QueueFull) => "queue_full",
-                Err(EnqueueError::Unavailable(_)) => "unavailable",
-            };
-            self.flight.cancel(token);
-            metrics::counter!(RETRIED.name, "reason" => reason).increment(1);
-            tokio::time::sleep(PAUSE).await;
+    async fn publish(&mut self, prepared: Prepared) {
+        let Prepared { request, received_at_ms, records } = prepared;
+        self.flight.announce(request, received_at_ms, records.len());
+        for record in records {
+            send(&mut self.flight, self.producer.as_ref(), Sent::new(request, record)).await;
         }
     }
 
@@ -159,7 +125,7 @@ impl Publisher {
         // What was refused once in this moment is likely refused again in it.
         tokio::time::sleep(PAUSE).await;
         for sent in again {
-            self.send(sent).await;
+            send(&mut self.flight, self.producer.as_ref(), sent).await;
         }
     }
 
@@ -195,18 +161,16 @@ impl Publisher {
             delivery.probe_confirmed(fastest);
         }
         let positions: Vec<_> = done.iter().map(|landed| landed.request).collect();
-        self.reader.confirm(&positions);
+        self.confirmer.confirm(&positions);
     }
 
     async fn put_away(&mut self, sent: &Sent, reason: &str) {
         loop {
-            let (letters, sent, reason) =
-                (Arc::clone(&self.dead_letters), sent.clone(), reason.to_owned());
+            let (letters, record, reason) =
+                (Arc::clone(&self.dead_letters), sent.record.clone(), reason.to_owned());
             let request = sent.request;
-            let kept = tokio::task::spawn_blocking(move || {
-                keep(&letters, Arc::unwrap_or_clone(sent.record), request, reason)
-            })
-            .await;
+            let kept =
+                tokio::task::spawn_blocking(move || keep(&letters, record, request, reason)).await;
             match kept {
                 Ok(Ok(())) => return self.flight.put_away(request),
                 Ok(Err(error)) => tracing::error!(%error, "dead letter not kept; trying again"),
@@ -214,6 +178,22 @@ impl Publisher {
             }
             tokio::time::sleep(DISK_PAUSE).await;
         }
+    }
+}
+
+/// Hands one record over; a full queue is back-pressure.
+pub async fn send(flight: &mut Flight, producer: &dyn Producer, mut sent: Sent) {
+    loop {
+        let refusal = flight.take_off(sent, |record, token| producer.send(record, token));
+        let Err((refused, reason)) = refusal else { return };
+        let reason = match reason {
+            EnqueueError::Permanent(reason) => return flight.refuse(refused, reason),
+            EnqueueError::QueueFull => "queue_full",
+            EnqueueError::Unavailable(_) => "unavailable",
+        };
+        sent = refused;
+        metrics::counter!(RETRIED.name, "reason" => reason).increment(1);
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use tollgate_spool::disk::Disk;
 use tollgate_spool::{Adopted, Adoption, DeadLetters, Finding, Settings, SpoolError, Stored};
-use tollgate_stream::{EnqueueError, Producer, ProducerKind, Stream};
+use tollgate_stream::{Producer, ProducerKind, Stream};
 
 use crate::applications::Applications;
 use crate::decode::Decoder;
 use crate::flight::{Flight, Landed, Reports, Sent};
-use crate::publisher::keep;
+use crate::publisher::{keep, send};
 use crate::service::EdgeError;
 
 /// Requests read, published and confirmed together.
 const CHUNK: usize = 500;
 
-/// Pause while the stream takes nothing.
+/// How often it is looked whether what failed can go again.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// How a replay ended.
@@ -75,19 +75,7 @@ async fn publish(decoder: &Decoder, flight: &mut Flight, producer: &dyn Producer
     let records = decoder.normalise(&stored.request, Some(stored.position)).records;
     flight.announce(stored.position, stored.request.received_at_ms, records.len());
     for record in records {
-        send(flight, producer, Sent { request: stored.position, record: Arc::new(record) }).await;
-    }
-}
-
-async fn send(flight: &mut Flight, producer: &dyn Producer, sent: Sent) {
-    loop {
-        let token = flight.take_off(sent.clone());
-        match producer.send(&sent.record, token) {
-            Ok(()) => return,
-            Err(EnqueueError::Permanent(reason)) => return flight.refuse(token, reason),
-            Err(EnqueueError::QueueFull | EnqueueError::Unavailable(_)) => flight.cancel(token),
-        }
-        tokio::time::sleep(PAUSE).await;
+        send(flight, producer, Sent::new(stored.position, record)).await;
     }
 }
 
@@ -101,7 +89,7 @@ async fn wait_for_all(
     while positions.len() < requests {
         let Landed { done, refused } = flight.landed();
         for (sent, reason) in refused {
-            keep(letters, Arc::unwrap_or_clone(sent.record), sent.request, reason)?;
+            keep(letters, sent.record, sent.request, reason)?;
             flight.put_away(sent.request);
         }
         positions.extend(done.into_iter().map(|done| done.request));

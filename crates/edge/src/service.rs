@@ -1,6 +1,5 @@
 //! The edge as a whole: what starts in which order, and what stops in which.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -27,6 +26,7 @@ use crate::decode::Decoder;
 use crate::delivered::Delivery;
 use crate::flight::{Flight, Reports};
 use crate::meters::Acknowledged;
+use crate::prepare::Preparing;
 use crate::publisher::Publisher;
 use crate::quota::Quota;
 use crate::receive::{Receiver, open_path, secret_path, unknown_path};
@@ -203,9 +203,8 @@ impl Edge {
         });
         let server = serve(&settings, connections, listener, &receiver, &stop)?;
         let publisher = Publisher {
-            reader,
-            pending: VecDeque::new(),
-            decoder,
+            confirmer: reader.confirmer(),
+            preparing: Preparing::start(reader, decoder),
             producer,
             flight: Flight::new(Arc::clone(&reports)),
             dead_letters,

@@ -13,9 +13,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use memchr::memchr;
-
 use crate::json_text::{JsonText, end_of_string, end_of_token};
+use crate::key::Key;
 
 /// Deepest nesting of arrays and objects that is canonicalised.
 pub const MAX_DEPTH: usize = 128;
@@ -76,7 +75,7 @@ struct Walk<'a> {
 
 /// A member of an object: its unescaped key, and where it stands in the output, key included.
 struct Member<'a> {
-    key: Cow<'a, str>,
+    key: Key<'a>,
     written: Range<usize>,
 }
 
@@ -105,7 +104,7 @@ impl<'a> Walk<'a> {
                 self.out.push(',');
             }
             let start = self.out.len();
-            let key = self.string()?;
+            let key = Key::new(self.string()?);
             self.skip_blanks();
             self.at += 1; // the colon
             self.out.push(':');
@@ -177,9 +176,10 @@ impl<'a> Walk<'a> {
     /// Writes a string token in its canonical form; gives its characters.
     fn string(&mut self) -> Result<Cow<'a, str>, CanonicalError> {
         let start = self.at;
-        self.at += end_of_string(&self.text.as_bytes()[start..]);
+        let (length, escaped) = end_of_string(&self.text.as_bytes()[start..]);
+        self.at += length;
         let token = &self.text[start..self.at];
-        if memchr(b'\\', token.as_bytes()).is_none() {
+        if !escaped {
             // Where nothing is escaped, nothing has to be.
             self.out.push_str(token);
             return Ok(Cow::Borrowed(&token[1..token.len() - 1]));

@@ -17,7 +17,11 @@ const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
 /// One JSON value as written, without the blanks around it. Its syntax is proved; what stands
 /// behind the escapes of its strings is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct JsonText<'a>(&'a str);
+pub struct JsonText<'a> {
+    text: &'a str,
+    /// Whether it has a backslash; looked for in strings only.
+    escaped: bool,
+}
 
 /// A JSON value's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,17 +58,17 @@ impl<'a> JsonText<'a> {
     /// Proves the syntax of a text: one value and nothing else.
     pub fn check(text: &'a str) -> Result<Self, serde_json::Error> {
         serde_json::from_str::<IgnoredAny>(text)?;
-        Ok(Self(text.trim_matches(BLANKS)))
+        Ok(Cursor { text: text.trim_matches(BLANKS), at: 0 }.value())
     }
 
     /// As written.
     pub fn as_str(self) -> &'a str {
-        self.0
+        self.text
     }
 
     /// Told from the first character.
     pub fn kind(self) -> Kind {
-        match self.0.as_bytes().first() {
+        match self.text.as_bytes().first() {
             Some(b'{') => Kind::Object,
             Some(b'[') => Kind::Array,
             Some(b'"') => Kind::Text,
@@ -86,10 +90,10 @@ impl<'a> JsonText<'a> {
 
     /// The characters of a string; `None` if it contains a lone surrogate, or is no string.
     pub fn decode(self) -> Option<Cow<'a, str>> {
-        let inner = self.0.strip_prefix('"')?.strip_suffix('"')?;
-        if memchr::memchr(b'\\', inner.as_bytes()).is_some() {
+        let inner = self.text.strip_prefix('"')?.strip_suffix('"')?;
+        if self.escaped {
             // The escapes are well formed, so all that can be wrong is what they stand for.
-            serde_json::from_str(self.0).ok().map(Cow::Owned)
+            serde_json::from_str(self.text).ok().map(Cow::Owned)
         } else {
             Some(Cow::Borrowed(inner))
         }
@@ -105,8 +109,8 @@ impl<'a> JsonText<'a> {
     }
 
     fn inside(self, kind: Kind) -> Cursor<'a> {
-        let at = if self.kind() == kind { 1 } else { self.0.len() };
-        Cursor { text: self.0, at }
+        let at = if self.kind() == kind { 1 } else { self.text.len() };
+        Cursor { text: self.text, at }
     }
 }
 
@@ -156,12 +160,13 @@ impl<'a> Cursor<'a> {
     fn value(&mut self) -> JsonText<'a> {
         let start = self.at;
         let rest = &self.text.as_bytes()[start..];
-        self.at += match rest.first() {
+        let (length, escaped) = match rest.first() {
             Some(b'"') => end_of_string(rest),
-            Some(b'{' | b'[') => end_of_nested(rest),
-            _ => end_of_token(rest),
+            Some(b'{' | b'[') => (end_of_nested(rest), false),
+            _ => (end_of_token(rest), false),
         };
-        JsonText(&self.text[start..self.at])
+        self.at += length;
+        JsonText { text: &self.text[start..self.at], escaped }
     }
 
     /// Moves past blanks, at most one `mark`, and blanks.
@@ -184,17 +189,19 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Length of the string that the bytes begin with, quotes included.
-pub(crate) fn end_of_string(bytes: &[u8]) -> usize {
-    let mut at = 1;
+/// Length of the string that the bytes begin with, quotes included, and whether anything in it is
+/// escaped.
+pub(crate) fn end_of_string(bytes: &[u8]) -> (usize, bool) {
+    let (mut at, mut escaped) = (1, false);
     while let Some(found) = memchr2(b'"', b'\\', &bytes[at..]) {
         at += found;
         if bytes[at] == b'"' {
-            return at + 1;
+            return (at + 1, escaped);
         }
+        escaped = true;
         at += 2;
     }
-    bytes.len()
+    (bytes.len(), escaped)
 }
 
 /// Length of the object or array that the bytes begin with.
@@ -203,7 +210,7 @@ fn end_of_nested(bytes: &[u8]) -> usize {
     while let Some(byte) = bytes.get(at) {
         match byte {
             b'"' => {
-                at += end_of_string(&bytes[at..]);
+                at += end_of_string(&bytes[at..]).0;
                 continue;
             }
             b'{' | b'[' => depth += 1,

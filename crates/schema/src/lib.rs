@@ -23,6 +23,7 @@ pub mod headers;
 pub mod ids;
 pub mod json;
 pub mod json_text;
+pub mod key;
 pub mod time;
 pub mod topics;
 

@@ -3,15 +3,16 @@
 use jiff::tz::Offset;
 use tollgate_schema::ids::{self, RecordId, RecordKind, Rule};
 use tollgate_schema::json_text::{JsonText, Kind};
+use tollgate_schema::key::Key;
 use tollgate_schema::time::proto_from_millis;
 use tollgate_schema::v1::{CallDetailRecord, Leg, Recording, ServiceType};
 
-use crate::field::{Damage, Fields, Name, name};
+use crate::field::{Damage, Fields, Name, name, names};
 
 /// Known members of FeeInfo; sorted. Members without a field of their own in
 /// [`CallDetailRecord`] (voiceCheckType and the legacy ones) count as unknown: whatever they
 /// contain, they stay in the original text and damage nothing.
-pub(crate) const NAMES: &[&str] = &[
+pub(crate) const NAMES: &[Key<'static>] = names![
     "appKey",
     "bindNum",
     "callEndTime",

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 
 use jiff::tz::Offset;
 use tollgate_schema::json_text::{JsonText, Kind};
+use tollgate_schema::key::Key;
 
 use crate::time;
 
@@ -32,9 +33,9 @@ pub(crate) struct Name {
 
 impl Name {
     /// Finds a name in a list; compiling fails when it is not there.
-    pub(crate) const fn of(text: &'static str, names: &'static [&'static str]) -> Self {
+    pub(crate) const fn of(text: &'static str, names: &'static [Key<'static>]) -> Self {
         let mut slot = 0;
-        while !is_same(names[slot].as_bytes(), text.as_bytes()) {
+        while !is_same(names[slot].as_str().as_bytes(), text.as_bytes()) {
             slot += 1;
         }
         Self { text, slot }
@@ -55,6 +56,14 @@ const fn is_same(left: &[u8], right: &[u8]) -> bool {
     true
 }
 
+/// A list of names, which must be sorted.
+macro_rules! names {
+    ($($text:literal),* $(,)?) => {
+        &[$(tollgate_schema::key::Key::known($text)),*]
+    };
+}
+pub(crate) use names;
+
 /// A [`Name`] out of the module's `NAMES`.
 macro_rules! name {
     ($text:literal) => {
@@ -73,10 +82,10 @@ pub(crate) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Finds the members called `names` (sorted) in an object. `zone` is that of times which
     /// name none.
-    pub(crate) fn of(object: JsonText<'a>, names: &'static [&'static str], zone: Offset) -> Self {
+    pub(crate) fn of(object: JsonText<'a>, names: &'static [Key<'static>], zone: Offset) -> Self {
         let mut values = vec![None; names.len()];
         for (key, value) in object.members() {
-            let slot = key.decode().and_then(|key| names.binary_search(&key.as_ref()).ok());
+            let slot = key.decode().and_then(|key| names.binary_search(&Key::new(key)).ok());
             if let Some(slot) = slot {
                 values[slot] = Some(value);
             }
@@ -175,7 +184,7 @@ fn decode<'a>(
 mod tests {
     use super::*;
 
-    const NAMES: &[&str] = &["a", "b", "c"];
+    const NAMES: &[Key<'static>] = names!["a", "b", "c"];
 
     fn fields(object: &str) -> Fields<'_> {
         Fields::of(JsonText::check(object).unwrap(), NAMES, Offset::UTC)
@@ -224,7 +233,7 @@ mod tests {
         for name in [name!("a"), name!("b"), name!("c")] {
             assert_eq!(fields.integer(name), Ok(None));
         }
-        assert_eq!(fields.into_unreadable(), NAMES);
+        assert_eq!(fields.into_unreadable(), ["a", "b", "c"]);
     }
 
     #[test]

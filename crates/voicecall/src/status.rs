@@ -3,14 +3,15 @@
 use jiff::tz::Offset;
 use tollgate_schema::ids::{self, RecordId, RecordKind, Rule};
 use tollgate_schema::json_text::{JsonText, Kind};
+use tollgate_schema::key::Key;
 use tollgate_schema::time::proto_from_millis;
 use tollgate_schema::v1::{CallEvent, EventType, Party};
 
-use crate::field::{Damage, Fields, name};
+use crate::field::{Damage, Fields, name, names};
 use crate::message;
 
 /// Known members of statusInfo; sorted.
-pub(crate) const NAMES: &[&str] = &[
+pub(crate) const NAMES: &[Key<'static>] = names![
     "callRelDirection",
     "called",
     "caller",
