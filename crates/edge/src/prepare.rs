@@ -14,7 +14,7 @@ use tollgate_stream::Outgoing;
 use crate::decode::Decoder;
 
 /// Requests read from the spool at a time.
-const READ_REQUESTS: usize = 256;
+const READ_REQUESTS: usize = 1024;
 
 /// Bytes read from the spool at a time.
 const READ_BYTES: u64 = 1024 * 1024;
@@ -44,7 +44,8 @@ impl Preparing {
     /// Begins where the reader stands.
     pub fn start(reader: Reader, decoder: Arc<Decoder>) -> Self {
         let (hand_over, ready) = mpsc::channel(1);
-        let reading = tokio::spawn(prepare_all(reader, decoder, hand_over));
+        let handle = tokio::runtime::Handle::current();
+        let reading = tokio::task::spawn_blocking(move || handle.block_on(prepare_all(reader, decoder, hand_over)));
         Self { at_hand: VecDeque::new(), ready, is_over: false, reading }
     }
 
