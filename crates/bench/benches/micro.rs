@@ -54,7 +54,7 @@ fn source() -> Source {
 }
 
 fn request(kind: Kind) -> Request {
-    request_of(&bodies::bodies(kind)[0].1)
+    request_of(&bodies::bodies(kind, Timestamp::now())[0].1)
 }
 
 fn request_of(body: &str) -> Request {
@@ -72,7 +72,7 @@ fn request_of(body: &str) -> Request {
 /// What the topics get of each message of one call.
 fn published(kind: Kind) -> Vec<Incoming> {
     let decoder = Decoder::for_looking(Arc::new(Applications::default()));
-    let messages = bodies::bodies(kind);
+    let messages = bodies::bodies(kind, Timestamp::now());
     let records =
         messages.iter().flat_map(|(_, body)| decoder.normalise(&request_of(body), None).records);
     let incoming = |(offset, record): (i64, Outgoing)| Incoming {

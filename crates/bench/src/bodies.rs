@@ -62,8 +62,9 @@ enum Digits {
 }
 
 impl Template {
-    pub fn new(kind: Kind, keep_alive: bool) -> Self {
-        let stages = bodies(kind).into_iter();
+    /// Calls begin at this time, the later stages of each a second apart.
+    pub fn new(kind: Kind, keep_alive: bool, begin: Timestamp) -> Self {
+        let stages = bodies(kind, begin).into_iter();
         let stages = stages.map(|(path, body)| Request::new(path, &body, keep_alive)).collect();
         Self { stages }
     }
@@ -133,39 +134,40 @@ fn scatter(number: u64) -> u64 {
 }
 
 /// Path and body of each stage.
-pub fn bodies(kind: Kind) -> Vec<(&'static str, String)> {
+pub fn bodies(kind: Kind, begin: Timestamp) -> Vec<(&'static str, String)> {
     let stages = ["callout", "alerting", "answer", "disconnect"];
-    let statuses = || (0..).zip(stages).map(|(at, event)| ("/status", status(event, at)));
+    let statuses =
+        || (0..).zip(stages).map(|(at, event)| ("/status", status(event, clock(begin, at))));
     match kind {
-        Kind::Status => vec![("/status", status("answer", 0))],
-        Kind::Cdrs => vec![("/fee", cdrs(BATCH))],
+        Kind::Status => vec![("/status", status("answer", clock(begin, 0)))],
+        Kind::Cdrs => vec![("/fee", cdrs(BATCH, begin))],
         Kind::Calls => statuses().collect(),
-        Kind::Whole => statuses().chain([("/fee", cdrs(1))]).collect(),
+        Kind::Whole => statuses().chain([("/fee", cdrs(1, begin))]).collect(),
     }
 }
 
-/// A clock text, so many seconds from now.
-fn clock(seconds: i64) -> String {
-    let instant = Timestamp::now() + SignedDuration::from_secs(seconds);
+/// A clock text, so many seconds later; UTC, whole seconds.
+fn clock(begin: Timestamp, seconds: i64) -> String {
+    let instant = begin + SignedDuration::from_secs(seconds);
     instant.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-fn status(event: &str, at: i64) -> String {
+fn status(event: &str, time: String) -> String {
     let mut more = String::new();
     if event == "disconnect" {
         // Writing to a string cannot fail.
         let _ = write!(more, r#","stateCode":0,"stateDesc":"The user releases the call.""#);
     }
-    let (session, time) = (session_of(0), clock(at));
+    let session = session_of(0);
     format!(
         r#"{{"eventType":"{event}","statusInfo":{{"sessionId":"{session}","timestamp":"{time}","caller":"+86755{CALLER}","called":"+86138{CALLED}","userData":"order-20260520-0001"{more}}}}}"#
     )
 }
 
-fn cdrs(records: u64) -> String {
+fn cdrs(records: u64, end: Timestamp) -> String {
     let session = session_of(0);
     let [call_in, out_ring, out_answer, forward, ring, answer, end] =
-        [-63, -60, -56, -55, -52, -48, 0].map(clock);
+        [-63, -60, -56, -55, -52, -48, 0].map(|seconds| clock(end, seconds));
     let cdr = format!(
         r#"{{"direction":0,"spId":"acme_voice_01","appKey":"ka4kESI5demoCallbackYnEm2aaa","icid":"CAE-20260520160000-{SESSION}","bindNum":"+8675528000003","sessionId":"{session}","callerNum":"+86755{CALLER}","calleeNum":"+86138{CALLED}","fwdDisplayNum":"+8675528000008","fwdDstNum":"+86138{CALLED}","callInTime":"{call_in}","fwdStartTime":"{forward}","fwdAlertingTime":"{ring}","fwdAnswerTime":"{answer}","callEndTime":"{end}","fwdUnaswRsn":0,"failTime":"","ivrStartTime":"","ivrAnswerTime":"","ivrEndTime":"","ulFailReason":0,"sipStatusCode":0,"callOutStartTime":"{call_in}","callOutAlertingTime":"{out_ring}","callOutAnswerTime":"{out_answer}","callOutUnaswRsn":0,"recordFlag":0,"ttsPlayTimes":0,"ttsTransDuration":0,"serviceType":"002","hostName":"callenabler245.huaweicaas.com","userData":"order-20260520-0001"}}"#
     );
@@ -186,7 +188,7 @@ mod tests {
     #[test]
     fn every_record_of_every_request_has_a_session_of_its_own() {
         let mut sessions = std::collections::HashSet::new();
-        let mut template = Template::new(Kind::Cdrs, true);
+        let mut template = Template::new(Kind::Cdrs, true, Timestamp::UNIX_EPOCH);
         for number in 0..3 {
             for cdr in body(template.request(number))["feeLst"].as_array().unwrap() {
                 assert!(sessions.insert(cdr["sessionId"].to_string()));
@@ -194,14 +196,14 @@ mod tests {
             }
         }
         assert_eq!(sessions.len(), 150);
-        let mut template = Template::new(Kind::Status, false);
+        let mut template = Template::new(Kind::Status, false, Timestamp::UNIX_EPOCH);
         let first = body(template.request(1));
         assert_ne!(first, body(template.request(2)));
     }
 
     #[test]
     fn the_messages_of_a_call_name_the_same_session_and_parties() {
-        let mut template = Template::new(Kind::Whole, true);
+        let mut template = Template::new(Kind::Whole, true, Timestamp::UNIX_EPOCH);
         let mut message = |stage: u64| body(template.request(CALLS_AT_A_TIME * stage + 7));
         let first = message(0)["statusInfo"].clone();
         assert_eq!(first["sessionId"], session_of(7));

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 
 use crate::bodies::{Kind, Template};
 use crate::figures::{Spread, text};
@@ -87,7 +88,7 @@ fn idle_connections(plan: &Plan) -> Result<Vec<Cell>> {
     kafka.stop();
     let running = Running::start_with(Subject::Spooled, &brokers, dir.path(), ROOM)?;
     let settings = "`edge.memory_bytes` 3 GiB";
-    let mut template = Template::new(Kind::Status, true);
+    let mut template = Template::new(Kind::Status, true, Timestamp::now());
     let mut open = Vec::with_capacity(plan.connections);
     for number in 0..plan.connections as u64 {
         let mut stream = TcpStream::connect(running.address)

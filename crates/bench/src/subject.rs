@@ -1,7 +1,7 @@
 //! A server under measurement, as a process.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,17 @@ impl Running {
         dir: &Path,
         settings: &[(&str, &str)],
     ) -> Result<Self> {
+        let _ = std::fs::remove_dir_all(spool(dir));
+        Self::go_on(subject, brokers, dir, settings)
+    }
+
+    /// The same, over the spool that another has left.
+    pub fn go_on(
+        subject: Subject,
+        brokers: &str,
+        dir: &Path,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         let address: SocketAddr = ([127, 0, 0, 1], free_port()).into();
         let health: SocketAddr = ([127, 0, 0, 1], free_port()).into();
         let (program, pending) = match subject.server() {
@@ -79,8 +90,6 @@ impl Running {
             command.args(["serve", name, "--brokers", brokers]);
             command.args(["--listen", &address.to_string()]);
         } else {
-            let spool = dir.join("spool");
-            let _ = std::fs::remove_dir_all(&spool);
             let ack = if subject == Subject::Delivered { "delivered" } else { "spooled" };
             command.arg("edge");
             command.env("TOLLGATE_KAFKA__BROKERS", brokers);
@@ -88,7 +97,7 @@ impl Running {
             command.env("TOLLGATE_EDGE__ACK", ack);
             command.env("TOLLGATE_EDGE__ALLOW_WEAK_TOPICS", "true");
             command.env("TOLLGATE_LISTENERS__HEALTH", health.to_string());
-            command.env("TOLLGATE_SPOOL__DIR", &spool);
+            command.env("TOLLGATE_SPOOL__DIR", spool(dir));
             command.envs(settings.iter().copied());
         }
         let mut server = Server::start(command, &dir.join("subject.log"))?;
@@ -136,4 +145,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.server.kill();
     }
+}
+
+/// Where an edge that is measured keeps its spool.
+fn spool(dir: &Path) -> PathBuf {
+    dir.join("spool")
 }

@@ -45,7 +45,9 @@ impl Preparing {
     pub fn start(reader: Reader, decoder: Arc<Decoder>) -> Self {
         let (hand_over, ready) = mpsc::channel(1);
         let handle = tokio::runtime::Handle::current();
-        let reading = tokio::task::spawn_blocking(move || handle.block_on(prepare_all(reader, decoder, hand_over)));
+        let reading = tokio::task::spawn_blocking(move || {
+            handle.block_on(prepare_all(reader, decoder, hand_over))
+        });
         Self { at_hand: VecDeque::new(), ready, is_over: false, reading }
     }
 

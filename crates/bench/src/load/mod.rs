@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
+use jiff::Timestamp;
 use mio::{Events, Poll, Token};
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,14 @@ pub struct Options {
 }
 
 impl Options {
+    /// When it begins: what the messages say too.
+    fn begin(&self) -> Result<Timestamp> {
+        if self.begin_at == 0 {
+            return Ok(Timestamp::now());
+        }
+        Ok(Timestamp::from_microsecond(i64::try_from(self.begin_at)?)?)
+    }
+
     /// 256 clients, kept alive, as fast as they are answered.
     pub fn new(target: SocketAddr, body: Kind) -> Self {
         Self {
@@ -120,7 +129,7 @@ impl<'a> Load<'a> {
         Ok(Self {
             options,
             poll,
-            template: Template::new(options.body, !options.short),
+            template: Template::new(options.body, !options.short, options.begin()?),
             connections,
             idle: Vec::new(),
             waiting: VecDeque::new(),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use tollgate_testkit::Kafka;
+use tollgate_testkit::{Kafka, free_port};
 
 use crate::bodies::{BATCH, Kind};
 use crate::load::{self, Options};
@@ -18,29 +18,24 @@ const LOOK: Duration = Duration::from_millis(10);
 const SPOOL: &[(&str, &str)] =
     &[("TOLLGATE_SPOOL__MAX_BYTES", "134217728"), ("TOLLGATE_SPOOL__SEGMENT_BYTES", "16777216")];
 
+/// Statuses that warm a broker, from this request on.
+const WARM_FROM: u64 = 1_000_000_000_000;
+const WARM: u64 = 50_000;
+
 /// The edge and the bare producer.
 pub struct Published {
     pub edge: Sent,
     pub bare: Sent,
 }
 
-/// Fills the spool while every broker is down, and empties it. Counted from the first confirmation
-/// to the last, so without the time until a broker is found again.
+/// Fills a spool under an edge that reaches no broker, and empties it under another that does.
+/// Counted from the first confirmation to the last. Both find a broker that has worked already.
 pub fn drain(kafka: &Kafka, dir: &Path) -> Result<Published> {
     let brokers = kafka.bootstrap();
-    kafka.stop();
-    let running = Running::start_with(Subject::Spooled, &brokers, dir, SPOOL)?;
-    let mut options = Options { seconds: 1.0, ..Options::new(running.address, Kind::Status) };
-    loop {
-        let seen = load::apart(&options)?;
-        if seen.refused > 0 {
-            break;
-        }
-        ensure!(seen.ok > 0, "the edge answers nothing: {seen:?}");
-        options.first += 100_000_000;
-    }
+    statuses(kafka, dir, WARM_FROM, WARM)?;
+    fill(dir)?;
+    let running = Running::go_on(Subject::Spooled, &brokers, dir, SPOOL)?;
     let full = running.pending()?;
-    kafka.restart()?;
     let first = wait_for(&running, |pending| pending < full)?;
     let (began, cpu) = (Instant::now(), running.cpu()?);
     wait_for(&running, |pending| pending == 0.0)?;
@@ -49,6 +44,21 @@ pub fn drain(kafka: &Kafka, dir: &Path) -> Result<Published> {
     drop(running);
     let bare = send_apart(&brokers, "call-events", "bare-call-events")?;
     Ok(Published { edge: Sent { records: first as u64, seconds, cpu_seconds }, bare })
+}
+
+/// Until it refuses.
+fn fill(dir: &Path) -> Result<()> {
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let running = Running::start_with(Subject::Spooled, &nobody, dir, SPOOL)?;
+    let mut options = Options { seconds: 1.0, ..Options::new(running.address, Kind::Status) };
+    loop {
+        let seen = load::apart(&options)?;
+        if seen.refused > 0 {
+            return Ok(());
+        }
+        ensure!(seen.ok > 0, "the edge answers nothing: {seen:?}");
+        options.first += 100_000_000;
+    }
 }
 
 /// Posts batches of CDRs until there are so many records, from this request on.

@@ -78,7 +78,7 @@ pub fn measure(kafka: &Kafka, db: &Db, dir: &Path, groups: u64) -> Result<Fresh>
     let _billing = Service::start(Consumer::Billing, &brokers, &db.url, dir)?;
     let _state = Service::start(Consumer::UserState, &brokers, &db.url, dir)?;
     await_taken_over(db)?;
-    // Warm: a group of calls that nobody measures, far from the others.
+    // Warm: calls that nobody measures, far from the others.
     let warm = Clock { begin_us: now_us()?, first: GROUP * 1_000_000, requests: GROUP };
     run(db, &running, warm)?;
     let clock = Clock { begin_us: now_us()? + 500_000, first: 0, requests: GROUP * groups };
@@ -201,7 +201,8 @@ async fn watch_state(pool: PgPool, clock: Clock, over: Arc<AtomicBool>) -> Resul
         calls.clone().map(|call| (session_key(&session_of(call), &[]), call)).collect();
     let mut next: BTreeMap<u64, (Key, u64)> =
         by_key.iter().map(|(key, call)| (*call, (*key, 0))).collect();
-    let mut base_ms: Option<i64> = None;
+    // Times are written in whole seconds.
+    let begin_ms = (clock.begin_us / 1_000_000 * 1000) as i64;
     let expected = (calls.end - calls.start) * STATUSES;
     loop {
         let asked_us = now_us()?;
@@ -218,11 +219,9 @@ async fn watch_state(pool: PgPool, clock: Clock, over: Arc<AtomicBool>) -> Resul
         .await?;
         let now_us = now_us()?;
         for (key, last_event_ms) in rows {
-            // The first that is seen is at the first stage: the second is due a second later.
-            let base_ms = *base_ms.get_or_insert(last_event_ms);
             let key: Key = key.try_into().ok().context("a key of another length")?;
             let call = by_key.get(&key).context("a call of somebody else")?;
-            let reached = (last_event_ms - base_ms) / 1000;
+            let reached = (last_event_ms - begin_ms) / 1000;
             let (_, stage) = next.get_mut(call).context("a call that is complete")?;
             while (*stage as i64) <= reached && *stage < STATUSES {
                 watch.saw(Clock::request_of(*call, *stage), now_us)?;
