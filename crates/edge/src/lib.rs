@@ -18,6 +18,7 @@
 mod ack;
 mod admission;
 mod applications;
+mod background;
 mod body;
 mod connections;
 mod decode;

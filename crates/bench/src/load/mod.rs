@@ -88,6 +88,8 @@ pub struct Seen {
     pub p99_us: u64,
     pub p999_us: u64,
     pub max_us: u64,
+    /// Of the same, from when a request was sent instead of due.
+    pub sent_p99_us: u64,
     /// Of the other answers.
     pub refused_p50_us: u64,
     pub refused_p99_us: u64,
@@ -112,6 +114,7 @@ struct Load<'a> {
     waiting: VecDeque<Instant>,
     next: u64,
     latencies: Histogram<u64>,
+    answers: Histogram<u64>,
     refusals: Histogram<u64>,
     broken: u64,
 }
@@ -131,6 +134,7 @@ impl<'a> Load<'a> {
             waiting: VecDeque::new(),
             next: options.first,
             latencies: Histogram::new(3)?,
+            answers: Histogram::new(3)?,
             refusals: Histogram::new(3)?,
             broken: 0,
         })
@@ -191,6 +195,7 @@ impl<'a> Load<'a> {
             p99_us: self.latencies.value_at_quantile(0.99),
             p999_us: self.latencies.value_at_quantile(0.999),
             max_us: self.latencies.max(),
+            sent_p99_us: self.answers.value_at_quantile(0.99),
             refused_p50_us: self.refusals.value_at_quantile(0.5),
             refused_p99_us: self.refusals.value_at_quantile(0.99),
         })
@@ -223,11 +228,12 @@ impl<'a> Load<'a> {
                 Step::Broken => {
                     self.broken += 1;
                 }
-                Step::Answered { status, due } => {
+                Step::Answered { status, due, sent } => {
                     answered = true;
                     let micros = (due.elapsed().as_micros() as u64).max(1);
                     if status == 200 {
                         self.latencies.record(micros)?;
+                        self.answers.record((sent.elapsed().as_micros() as u64).max(1))?;
                     } else {
                         self.refusals.record(micros)?;
                     }
