@@ -32,7 +32,8 @@ pub fn run<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     done.unwrap_or_else(|panic| panic::resume_unwind(panic))
 }
 
-/// Runs a task on a thread of its own. What is returned tells of its end, by a panic too.
+/// Runs a task on a thread of its own, which the blocking threads that it needs inherit from. What
+/// is returned tells of its end, by a panic too.
 pub fn spawn(
     name: &str,
     task: impl Future<Output = ()> + Send + 'static,
