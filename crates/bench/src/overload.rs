@@ -7,6 +7,7 @@
 //! First the peak, in a closed loop. Then the generator shows against the bare handler, which is
 //! not held to a core, that it can sustain the overload. Then the edge gets it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -57,6 +58,8 @@ struct Round {
     cpu_us: f64,
     /// Share of the accepted that was published when the load ended.
     published: f64,
+    /// Why it refused, and how often.
+    reasons: BTreeMap<String, u64>,
     memory: u64,
 }
 
@@ -103,10 +106,10 @@ fn one_round(plan: &Plan) -> Result<Round> {
     let seen = generate(&options)?;
     let cpu_us = (edge.cpu()? - cpu) * 1e6 / (seen.ok + seen.refused) as f64;
     let published = 1.0 - edge.pending()? / seen.ok as f64;
-    eprintln!("  refused {:?}", edge.refused()?);
+    let reasons = edge.refused()?;
     edge.await_confirmed()?;
     let memory = edge.memory()?;
-    Ok(Round { rate, peak, peak_cpu_us, floor, seen, cpu_us, published, memory })
+    Ok(Round { rate, peak, peak_cpu_us, floor, seen, cpu_us, published, reasons, memory })
 }
 
 /// Answered 200 a second.
@@ -142,8 +145,9 @@ fn report(rounds: &[Round], plan: &Plan) -> String {
     row("CPU µs an answer of either kind", 1, &|r| r.cpu_us);
     row("published ÷ accepted when the load ended", 2, &|r| r.published);
     row("memory, MiB at most", 0, &|r| r.memory as f64 / f64::from(1 << 20));
+    let reasons: Vec<_> = rounds.iter().map(|round| &round.reasons).collect();
     format!(
-        "{} rounds of {} s over {} connections, on {}.\n\n{}",
+        "{} rounds of {} s over {} connections, on {}.\n\n{}\nRefused by reason: {reasons:?}\n",
         plan.rounds,
         plan.seconds,
         plan.connections,
