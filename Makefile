@@ -29,7 +29,7 @@ bench: ## measure everything beside its baselines in five interleaved rounds; pr
 bench-quick: ## the most telling cells, one round, three minutes: before and after a change
 	@scripts/bench.sh quick
 
-bench-long: ## growth to ten million rows, a ten-minute outage; goes on where it was stopped
+bench-long: ## growth to ten million rows, a ten-minute outage, overload; goes on where it was stopped
 	@scripts/bench.sh long
 
 fmt: ## format the code

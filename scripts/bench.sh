@@ -25,6 +25,8 @@ case "${1:-all}" in
     "$bench" growth --markdown target/bench-long/growth.md
     [ -e target/bench-long/memory.md ] ||
       "$bench" memory --outage 600 --markdown target/bench-long/memory.md
+    [ -e target/bench-long/overload.md ] ||
+      "$bench" overload --rounds 5 --seconds 20 --markdown target/bench-long/overload.md
     ;;
   -*) "$bench" edge --markdown target/bench.md "$@" ;;
   *) "$bench" "$@" ;;

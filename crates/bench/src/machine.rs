@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// User and system time of a process so far, all its threads, in seconds.
 pub fn cpu(pid: u32) -> Result<f64> {
@@ -66,6 +67,17 @@ fn memory_line(pid: u32, name: &str) -> Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|line| line.split_whitespace().next());
     Ok(kib.with_context(|| format!("no {name} in /proc/PID/status"))?.parse::<u64>()? * 1024)
+}
+
+/// Keeps what is started by this thread meanwhile on one core, for good.
+pub fn on_core<T>(core: usize, start: impl FnOnce() -> Result<T>) -> Result<T> {
+    let all = sched_getaffinity(None)?;
+    let mut one = CpuSet::new();
+    one.set(core);
+    sched_setaffinity(None, &one).with_context(|| format!("core {core} cannot be used"))?;
+    let started = start();
+    sched_setaffinity(None, &all)?;
+    started
 }
 
 /// Processor and kernel, for the head of a table.

@@ -19,6 +19,7 @@ mod growth;
 mod load;
 mod machine;
 mod memory;
+mod overload;
 mod pipeline;
 mod serve;
 mod service;
@@ -59,6 +60,8 @@ enum Command {
     Pipeline(pipeline::Plan),
     /// The edge's memory
     Memory(memory::Plan),
+    /// The edge on one core, asked for three times what it can do
+    Overload(overload::Plan),
     /// The consumers with ever more rows stored; goes on where it was stopped
     Growth(growth::Plan),
     /// A load generator; prints what it saw as JSON
@@ -76,6 +79,7 @@ fn main() -> Result<()> {
         }
         Command::Pipeline(plan) => pipeline::measure(&plan),
         Command::Memory(plan) => memory::measure(&plan),
+        Command::Overload(plan) => overload::measure(&plan),
         Command::Growth(plan) => growth::measure(&plan),
         Command::Load(options) => load::run(&options),
         Command::Serve(options) => serve::run(options),

@@ -1,5 +1,6 @@
 //! A server under measurement, as a process.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +14,7 @@ use crate::machine;
 use crate::service::tollgate;
 
 const PATIENCE: Duration = Duration::from_mins(2);
+const REFUSED: &str = "tollgate_edge_refused_total{reason=\"";
 const DEPTH: &str = "tollgate_spool_depth_records ";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +120,13 @@ impl Running {
     /// Bytes resident now.
     pub fn memory_now(&self) -> Result<u64> {
         machine::memory_now(self.server.id())
+    }
+
+    /// Notifications refused so far by reason, of Tollgate.
+    pub fn refused(&self) -> Result<BTreeMap<String, u64>> {
+        let page = self.client.get(&self.pending)?;
+        let lines = page.lines().filter_map(|line| line.strip_prefix(REFUSED)?.split_once("\"} "));
+        lines.map(|(reason, count)| Ok((reason.to_owned(), count.parse()?))).collect()
     }
 
     /// Requests or records that Kafka has not confirmed yet.

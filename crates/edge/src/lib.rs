@@ -9,7 +9,8 @@
 //!
 //! The edge shares nothing with other edges and keeps nothing but its spool. It never waits for
 //! Kafka under `spooled`, never looks into a body before the answer unless a rule needs it, and
-//! never throws away what it answered 200.
+//! never throws away what it answered 200. Where processor time is short, publishing gives way to
+//! answers.
 //!
 //! HTTP itself is actix-web's: it answers malformed heads (400), a head of more than 128 KiB or
 //! 95 lines (431), and a first head that is too slow (408) before anything here sees them. What
@@ -18,6 +19,7 @@
 mod ack;
 mod admission;
 mod applications;
+mod background;
 mod body;
 mod connections;
 mod decode;

@@ -31,7 +31,7 @@ use crate::publisher::Publisher;
 use crate::quota::Quota;
 use crate::receive::{Receiver, open_path, secret_path, unknown_path};
 use crate::settings::{Ack, Settings};
-use crate::{tls, topics_guard};
+use crate::{background, tls, topics_guard};
 
 /// The edge cannot start, or has failed.
 #[derive(Debug, thiserror::Error)]
@@ -171,7 +171,8 @@ impl Edge {
         let quota = Arc::new(Quota::new(settings.malformed_quota_bytes));
         let decoder = Arc::new(Decoder::new(Arc::clone(&applications), Arc::clone(&quota)));
         let reports = Arc::new(Reports::default());
-        let producer = stream.producer(ProducerKind::Spooled, Arc::clone(&reports) as _)?;
+        let producer =
+            background::run(|| stream.producer(ProducerKind::Spooled, Arc::clone(&reports) as _))?;
         let delivery = delivery(&settings, &applications, stream.as_ref())?;
 
         let on_their_way = TaskTracker::new();
@@ -271,7 +272,8 @@ async fn supervise(
     let handle = server.handle();
     let mut serving = tokio::spawn(server);
     let stop_publishing = CancellationToken::new();
-    let mut publishing = tokio::spawn(publisher.run(stop_publishing.clone()));
+    let mut publishing = background::spawn("publisher", publisher.run(stop_publishing.clone()))
+        .map_err(|_| EdgeError::Ended("publisher"))?;
 
     let failed = tokio::select! {
         () = stop.cancelled() => None,
@@ -280,9 +282,7 @@ async fn supervise(
             Ok(Err(error)) => error.into(),
             Err(error) => error.into(),
         }),
-        ended = &mut publishing => {
-            Some(ended.err().map_or(EdgeError::Ended("publisher"), EdgeError::from))
-        }
+        _ = &mut publishing => Some(EdgeError::Ended("publisher")),
     };
     receiver.draining.store(true, Ordering::Relaxed);
     if let Some(error) = &failed {
@@ -298,8 +298,9 @@ async fn supervise(
     let closing = spool.clone();
     tokio::task::spawn_blocking(move || closing.close()).await?;
     stop_publishing.cancel();
-    if !publishing.is_finished() {
-        publishing.await?;
+    if !publishing.is_terminated() {
+        // Also when it has panicked: the spool keeps what it had.
+        let _ = publishing.await;
     }
     tracing::info!(
         unconfirmed = spool.usage().records,

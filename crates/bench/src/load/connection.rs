@@ -20,6 +20,8 @@ pub struct Connection {
     inbox: Vec<u8>,
     /// When the request on its way was due.
     due: Option<Instant>,
+    /// When it was sent.
+    sent: Instant,
 }
 
 pub enum Step {
@@ -28,13 +30,22 @@ pub enum Step {
     Answered {
         status: u16,
         due: Instant,
+        sent: Instant,
     },
     Broken,
 }
 
 impl Connection {
     pub fn new(target: SocketAddr, index: usize) -> Self {
-        Self { target, index, stream: None, outbox: Vec::new(), inbox: Vec::new(), due: None }
+        Self {
+            target,
+            index,
+            stream: None,
+            outbox: Vec::new(),
+            inbox: Vec::new(),
+            due: None,
+            sent: Instant::now(),
+        }
     }
 
     pub fn is_busy(&self) -> bool {
@@ -44,6 +55,7 @@ impl Connection {
     /// Sends a request, over a new connection if there is none.
     pub fn post(&mut self, poll: &Poll, request: &[u8], due: Instant) -> io::Result<()> {
         self.due = Some(due);
+        self.sent = Instant::now();
         self.inbox.clear();
         self.outbox.clear();
         let Some(stream) = &mut self.stream else {
@@ -102,7 +114,7 @@ impl Connection {
                     self.stream = None;
                 }
                 self.due = None;
-                Step::Answered { status, due }
+                Step::Answered { status, due, sent: self.sent }
             }
             _ if ended => self.broken(),
             _ => Step::Waiting,

@@ -88,6 +88,8 @@ pub struct Seen {
     pub refused: u64,
     /// Connections that broke, or never came to be.
     pub broken: u64,
+    /// Due, and not posted for want of a connection that was free.
+    pub unsent: u64,
     /// From the first request to the last answer.
     pub seconds: f64,
     /// Of the answers 200, microseconds.
@@ -95,6 +97,11 @@ pub struct Seen {
     pub p99_us: u64,
     pub p999_us: u64,
     pub max_us: u64,
+    /// Of the same, from when a request was sent instead of due.
+    pub sent_p99_us: u64,
+    /// Of the other answers.
+    pub refused_p50_us: u64,
+    pub refused_p99_us: u64,
 }
 
 /// Runs and prints.
@@ -116,7 +123,8 @@ struct Load<'a> {
     waiting: VecDeque<Instant>,
     next: u64,
     latencies: Histogram<u64>,
-    refused: u64,
+    answers: Histogram<u64>,
+    refusals: Histogram<u64>,
     broken: u64,
 }
 
@@ -135,7 +143,8 @@ impl<'a> Load<'a> {
             waiting: VecDeque::new(),
             next: options.first,
             latencies: Histogram::new(3)?,
-            refused: 0,
+            answers: Histogram::new(3)?,
+            refusals: Histogram::new(3)?,
             broken: 0,
         })
     }
@@ -187,13 +196,17 @@ impl<'a> Load<'a> {
         }
         Ok(Seen {
             ok: self.latencies.len(),
-            refused: self.refused,
+            refused: self.refusals.len(),
             broken: self.broken,
+            unsent: self.waiting.len() as u64,
             seconds: (last_answer - began).as_secs_f64(),
             p50_us: self.latencies.value_at_quantile(0.5),
             p99_us: self.latencies.value_at_quantile(0.99),
             p999_us: self.latencies.value_at_quantile(0.999),
             max_us: self.latencies.max(),
+            sent_p99_us: self.answers.value_at_quantile(0.99),
+            refused_p50_us: self.refusals.value_at_quantile(0.5),
+            refused_p99_us: self.refusals.value_at_quantile(0.99),
         })
     }
 
@@ -224,13 +237,14 @@ impl<'a> Load<'a> {
                 Step::Broken => {
                     self.broken += 1;
                 }
-                Step::Answered { status, due } => {
+                Step::Answered { status, due, sent } => {
                     answered = true;
+                    let micros = (due.elapsed().as_micros() as u64).max(1);
                     if status == 200 {
-                        let micros = due.elapsed().as_micros() as u64;
-                        self.latencies.record(micros.max(1))?;
+                        self.latencies.record(micros)?;
+                        self.answers.record((sent.elapsed().as_micros() as u64).max(1))?;
                     } else {
-                        self.refused += 1;
+                        self.refusals.record(micros)?;
                     }
                 }
             }
