@@ -137,9 +137,9 @@ fn scatter(number: u64) -> u64 {
 pub fn bodies(kind: Kind, begin: Timestamp) -> Vec<(&'static str, String)> {
     let stages = ["callout", "alerting", "answer", "disconnect"];
     let statuses =
-        || (0..).zip(stages).map(|(at, event)| ("/status", status(event, clock(begin, at))));
+        || (0..).zip(stages).map(|(at, event)| ("/status", status(event, &clock(begin, at))));
     match kind {
-        Kind::Status => vec![("/status", status("answer", clock(begin, 0)))],
+        Kind::Status => vec![("/status", status("answer", &clock(begin, 0)))],
         Kind::Cdrs => vec![("/fee", cdrs(BATCH, begin))],
         Kind::Calls => statuses().collect(),
         Kind::Whole => statuses().chain([("/fee", cdrs(1, begin))]).collect(),
@@ -152,7 +152,7 @@ fn clock(begin: Timestamp, seconds: i64) -> String {
     instant.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-fn status(event: &str, time: String) -> String {
+fn status(event: &str, time: &str) -> String {
     let mut more = String::new();
     if event == "disconnect" {
         // Writing to a string cannot fail.

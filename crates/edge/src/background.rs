@@ -33,19 +33,19 @@ pub fn run<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Runs a task on a thread of its own, which the blocking threads that it needs inherit from. What
-/// is returned tells of its end, by a panic too.
-pub fn spawn(
+/// is returned gives the task's result, or an error once it has panicked.
+pub fn spawn<T: Send + 'static>(
     name: &str,
-    task: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<oneshot::Receiver<()>> {
-    let (ended, end) = oneshot::channel();
+    task: impl Future<Output = T> + Send + 'static,
+) -> io::Result<oneshot::Receiver<T>> {
+    let (give, result) = oneshot::channel();
     let runtime = Handle::current();
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         give_way();
-        runtime.block_on(task);
-        drop(ended);
+        // Nobody may be left who waits for it.
+        let _ = give.send(runtime.block_on(task));
     })?;
-    Ok(end)
+    Ok(result)
 }
 
 #[cfg(test)]
@@ -72,7 +72,7 @@ mod tests {
     async fn a_tasks_end_is_told_also_when_it_panics() {
         let (give, given) = oneshot::channel();
         let end = spawn("works", async { give.send(nice()).unwrap() }).unwrap();
-        assert!(end.await.is_err());
+        assert!(end.await.is_ok());
         assert_eq!(given.await.unwrap(), (nice() + NICER).min(19));
         let end = spawn("panics", async { panic!("as the test wants") }).unwrap();
         assert!(end.await.is_err());

@@ -3,14 +3,15 @@
 //! by two of [`READ_BYTES`] and what their records take beyond their bodies.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
 use tollgate_spool::{Position, Reader, Stored};
 use tollgate_stream::Outgoing;
 
+use crate::background;
 use crate::decode::Decoder;
 
 /// Requests read from the spool at a time.
@@ -37,18 +38,15 @@ pub struct Preparing {
     at_hand: VecDeque<Prepared>,
     ready: mpsc::Receiver<Vec<Prepared>>,
     is_over: bool,
-    reading: JoinHandle<Reader>,
+    reading: oneshot::Receiver<Reader>,
 }
 
 impl Preparing {
     /// Begins where the reader stands.
-    pub fn start(reader: Reader, decoder: Arc<Decoder>) -> Self {
+    pub fn start(reader: Reader, decoder: Arc<Decoder>) -> io::Result<Self> {
         let (hand_over, ready) = mpsc::channel(1);
-        let handle = tokio::runtime::Handle::current();
-        let reading = tokio::task::spawn_blocking(move || {
-            handle.block_on(prepare_all(reader, decoder, hand_over))
-        });
-        Self { at_hand: VecDeque::new(), ready, is_over: false, reading }
+        let reading = background::spawn("prepare", prepare_all(reader, decoder, hand_over))?;
+        Ok(Self { at_hand: VecDeque::new(), ready, is_over: false, reading })
     }
 
     /// Whether the next one is at hand.
@@ -78,10 +76,10 @@ impl Preparing {
     /// confirmed, and so stays in the spool.
     pub async fn stop(self) -> Reader {
         drop(self.ready);
-        match self.reading.await {
-            Ok(reader) => reader,
-            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
-        }
+        let Ok(reader) = self.reading.await else {
+            std::panic::resume_unwind(Box::new("preparing has panicked"));
+        };
+        reader
     }
 }
 

@@ -205,7 +205,7 @@ impl Edge {
         let server = serve(&settings, connections, listener, &receiver, &stop)?;
         let publisher = Publisher {
             confirmer: reader.confirmer(),
-            preparing: Preparing::start(reader, decoder),
+            preparing: Preparing::start(reader, decoder)?,
             producer,
             flight: Flight::new(Arc::clone(&reports)),
             dead_letters,
