@@ -49,17 +49,24 @@ impl Process {
         Ok(process)
     }
 
-    /// Starts it again with the same arguments, ports and directories.
+    /// Starts it again with the same arguments, ports and directories, and waits until it is ready.
     pub async fn restart(&mut self) -> Result<()> {
+        self.restart_unready()?;
+        self.ready().await
+    }
+
+    /// The same, and waits for nothing.
+    pub fn restart_unready(&mut self) -> Result<()> {
         let line = dies_with_us(Path::new(TOLLGATE))?;
         let mut command = Command::new(&line[0]);
         command.args(&line[1..]).args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.server = Some(Server::start(command, &self.log)?);
-        self.await_ready().await
+        Ok(())
     }
 
-    async fn await_ready(&mut self) -> Result<()> {
+    /// Waits until it is ready.
+    pub async fn ready(&mut self) -> Result<()> {
         let url = format!("http://{}/readyz", self.health);
         let end = tokio::time::Instant::now() + PATIENCE;
         loop {
