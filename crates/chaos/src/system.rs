@@ -253,6 +253,11 @@ impl System {
         Arc::clone(&self.databases)
     }
 
+    /// How often another node has become the active controller since the first one.
+    pub fn controllers(&self) -> u64 {
+        self.cluster.elections().saturating_sub(1) as u64
+    }
+
     /// Writes down what the brokers have logged since their last start.
     pub fn keep_broker_logs(&self, dir: &Path) {
         for number in 0..usize::from(BROKERS) {
