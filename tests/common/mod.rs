@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tollgate_testkit::{Server, Signal, dies_with_us, free_port};
+use tollgate_testkit::{Server, Signal, dies_with_us, free_port, run};
 
 /// The binary under test.
 pub const TOLLGATE: &str = env!("CARGO_BIN_EXE_tollgate");
@@ -144,16 +144,7 @@ pub fn tollgate(arguments: &[&str], environment: &[(&str, String)]) -> Result<Ou
 
 /// Runs a command that must succeed, and returns what it printed.
 pub fn succeed(arguments: &[&str], environment: &[(&str, String)]) -> Result<String> {
-    let output = tollgate(arguments, environment)?;
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(
-        output.status.success(),
-        "tollgate {} ended with {}:\n{stdout}{}",
-        arguments.join(" "),
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(stdout)
+    run(Command::new(TOLLGATE).args(arguments).envs(environment.iter().cloned()))
 }
 
 /// Posts a body and returns the status.
