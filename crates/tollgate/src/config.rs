@@ -134,7 +134,58 @@ fn literal(text: &str) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    use serde_json::Value;
+
     use super::*;
+
+    /// Dotted names of everything that can be set.
+    fn names(value: &Value, prefix: &str) -> Vec<String> {
+        let Value::Object(fields) = value else { return vec![prefix.to_owned()] };
+        let dot = if prefix.is_empty() { "" } else { "." };
+        fields.iter().flat_map(|(name, it)| names(it, &format!("{prefix}{dot}{name}"))).collect()
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let numbers = [0, 1, 2, 1000, u64::from(u32::MAX), i64::MAX as u64, u64::MAX];
+        let texts = ["", " ", "delivered", "sasl_ssl", "0.0.0.0:0", "[::]:65535", ":,", "a:1,b:0"];
+        prop_oneof![
+            3 => select(numbers.to_vec()).prop_map(Value::from),
+            3 => any::<u64>().prop_map(Value::from),
+            1 => any::<i64>().prop_map(Value::from),
+            1 => any::<f64>().prop_map(Value::from),
+            1 => any::<bool>().prop_map(Value::from),
+            2 => select(texts.to_vec()).prop_map(Value::from),
+            1 => any::<String>().prop_map(Value::from),
+            1 => vec(any::<String>(), 0..3).prop_map(Value::from),
+            1 => Just(Value::Null),
+        ]
+    }
+
+    fn assignments() -> impl Strategy<Value = Vec<(String, Value)>> {
+        let names = names(&serde_json::to_value(Config::default()).unwrap(), "");
+        assert!(names.len() > 80, "{names:?}");
+        vec((select(names), value()), 1..6)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// Of those parts too whose crates take too long to build for the fuzzer.
+        #[test]
+        fn whatever_the_settings_say_is_taken_or_refused(assignments in assignments()) {
+            let mut settings = serde_json::json!({});
+            for (name, value) in assignments {
+                set(&mut settings, &name, value);
+            }
+            if let Ok(config) = load::<Config>(None, &settings) {
+                let _ = config.validate(&[Part::Edge, Part::Kafka, Part::Consumer]);
+                prop_assert!(config.shown().is_ok());
+            }
+        }
+    }
 
     #[test]
     fn a_dotted_name_is_set_at_its_place() {
