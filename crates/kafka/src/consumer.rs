@@ -114,11 +114,9 @@ impl Consumer for KafkaConsumer {
     }
 
     async fn close(self: Box<Self>) {
-        let Self { commands, closed, close_timeout, ends } = *self;
+        let Self { commands, closed, close_timeout, .. } = *self;
         // The thread ends with its last command.
         drop(commands);
-        // A client may take a while to go.
-        drop(tokio::task::spawn_blocking(move || drop(ends)));
         if tokio::time::timeout(close_timeout, closed).await.is_err() {
             tracing::warn!(
                 "a consumer has not left its group within {close_timeout:?}; the group will \
