@@ -1,109 +1,36 @@
 //! The embedded defaults: `tollgate dev` in one process, killed in the middle.
 
 mod common;
-
-use std::time::Duration;
+#[path = "common/dev.rs"]
+mod dev;
 
 use anyhow::{Result, ensure};
-use common::{PATIENCE, Process, address, get, metric, post, tollgate};
+use common::{PATIENCE, get, post};
+use dev::{Dev, Platform};
 use tollgate_testkit::{TestDir, eventually};
-
-struct Dev {
-    process: Process,
-    edge: String,
-    query: String,
-    dir: TestDir,
-}
-
-impl Dev {
-    async fn start(name: &str) -> Result<Self> {
-        let dir = TestDir::new(name)?;
-        let (listen, query) = (address(), address());
-        let data = dir.path().join("data");
-        let arguments = [
-            "dev",
-            "--data",
-            &data.display().to_string(),
-            "--listen",
-            &listen.to_string(),
-            "--query",
-            &query.to_string(),
-        ];
-        let process = Process::start("dev", dir.path(), &arguments, &[]).await?;
-        Ok(Self {
-            process,
-            edge: format!("http://{listen}"),
-            query: format!("http://{query}"),
-            dir,
-        })
-    }
-}
 
 /// I1 and I3 on the embedded defaults: SIGKILL at some moment, start again, and every acknowledged
 /// notification is billed once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dev_killed_in_the_middle_loses_nothing_and_bills_once() -> Result<()> {
-    let mut dev = Dev::start("embedded").await?;
-    let journal = dev.dir.path().join("journal.jsonl").display().to_string();
-    let undelivered = dev.dir.path().join("undelivered.jsonl").display().to_string();
-    let simulate = |more: &[&str]| -> Vec<String> {
-        let base = [
-            "simulate",
-            "--quiet",
-            "--edge",
-            &dev.edge,
-            "--query",
-            &dev.query,
-            "--journal",
-            &journal,
-            "--undelivered",
-            &undelivered,
-            "--seed",
-            "11",
-            "--faults",
-            "all",
-            "--repeat-after",
-            "2",
-            "--calls",
-            "200",
-            "--rate",
-            "40",
-        ];
-        base.iter().chain(more).map(ToString::to_string).collect()
-    };
-    let sending = simulate(&["--no-verify"]);
-    let verifying = simulate(&["--verify-only", "--settle", "90"]);
-    let run = |arguments: Vec<String>| {
-        tokio::task::spawn_blocking(move || {
-            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            tollgate(&arguments, &[])
-        })
-    };
-    let sender = run(sending);
-    for kill_after in [100.0, 150.0] {
-        wait_for_acknowledged(&dev.process, kill_after).await?;
+    let dir = TestDir::new("embedded")?;
+    let mut dev = Dev::start(dir.path(), &[]).await?;
+    let load = ["--seed", "11", "--calls", "200", "--rate", "40"];
+    let platform = Platform::start(&dev, dir.path(), &load);
+    for count in [100.0, 150.0] {
+        dev.acknowledged(count).await?;
         dev.process.kill();
         dev.process.restart().await?;
     }
-    let sent = sender.await??;
-    ensure!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
-    let verified = run(verifying).await??;
-    ensure!(
-        verified.status.success(),
-        "the verifier found something:\n{}{}\n--- dev\n{}",
-        String::from_utf8_lossy(&verified.stdout),
-        String::from_utf8_lossy(&verified.stderr),
-        dev.process.log(),
-    );
-    let checks = get(&format!("{}/v1/checks", dev.query)).await?;
-    ensure!(checks["consistent"] == true, "ledger and aggregates differ: {checks}");
+    platform.verify(&dev).await?;
     dev.process.stop().await
 }
 
 /// What the README shows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_look_of_the_readme_works() -> Result<()> {
-    let mut dev = Dev::start("first-look").await?;
+    let dir = TestDir::new("first-look")?;
+    let mut dev = Dev::start(dir.path(), &[]).await?;
     let now = jiff::Timestamp::now();
     let at = |seconds: i64| {
         let time = now - jiff::SignedDuration::from_secs(seconds);
@@ -154,16 +81,4 @@ async fn the_first_look_of_the_readme_works() -> Result<()> {
     )?;
     ensure!(tailed.contains("first-1") && !tailed.contains("13800000021"), "{tailed}");
     dev.process.stop().await
-}
-
-async fn wait_for_acknowledged(process: &Process, count: f64) -> Result<()> {
-    let end = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let page = process.metrics().await.unwrap_or_default();
-        if metric(&page, "tollgate_edge_acknowledged_total") >= count {
-            return Ok(());
-        }
-        ensure!(tokio::time::Instant::now() < end, "fewer than {count} were acknowledged");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }

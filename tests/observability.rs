@@ -57,6 +57,7 @@ async fn what_is_scraped_is_what_is_documented() -> Result<()> {
         let applied = metric(&page, "tollgate_consumer_records_applied_total");
         ensure!(applied > count, "{applied} records applied so far");
         ensure!(metric(&page, "tollgate_billing_entries_total") > 0.0, "nothing billed yet");
+        ensure!(metric(&page, "tollgate_edge_quarantined_total") > 0.0, "nothing quarantined yet");
         anyhow::Ok(page)
     })
     .await;

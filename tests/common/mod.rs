@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tollgate_testkit::{Server, Signal, dies_with_us, free_port};
+use tollgate_testkit::{Server, Signal, dies_with_us, free_port, run};
 
 /// The binary under test.
 pub const TOLLGATE: &str = env!("CARGO_BIN_EXE_tollgate");
@@ -49,17 +49,24 @@ impl Process {
         Ok(process)
     }
 
-    /// Starts it again with the same arguments, ports and directories.
+    /// Starts it again with the same arguments, ports and directories, and waits until it is ready.
     pub async fn restart(&mut self) -> Result<()> {
+        self.restart_unready()?;
+        self.ready().await
+    }
+
+    /// The same, and waits for nothing.
+    pub fn restart_unready(&mut self) -> Result<()> {
         let line = dies_with_us(Path::new(TOLLGATE))?;
         let mut command = Command::new(&line[0]);
         command.args(&line[1..]).args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.server = Some(Server::start(command, &self.log)?);
-        self.await_ready().await
+        Ok(())
     }
 
-    async fn await_ready(&mut self) -> Result<()> {
+    /// Waits until it is ready.
+    pub async fn ready(&mut self) -> Result<()> {
         let url = format!("http://{}/readyz", self.health);
         let end = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -137,16 +144,7 @@ pub fn tollgate(arguments: &[&str], environment: &[(&str, String)]) -> Result<Ou
 
 /// Runs a command that must succeed, and returns what it printed.
 pub fn succeed(arguments: &[&str], environment: &[(&str, String)]) -> Result<String> {
-    let output = tollgate(arguments, environment)?;
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(
-        output.status.success(),
-        "tollgate {} ended with {}:\n{stdout}{}",
-        arguments.join(" "),
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(stdout)
+    run(Command::new(TOLLGATE).args(arguments).envs(environment.iter().cloned()))
 }
 
 /// Posts a body and returns the status.

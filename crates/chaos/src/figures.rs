@@ -36,6 +36,12 @@ pub struct Figures {
     pub damaged: u64,
     /// Snapshots in which the ledger was compared with its sums.
     pub snapshots: u64,
+    /// Published records that were found in the ledger as soon as they could be read.
+    #[serde(default)]
+    pub published: u64,
+    /// How often another node became the active controller of the cluster.
+    #[serde(default)]
+    pub controllers: u64,
     /// Hostile requests, none of them answered 200.
     pub attacks: u64,
     /// How long it took, start and checks included.
@@ -93,6 +99,8 @@ impl fmt::Display for Journal {
             ("unknown (no answer, or refused)", sum(|run| run.unknown)),
             ("requests lost to flipped bits, all named", sum(|run| run.damaged)),
             ("snapshots of the ledger", sum(|run| run.snapshots)),
+            ("published records compared with the ledger", sum(|run| run.published)),
+            ("times another controller took over", sum(|run| run.controllers)),
             ("hostile requests", sum(|run| run.attacks)),
             ("faults", sum(|run| run.faults.values().sum())),
         ];

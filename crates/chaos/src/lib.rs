@@ -5,7 +5,7 @@
 //!                                  │
 //!  simulator ──proxy──▶ edge 1, 2 ──proxies──▶ 3 brokers ──proxies──▶ billing 1, 2, user-state 1, 2
 //!                                  │                                        │ proxies
-//!  attackers ──▶ edges             │ snapshots of the ledger ◀──────── PostgreSQL
+//!  attackers ──▶ edges             │ ledger beside its sums and topic ◀─── PostgreSQL
 //!                                  ▼
 //!              healed, quiet ──▶ checks ──▶ figures, or the evidence of a failure
 //! ```
@@ -23,6 +23,7 @@ mod links;
 mod outcome;
 mod process;
 mod proxy;
+mod published;
 mod quiet;
 mod run;
 pub mod schedule;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use tollgate_testkit::{Kafka, KafkaOptions};
+use tollgate_testkit::{Kafka, KafkaOptions, free_port};
 
 use crate::proxy::Proxy;
 use crate::schedule::{BROKERS, How, Node, Path};
@@ -15,19 +15,30 @@ pub struct Links {
     databases: BTreeMap<Node, Proxy>,
     /// Between brokers, by the one that is connected to.
     replication: Vec<Proxy>,
+    /// Between controllers and from brokers to controllers, by the one that is connected to.
+    controllers: Vec<Proxy>,
+    /// Where they listen.
+    controller_ports: Vec<u16>,
 }
 
 impl Links {
-    /// Opens all of them; they lead nowhere yet.
+    /// Opens all of them; but for the controllers' they lead nowhere yet.
     pub async fn open() -> Result<Self> {
         let mut links = Self {
             senders: BTreeMap::new(),
             brokers: BTreeMap::new(),
             databases: BTreeMap::new(),
             replication: Vec::new(),
+            controllers: Vec::new(),
+            controller_ports: Vec::new(),
         };
         for _ in 0..BROKERS {
             links.replication.push(Proxy::open().await?);
+            // A cluster starts when its controllers find each other.
+            let (controller, port) = (Proxy::open().await?, free_port());
+            controller.lead_to(port);
+            links.controllers.push(controller);
+            links.controller_ports.push(port);
         }
         for node in Node::ALL {
             for _ in 0..BROKERS {
@@ -45,11 +56,15 @@ impl Links {
 
     /// A cluster with a listener for each process, behind its proxies.
     pub fn kafka(&self) -> KafkaOptions {
-        let internal: Vec<u16> = self.replication.iter().map(Proxy::port).collect();
-        let options = KafkaOptions::new().brokers(usize::from(BROKERS)).internal_behind(&internal);
+        let ports = |proxies: &[Proxy]| proxies.iter().map(Proxy::port).collect::<Vec<_>>();
+        let voters = self.controllers.iter().map(Proxy::port);
+        let controllers: Vec<_> = self.controller_ports.iter().copied().zip(voters).collect();
+        let options = KafkaOptions::new()
+            .brokers(usize::from(BROKERS))
+            .internal_behind(&ports(&self.replication))
+            .controllers_behind(&controllers);
         self.brokers.iter().fold(options, |options, (node, proxies)| {
-            let ports: Vec<u16> = proxies.iter().map(Proxy::port).collect();
-            options.listener(node.listener(), &ports)
+            options.listener(node.listener(), &ports(proxies))
         })
     }
 
@@ -102,7 +117,12 @@ impl Links {
                 all.skip(usize::from(number)).take(1).collect()
             }
             Path::Replication(number) => {
-                self.replication.get(usize::from(number)).into_iter().collect()
+                let number = usize::from(number);
+                self.replication
+                    .get(number)
+                    .into_iter()
+                    .chain(self.controllers.get(number))
+                    .collect()
             }
         };
         for proxy in proxies {

@@ -38,11 +38,14 @@ impl Phases {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { seed, acknowledged, records, damaged, snapshots, .. } = &self.figures;
+        let Figures { seed, acknowledged, records, damaged, snapshots, published, .. } =
+            &self.figures;
         write!(
             f,
             "seed {seed}: {acknowledged} acknowledged, {records} records, {damaged} damaged and \
-             named, {snapshots} snapshots;"
+             named, {snapshots} snapshots, {published} compared when published, {} other \
+             controllers;",
+            self.figures.controllers
         )?;
         for (phase, took) in &self.phases.list {
             write!(f, " {phase} {:.0} s", took.as_secs_f64())?;

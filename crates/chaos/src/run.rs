@@ -12,6 +12,7 @@ use crate::check::{self, Failures};
 use crate::faults::Done;
 use crate::figures::Figures;
 use crate::outcome::{Outcome, Phases};
+use crate::published::Published;
 use crate::quiet::quiet;
 use crate::schedule::Schedule;
 use crate::snapshot::Snapshots;
@@ -84,12 +85,18 @@ impl Run {
 
     async fn in_system(&mut self, system: &mut System) -> Result<()> {
         let snapshots = Snapshots::begin(system.databases(), system.database.clone());
+        let (stream, database) = (traffic::stream(system)?, system.database.clone());
+        let published = Published::begin(stream, system.databases(), database);
         let calls = Calls::of(self.schedule.seed, system, &self.dir);
         let done = self.under_fault(system, &calls).await?;
         quiet(system).await?;
         self.phases.over("quiet");
         match snapshots.end().await {
             Ok(taken) => self.figures.snapshots = taken,
+            Err(error) => self.failures.note(Err(error)),
+        }
+        match published.end().await {
+            Ok(compared) => self.figures.published = compared,
             Err(error) => self.failures.note(Err(error)),
         }
         self.check(system, calls, &done).await
@@ -108,6 +115,7 @@ impl Run {
         self.phases.over("processes up");
         let played = playing.await??;
         self.phases.over("calls");
+        self.figures.controllers = system.controllers();
         self.figures.acknowledged = played.counts.acknowledged;
         self.figures.attacks = attack.attempts();
         self.figures.faults.clone_from(&done.faults);

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use serde::Deserialize;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tollgate_testkit::Postgres;
 
 const PAUSE: Duration = Duration::from_millis(700);
@@ -92,7 +92,7 @@ impl Snapshot {
 
 /// Snapshots while something else goes on.
 pub struct Snapshots {
-    stop: CancellationToken,
+    stop: DropGuard,
     task: JoinHandle<Result<u64>>,
 }
 
@@ -115,12 +115,12 @@ impl Snapshots {
             }
             Ok(taken)
         });
-        Self { stop, task }
+        Self { stop: stop.drop_guard(), task }
     }
 
     /// Ends; how many there were. Fails with the first that contradicted itself.
     pub async fn end(self) -> Result<u64> {
-        self.stop.cancel();
+        drop(self.stop);
         self.task.await?
     }
 }

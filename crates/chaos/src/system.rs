@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use tollgate_testkit::{Kafka, Postgres, PostgresOptions};
+use anyhow::{Context, Result};
+use tollgate_testkit::{Kafka, Postgres, PostgresOptions, run};
 
 use crate::links::Links;
 use crate::process::{Process, Program, address};
@@ -124,20 +124,7 @@ impl System {
 
     /// Runs a command of the binary to its end and returns what it printed.
     pub fn tollgate(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Result<String> {
-        let output = Command::new(&self.binary)
-            .args(arguments)
-            .envs(environment.iter().copied())
-            .output()
-            .with_context(|| format!("{} cannot be run", self.binary.display()))?;
-        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(
-            output.status.success(),
-            "tollgate {} ended with {}:\n{stdout}{}",
-            arguments.join(" "),
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(stdout)
+        run(Command::new(&self.binary).args(arguments).envs(environment.iter().copied()))
     }
 
     fn environment(
@@ -251,6 +238,11 @@ impl System {
     /// The database server.
     pub fn databases(&self) -> Arc<Postgres> {
         Arc::clone(&self.databases)
+    }
+
+    /// How often another node has become the active controller since the first one.
+    pub fn controllers(&self) -> u64 {
+        self.cluster.elections().saturating_sub(1) as u64
     }
 
     /// Writes down what the brokers have logged since their last start.

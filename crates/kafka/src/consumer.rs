@@ -4,6 +4,7 @@
 //!  next, start, pause … ──▶ commands ──▶ member thread ──▶ librdkafka
 //!                              ▲              │
 //!                              └── answers ◀──┘  rebalance callback: notes, assigns nothing
+//!  watermarks ──▶ ends, a client of their own
 //! ```
 //!
 //! All calls into librdkafka happen on the member's own thread: they block, and a call that its
@@ -21,7 +22,9 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 use tollgate_stream::{Consumer, Event, StreamError, TopicPartition};
 
+use crate::ends::Ends;
 use member::Member;
+
 pub use member::Options;
 
 /// A question to the member's thread, with the way back.
@@ -31,7 +34,6 @@ enum Command {
     Pause { partition: TopicPartition, reply: Reply<()> },
     Resume { partition: TopicPartition, reply: Reply<()> },
     Stop { partition: TopicPartition, reply: Reply<()> },
-    Watermarks { partition: TopicPartition, reply: Reply<(i64, i64)> },
     Progress { offsets: Vec<(TopicPartition, i64)> },
 }
 
@@ -42,11 +44,12 @@ pub struct KafkaConsumer {
     commands: mpsc::Sender<Command>,
     closed: oneshot::Receiver<()>,
     close_timeout: Duration,
+    ends: Ends,
 }
 
 impl KafkaConsumer {
     /// Joins the group; brokers need not be reachable.
-    pub fn join(options: Options) -> Result<Self, StreamError> {
+    pub fn join(options: Options, ends: Ends) -> Result<Self, StreamError> {
         let close_timeout = options.close_timeout;
         let (commands, inbox) = mpsc::channel();
         let (closing, closed) = oneshot::channel();
@@ -59,7 +62,7 @@ impl KafkaConsumer {
                 let _ = closing.send(());
             })
             .map_err(|error| StreamError::Transient(format!("cannot start a thread: {error}")))?;
-        Ok(Self { commands, closed, close_timeout })
+        Ok(Self { commands, closed, close_timeout, ends })
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StreamError> {
@@ -97,8 +100,12 @@ impl Consumer for KafkaConsumer {
     }
 
     async fn watermarks(&mut self, partition: &TopicPartition) -> Result<(i64, i64), StreamError> {
-        let partition = partition.clone();
-        self.ask(|reply| Command::Watermarks { partition, reply }).await
+        let first = self.ends.first(vec![partition.clone()]).await?;
+        let next = self.ends.next(vec![partition.clone()]).await?;
+        match (first.get(partition), next.get(partition)) {
+            (Some(first), Some(next)) => Ok((*first, *next)),
+            _ => Err(StreamError::Transient(format!("no broker says where {partition} ends"))),
+        }
     }
 
     async fn report_progress(&mut self, offsets: &[(TopicPartition, i64)]) {
@@ -107,7 +114,7 @@ impl Consumer for KafkaConsumer {
     }
 
     async fn close(self: Box<Self>) {
-        let Self { commands, closed, close_timeout } = *self;
+        let Self { commands, closed, close_timeout, .. } = *self;
         // The thread ends with its last command.
         drop(commands);
         if tokio::time::timeout(close_timeout, closed).await.is_err() {

@@ -23,7 +23,8 @@ type Client = BaseConsumer<Context<Unmanaged>>;
 /// Asks through a client of its own: behind a client that reads, each question would wait until
 /// the broker has answered the fetch before it, half a second where nothing comes.
 pub struct Ends {
-    client: Arc<Client>,
+    /// Taken when this is dropped.
+    client: Option<Arc<Client>>,
     /// For clients that look for markers.
     probe: ClientConfig,
     common: Arc<Common>,
@@ -41,7 +42,7 @@ impl Ends {
             .create_with_context(Context::new(Role::Reader, common, Unmanaged))
             .map_err(|error| StreamError::Fatal(error.to_string()))?;
         Ok(Self {
-            client: Arc::new(client),
+            client: Some(Arc::new(client)),
             probe,
             common: Arc::clone(common),
             timeout: Duration::from_millis(settings.operation_timeout_ms.into()),
@@ -120,7 +121,9 @@ impl Ends {
         &self,
         work: impl FnOnce(&Client, Duration) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, StreamError> {
-        let client = Arc::clone(&self.client);
+        let Some(client) = self.client.clone() else {
+            return Err(StreamError::Transient("the client is gone".into()));
+        };
         let common = Arc::clone(&self.common);
         let timeout = self.timeout;
         let work = move || {
@@ -133,6 +136,16 @@ impl Ends {
         tokio::task::spawn_blocking(work)
             .await
             .map_err(|error| StreamError::Transient(error.to_string()))?
+    }
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        // A client closes its group, which it has not joined, for a tenth of a second; nobody needs
+        // to wait for that.
+        if let Some(client) = self.client.take() {
+            std::thread::spawn(move || drop(client));
+        }
     }
 }
 

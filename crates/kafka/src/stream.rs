@@ -15,6 +15,7 @@ use crate::admin::Admin;
 use crate::config;
 use crate::consumer::{KafkaConsumer, Options};
 use crate::context::Common;
+use crate::ends::Ends;
 use crate::producer::KafkaProducer;
 use crate::reader::KafkaReader;
 use crate::relay::KafkaRelay;
@@ -79,7 +80,8 @@ impl Stream for KafkaStream {
 
     async fn consumer(&self, options: ConsumerOptions) -> Result<Box<dyn Consumer>, StreamError> {
         let timeout = |ms: u32| Duration::from_millis(ms.into());
-        let consumer = KafkaConsumer::join(Options {
+        let ends = Ends::new(&self.base, &self.settings, &self.common)?;
+        let options = Options {
             config: config::consumer(&self.base, &self.settings, &options),
             common: Arc::clone(&self.common),
             topics: options.topics,
@@ -87,8 +89,8 @@ impl Stream for KafkaStream {
             operation_timeout: timeout(self.settings.operation_timeout_ms),
             rejoin_after: timeout(self.settings.session_timeout_ms),
             close_timeout: timeout(self.settings.close_timeout_ms),
-        })?;
-        Ok(Box::new(consumer))
+        };
+        Ok(Box::new(KafkaConsumer::join(options, ends)?))
     }
 
     async fn relay(&self, id: &str) -> Result<Box<dyn Relay>, StreamError> {

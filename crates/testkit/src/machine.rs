@@ -50,9 +50,10 @@ pub fn once(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command to its end; a failure carries what it printed.
+/// Runs a command to its end and returns what it printed; so does the error when it fails.
 pub fn run(command: &mut Command) -> Result<String> {
-    let what = command.get_program().to_string_lossy().into_owned();
+    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
+    let what = words.join(OsStr::new(" ")).to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("cannot run {what}"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     ensure!(

@@ -134,7 +134,76 @@ fn literal(text: &str) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    use serde_json::Value;
+
     use super::*;
+
+    /// Dotted names and values of everything that can be set.
+    fn leaves(value: &Value, prefix: &str) -> Vec<(String, Value)> {
+        let Value::Object(fields) = value else { return vec![(prefix.to_owned(), value.clone())] };
+        let dot = if prefix.is_empty() { "" } else { "." };
+        fields.iter().flat_map(|(name, it)| leaves(it, &format!("{prefix}{dot}{name}"))).collect()
+    }
+
+    fn number() -> impl Strategy<Value = Value> {
+        let edges = [0, 1, 2, u64::from(u32::MAX), i64::MAX as u64, u64::MAX];
+        prop_oneof![
+            select(edges.to_vec()).prop_map(Value::from),
+            any::<u32>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+        ]
+    }
+
+    fn text() -> impl Strategy<Value = Value> {
+        let known = ["", " ", "delivered", "sasl_ssl", "0.0.0.0:0", "[::]:65535", ":,", "a:1,b:0"];
+        prop_oneof![
+            select(known.to_vec()).prop_map(Value::from),
+            any::<String>().prop_map(Value::from)
+        ]
+    }
+
+    /// Mostly of the kind that belongs there: what is not, is refused before it is looked at.
+    fn instead_of(value: &Value) -> BoxedStrategy<Value> {
+        let anything = || {
+            let list = vec(any::<String>(), 0..3).prop_map(Value::from);
+            prop_oneof![number(), text(), any::<bool>().prop_map(Value::from), list]
+        };
+        match value {
+            Value::Number(_) => prop_oneof![20 => number(), 1 => anything()].boxed(),
+            Value::String(_) => prop_oneof![20 => text(), 1 => anything()].boxed(),
+            Value::Bool(is) => Just(Value::from(!is)).boxed(),
+            _ => anything().boxed(),
+        }
+    }
+
+    fn assignments() -> impl Strategy<Value = Vec<(String, Value)>> {
+        let leaves = leaves(&serde_json::to_value(Config::default()).unwrap(), "");
+        assert!(leaves.len() > 80, "{leaves:?}");
+        let assignment = select(leaves).prop_flat_map(|(name, usual)| {
+            instead_of(&usual).prop_map(move |it| (name.clone(), it))
+        });
+        vec(assignment, 1..5)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+        /// Of those parts too whose crates take too long to build for the fuzzer.
+        #[test]
+        fn whatever_the_settings_say_is_taken_or_refused(assignments in assignments()) {
+            let mut settings = serde_json::json!({});
+            for (name, value) in assignments {
+                set(&mut settings, &name, value);
+            }
+            if let Ok(config) = load::<Config>(None, &settings) {
+                let _ = config.validate(&[Part::Edge, Part::Kafka, Part::Consumer]);
+                prop_assert!(config.shown().is_ok());
+            }
+        }
+    }
 
     #[test]
     fn a_dotted_name_is_set_at_its_place() {

@@ -80,7 +80,8 @@ pub enum Path {
     Brokers(Node),
     /// From a consumer to PostgreSQL.
     Database(Node),
-    /// From the other brokers to one: what it leads is not replicated.
+    /// From the other nodes to one of the cluster: what it leads is not replicated, and if it is the
+    /// active controller the others have to elect another.
     Replication(u8),
 }
 
@@ -243,7 +244,9 @@ impl fmt::Display for Fault {
                     Path::Broker(node, broker) => write!(f, ": {} to broker {broker}", node.name()),
                     Path::Brokers(node) => write!(f, ": {} to all brokers", node.name()),
                     Path::Database(node) => write!(f, ": {} to the database", node.name()),
-                    Path::Replication(broker) => write!(f, ": brokers to broker {broker}"),
+                    Path::Replication(broker) => {
+                        write!(f, ": nodes of the cluster to node {broker}")
+                    }
                 }?;
                 match how {
                     How::Delayed(ms) => write!(f, " by {ms} ms"),

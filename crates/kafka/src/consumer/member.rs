@@ -95,9 +95,6 @@ impl Member {
                 let tell = self.assignment.resume(&partition);
                 let _ = reply.send(self.tell(tell, &partition, Client::resume));
             }
-            Command::Watermarks { partition, reply } => {
-                let _ = reply.send(self.watermarks(&partition));
-            }
             Command::Progress { offsets } => self.report_progress(&offsets),
         }
     }

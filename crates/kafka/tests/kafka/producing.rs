@@ -78,8 +78,10 @@ async fn every_compression_is_read_back() -> Result<()> {
     Ok(())
 }
 
+/// I6
 #[tokio::test(flavor = "multi_thread")]
-async fn only_the_record_that_is_too_large_is_refused_for_good() -> Result<()> {
+async fn only_the_records_that_are_too_large_are_refused_for_good() -> Result<()> {
+    const REFUSED: [u64; 4] = [0, 50, 51, 99];
     let stream = shared();
     let name = unique("narrow");
     let spec = TopicSpec {
@@ -92,25 +94,62 @@ async fn only_the_record_that_is_too_large_is_refused_for_good() -> Result<()> {
     let topic: Arc<str> = name.into();
     let (producer, ear) = producer(&stream);
     for token in 0..100 {
-        // One that the topic refuses, in a batch with many that it takes.
-        let value = if token == 50 { random_text(9_000) } else { format!("small {token}") };
+        // Some that the topic refuses, in a batch with many that it takes.
+        let is_large = REFUSED.contains(&token);
+        let value = if is_large { random_text(9_000) } else { format!("small {token}") };
         producer.send(&record(&topic, "k", &value), token)?;
     }
     producer.flush(PATIENCE).await?;
     let heard = ear.heard();
     for (token, outcome) in &heard {
         match outcome {
-            Err(DeliveryError::Permanent(_)) => assert_eq!(*token, 50),
+            Err(DeliveryError::Permanent(_)) => assert!(REFUSED.contains(token), "{token}"),
             other => assert!(other.is_ok(), "{token}: {other:?}"),
         }
     }
-    assert!(heard[&50].is_err());
-    assert_eq!(read_all(&stream, &topic).await?.len(), 99);
+    assert!(REFUSED.iter().all(|token| heard[token].is_err()), "{heard:?}");
+    let read: BTreeSet<String> = read_all(&stream, &topic).await?.iter().map(text).collect();
+    let small = (0..100).filter(|token| !REFUSED.contains(token));
+    assert_eq!(read, small.map(|token| format!("small {token}")).collect());
 
     let huge = random_text(5 * 1024 * 1024);
     let refused = producer.send(&record(&topic, "k", &huge), 100).unwrap_err();
     assert!(matches!(refused, EnqueueError::Permanent(_)), "{refused}");
     assert_eq!(producer.in_flight(), 0);
+    Ok(())
+}
+
+/// The time is this machine's, not the record's: to throw the record away would mend nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timestamp_that_a_topic_refuses_is_never_permanent_and_its_neighbours_arrive()
+-> Result<()> {
+    // Whatever has waited for company is too old for this topic.
+    let settings = Settings { linger_ms: 200, ..settings(&Kafka::shared().bootstrap()) };
+    let stream = connect(&settings);
+    let name = unique("punctual");
+    let spec = TopicSpec {
+        name: name.clone(),
+        partitions: 1,
+        replication: 1,
+        config: vec![("message.timestamp.before.max.ms".into(), "1".into())],
+    };
+    stream.create_topics(&[spec]).await?;
+    let topics = [name.into(), topic(&stream, "patient", 1).await?];
+    let (producer, ear) = producer(&stream);
+    for token in 0..20 {
+        producer.send(&record(&topics[token as usize % 2], "k", "v"), token)?;
+    }
+    ear.await_all(20).await;
+    for (token, outcome) in ear.heard() {
+        match outcome {
+            Err(DeliveryError::Retry(reason)) if token % 2 == 0 => {
+                assert!(reason.contains("clock"), "{reason}");
+            }
+            outcome => assert!(token % 2 == 1 && outcome.is_ok(), "{token}: {outcome:?}"),
+        }
+    }
+    assert_eq!(read_all(&stream, &topics[0]).await?.len(), 0);
+    assert_eq!(read_all(&stream, &topics[1]).await?.len(), 10);
     Ok(())
 }
 

@@ -64,8 +64,9 @@ async fn a_record_that_can_never_be_sent_is_named_by_its_index() -> Result<()> {
     Ok(())
 }
 
+/// I6
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_only_the_broker_refuses_is_found_by_sending_one_by_one() -> Result<()> {
+async fn each_record_that_only_the_broker_refuses_is_found_by_sending_one_by_one() -> Result<()> {
     let stream = shared();
     let name = unique("narrow-relay");
     let spec = tollgate_stream::TopicSpec {
@@ -78,12 +79,25 @@ async fn a_record_that_only_the_broker_refuses_is_found_by_sending_one_by_one() 
     let topic = name.into();
     let mut relay = stream.relay(&unique("relay")).await?;
     let wide = random_text(3_000);
-    let records = [record(&topic, "k", "a"), record(&topic, "k", &wide), record(&topic, "k", "b")];
-    let refusal = relay.send(&records).await.unwrap_err();
-    assert!(matches!(refusal, RelayError::Permanent { index: 1, .. }), "{refusal}");
-    relay.abort().await?;
-    relay.send(&[records[0].clone(), records[2].clone()]).await?;
-    relay.commit().await?;
-    assert_eq!(read_all(&stream, &topic).await?.len(), 2);
+    for refused in [&[0][..], &[1], &[2], &[0, 1, 2], &[1, 2]] {
+        let value = |index| if refused.contains(&index) { wide.as_str() } else { "small" };
+        let mut records: Vec<_> =
+            (0..3).map(|index| record(&topic, &index.to_string(), value(index))).collect();
+        // As an outbox does: the one that is named goes to quarantine, the rest is sent again.
+        for before in 0..refused.len() {
+            let refusal = relay.send(&records).await.unwrap_err();
+            let expected = refused[before] - before;
+            assert!(
+                matches!(refusal, RelayError::Permanent { index, .. } if index == expected),
+                "{refused:?}, {before}: {refusal}"
+            );
+            relay.abort().await?;
+            records.remove(expected);
+        }
+        relay.send(&records).await?;
+        relay.commit().await?;
+    }
+    let keys: Vec<_> = read_all(&stream, &topic).await?.iter().map(|it| it.key.clone()).collect();
+    assert_eq!(keys, ["1", "2", "0", "2", "0", "1", "0"]);
     Ok(())
 }

@@ -1,107 +1,21 @@
 //! A disk in memory that does everything a real one may do to a careless writer. Test support.
 
+mod file;
 mod inner;
+mod plan;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
 
+use self::file::FaultyFile;
 use self::inner::{Change, Inner, Inode, NameChange, parent};
+pub use self::plan::{FaultPlan, Injected, Loss, Operation};
 use super::{Access, DirLock, Disk, DiskFile, Listed};
-
-/// What a fault can hit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Operation {
-    /// [`DiskFile::write_at`].
-    Write,
-    /// [`DiskFile::sync_data`].
-    Sync,
-    /// [`DiskFile::read_at`].
-    Read,
-    /// [`DiskFile::allocate`] and [`DiskFile::set_len`].
-    Resize,
-    /// [`Disk::create`].
-    Create,
-    /// [`Disk::open`].
-    Open,
-    /// [`Disk::remove`].
-    Remove,
-    /// [`Disk::rename`].
-    Rename,
-    /// [`Disk::sync_dir`].
-    SyncDir,
-    /// [`Disk::list`].
-    List,
-}
-
-/// The error that a fault reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Injected {
-    /// No space left on the device.
-    Enospc,
-    /// Input/output error.
-    Eio,
-}
-
-impl Injected {
-    fn error(self) -> io::Error {
-        match self {
-            Self::Enospc => rustix::io::Errno::NOSPC.into(),
-            Self::Eio => rustix::io::Errno::IO.into(),
-        }
-    }
-}
-
-/// When something fails. Counts matching operations from the moment it is armed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FaultPlan {
-    /// Which operation fails.
-    pub operation: Operation,
-    /// Only for files whose path contains this text; empty for all.
-    pub path_contains: String,
-    /// How many matching operations succeed before.
-    pub skip: u64,
-    /// How many fail then; `u64::MAX` for all until [`FaultyDisk::heal`].
-    pub times: u64,
-    /// With what.
-    pub error: Injected,
-}
-
-impl FaultPlan {
-    /// The operation after `skip` others of its kind fails, once.
-    pub fn once(operation: Operation, skip: u64, error: Injected) -> Self {
-        Self { operation, path_contains: String::new(), skip, times: 1, error }
-    }
-
-    /// Every operation of this kind fails until [`FaultyDisk::heal`].
-    pub fn all(operation: Operation, error: Injected) -> Self {
-        Self { operation, path_contains: String::new(), skip: 0, times: u64::MAX, error }
-    }
-
-    /// Only for files whose path contains this text.
-    #[must_use]
-    pub fn on(mut self, path_contains: &str) -> Self {
-        path_contains.clone_into(&mut self.path_contains);
-        self
-    }
-}
-
-/// What becomes of everything that was not synced when the power goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
-    /// All of it is lost.
-    Everything,
-    /// None of it is lost.
-    Nothing,
-    /// Each write, drawn from the seed: kept, lost, or torn at sector boundaries, in any order;
-    /// names up to a point in each directory's history.
-    Random,
-}
 
 /// A disk in memory, seeded, shared by its clones.
 ///
@@ -433,116 +347,5 @@ impl Drop for FaultyLock {
         if inner.life == self.life {
             inner.locks.remove(&self.dir);
         }
-    }
-}
-
-#[derive(Debug)]
-struct FaultyFile {
-    disk: FaultyDisk,
-    file: u64,
-    path: PathBuf,
-    life: u64,
-    access: Access,
-}
-
-impl FaultyFile {
-    fn attempt(&self, operation: Operation) -> io::Result<MutexGuard<'_, Inner>> {
-        let mut inner = self.disk.lock();
-        if inner.life != self.life {
-            return Err(Injected::Eio.error());
-        }
-        if self.access == Access::Read && operation != Operation::Read {
-            return Err(io::ErrorKind::PermissionDenied.into());
-        }
-        inner.attempt(operation, &self.path)?;
-        Ok(inner)
-    }
-
-    /// A write that failed may have been carried out in part.
-    fn write_in_part(&self, offset: u64, data: &[u8]) {
-        let mut inner = self.disk.lock();
-        if inner.life != self.life || self.access == Access::Read {
-            return;
-        }
-        let kept = inner.rng.random_range(0..=data.len());
-        let change = Change::Write { offset: offset as usize, data: data[..kept].to_vec() };
-        // If even this part does not fit, nothing of it was written.
-        let _ = inner.change(self.file, change);
-    }
-}
-
-impl DiskFile for FaultyFile {
-    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let change = Change::Write { offset: offset as usize, data: data.to_vec() };
-        let written =
-            self.attempt(Operation::Write).and_then(|mut inner| inner.change(self.file, change));
-        if written.is_err() {
-            self.write_in_part(offset, data);
-        }
-        written
-    }
-
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        let mut inner = self.attempt(Operation::Read)?;
-        let end = offset + into.len() as u64;
-        let hit = |(path, range): &(PathBuf, Range<u64>)| {
-            *path == self.path && range.start < end && offset < range.end
-        };
-        if inner.spoilt.iter().any(hit) {
-            return Err(Injected::Eio.error());
-        }
-        let seen = &inner.inode(self.file)?.seen;
-        let from = (offset as usize).min(seen.len());
-        let read = into.len().min(seen.len() - from);
-        into[..read].copy_from_slice(&seen[from..from + read]);
-        Ok(read)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut inner = self.disk.lock();
-        inner.syncs_waiting += 1;
-        while inner.syncs_held && inner.life == self.life {
-            inner = self.disk.shared.released.wait(inner).unwrap_or_else(PoisonError::into_inner);
-        }
-        inner.syncs_waiting -= 1;
-        drop(inner);
-        match self.attempt(Operation::Sync) {
-            Ok(mut inner) => {
-                inner.inode(self.file)?.synced();
-                Ok(())
-            }
-            Err(error) => {
-                let mut inner = self.disk.lock();
-                if inner.life == self.life {
-                    // Any part may have reached the medium, and no later sync tries again.
-                    let Inner { rng, files, .. } = &mut *inner;
-                    if let Some(inode) = files.get_mut(&self.file) {
-                        inode.settle(rng, Loss::Random);
-                    }
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        let mut inner = self.disk.lock();
-        if inner.life != self.life {
-            return Err(Injected::Eio.error());
-        }
-        Ok(inner.inode(self.file)?.seen.len() as u64)
-    }
-
-    fn allocate(&self, size: u64) -> io::Result<()> {
-        let mut inner = self.attempt(Operation::Resize)?;
-        if inner.inode(self.file)?.seen.len() as u64 >= size {
-            return Ok(());
-        }
-        inner.change(self.file, Change::Resize(size as usize))
-    }
-
-    fn set_len(&self, size: u64) -> io::Result<()> {
-        let mut inner = self.attempt(Operation::Resize)?;
-        inner.change(self.file, Change::Resize(size as usize))
     }
 }

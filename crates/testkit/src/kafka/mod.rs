@@ -34,6 +34,8 @@ pub struct KafkaOptions {
     listeners: Vec<Listener>,
     /// What brokers tell each other to connect to, where that is not their own ports.
     internal_behind: Option<Vec<u16>>,
+    /// Of each controller, where it listens and what the others are told to connect to.
+    controllers_behind: Option<Vec<(u16, u16)>>,
     properties: Vec<(String, String)>,
 }
 
@@ -52,6 +54,7 @@ impl Default for KafkaOptions {
             secured: false,
             listeners: Vec::new(),
             internal_behind: None,
+            controllers_behind: None,
             properties: Vec::new(),
         }
     }
@@ -93,10 +96,18 @@ impl KafkaOptions {
     }
 
     /// Brokers reach each other through proxies on these ports, which lead to
-    /// [`Broker::internal_port`]. The controllers' own listeners are not among them.
+    /// [`Broker::internal_port`].
     #[must_use]
     pub fn internal_behind(mut self, ports: &[u16]) -> Self {
         self.internal_behind = Some(ports.to_vec());
+        self
+    }
+
+    /// Controllers listen on the first port of each pair, and are reached through a proxy on the
+    /// second one. The proxies must lead there before the cluster starts.
+    #[must_use]
+    pub fn controllers_behind(mut self, ports: &[(u16, u16)]) -> Self {
+        self.controllers_behind = Some(ports.to_vec());
         self
     }
 
@@ -129,6 +140,8 @@ impl Kafka {
         }
         let internal = options.internal_behind.as_ref().map_or(options.brokers, Vec::len);
         ensure!(internal == options.brokers, "{internal} ports for the brokers' own listener");
+        let controllers = options.controllers_behind.as_ref().map_or(options.brokers, Vec::len);
+        ensure!(controllers == options.brokers, "{controllers} pairs of ports for the controllers");
         let jars = Jars::find()?;
         // Only for speed: without it brokers start all the same.
         let _ = machine::once(&jars.class_archive(), |archive| Self::train(&jars, archive));
@@ -163,7 +176,7 @@ impl Kafka {
     fn train(jars: &Jars, archive: &Path) -> Result<()> {
         let dir = TestDir::new("kafka-training")?;
         let options = KafkaOptions::new();
-        let ports = [Ports::choose(&[])];
+        let ports = [Ports::choose(0, &options)];
         Self::prepare(0, &options, jars, &ports, None, &random_id(), dir.path())?.train(archive)
     }
 
@@ -172,7 +185,7 @@ impl Kafka {
         let tls = options.secured.then(|| Tls::create(dir.path())).transpose()?;
         let cluster_id = random_id();
         let ports: Vec<Ports> =
-            (0..options.brokers).map(|_| Ports::choose(&options.listeners)).collect();
+            (0..options.brokers).map(|number| Ports::choose(number, options)).collect();
         let mut brokers = Vec::new();
         for number in 0..options.brokers {
             brokers.push(Self::prepare(
@@ -280,6 +293,13 @@ impl Kafka {
     /// The broker with this number, from 0.
     pub fn broker(&self, number: usize) -> &Broker {
         &self.brokers[number]
+    }
+
+    /// How often a node has become the active controller.
+    pub fn elections(&self) -> usize {
+        let of = |log| fs::read_to_string(log).unwrap_or_default();
+        let elected = "Becoming the active controller";
+        self.brokers.iter().map(|broker| of(&broker.log).matches(elected).count()).sum()
     }
 
     /// Stops all brokers in good order.

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::path::Path;
 
 use super::tls::Tls;
-use super::{Listener, USER};
+use super::{KafkaOptions, Listener, USER};
 use crate::ports::free_port;
 
 /// Ports of one broker.
@@ -15,12 +15,20 @@ pub struct Ports {
     /// By the name of the listener.
     pub further: Vec<(String, u16)>,
     controller: u16,
+    /// Where the others connect to its controller.
+    voter: u16,
 }
 
 impl Ports {
-    pub fn choose(listeners: &[Listener]) -> Self {
-        let further = listeners.iter().map(|it| (it.name.clone(), free_port())).collect();
-        Self { client: free_port(), internal: free_port(), further, controller: free_port() }
+    pub fn choose(number: usize, options: &KafkaOptions) -> Self {
+        let listeners = options.listeners.iter();
+        let further = listeners.map(|it| (it.name.clone(), free_port())).collect();
+        let behind = options.controllers_behind.as_ref().map(|ports| ports[number]);
+        let (controller, voter) = behind.unwrap_or_else(|| {
+            let port = free_port();
+            (port, port)
+        });
+        Self { client: free_port(), internal: free_port(), further, controller, voter }
     }
 }
 
@@ -50,12 +58,12 @@ impl fmt::Display for Properties<'_> {
 
 impl Properties<'_> {
     fn network(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ports { client, internal, further, controller } = &self.ports[self.number];
+        let Ports { client, internal, further, controller, .. } = &self.ports[self.number];
         let voters: Vec<String> = self
             .ports
             .iter()
             .zip(1..)
-            .map(|(ports, id)| format!("{id}@127.0.0.1:{}", ports.controller))
+            .map(|(ports, id)| format!("{id}@127.0.0.1:{}", ports.voter))
             .collect();
         let protocol = if self.tls.is_some() { "SASL_SSL" } else { "PLAINTEXT" };
         let own = |internal| format!("CLIENT://127.0.0.1:{client},INTERNAL://127.0.0.1:{internal}");

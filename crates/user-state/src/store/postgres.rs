@@ -1,15 +1,17 @@
 //! The statements in PostgreSQL: one per step, over arrays.
 
-use sqlx::postgres::PgRow;
-use sqlx::{Postgres, Row, Transaction};
+mod read;
+
+use sqlx::{Postgres, Transaction};
 use tollgate_store::{classify, postgres, source_id};
 use tollgate_stream::{Claim, Outgoing, StoreError};
 
+use self::read::{get, read_call, read_keys, read_leg, read_number};
 use super::rows::{
     Applied, CallRow, Census, Changed, LegRow, MAX_OPEN_LEGS, NumberRow, Statements, View, key,
-    side, text,
+    text,
 };
-use crate::fold::{Leg, NumberLeg};
+use crate::fold::NumberLeg;
 use crate::keys::Key;
 
 type Tx<'c> = Transaction<'c, Postgres>;
@@ -447,56 +449,4 @@ fn column<T>(legs: &[LegRow], of: impl Fn(&LegRow) -> T) -> Vec<T> {
 
 fn slices(keys: &[Key]) -> Vec<&[u8]> {
     keys.iter().map(Key::as_slice).collect()
-}
-
-fn get<'r, T>(row: &'r PgRow, column: &str) -> Result<T, StoreError>
-where
-    T: sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres>,
-{
-    row.try_get(column).map_err(classify)
-}
-
-fn read_keys(rows: &[PgRow]) -> Result<Vec<Key>, StoreError> {
-    let mut keys: Vec<Key> =
-        rows.iter().map(|row| key(get(row, "key")?)).collect::<Result<_, StoreError>>()?;
-    keys.sort_unstable();
-    Ok(keys)
-}
-
-fn read_call(row: &PgRow) -> Result<CallRow, StoreError> {
-    Ok(CallRow {
-        key: key(get(row, "session_key")?)?,
-        session_id: text(get(row, "session_id")?),
-        events: get(row, "events")?,
-        last_event_ms: get(row, "last_event_ms")?,
-        touched_ms: get(row, "touched_ms")?,
-    })
-}
-
-fn read_number(row: &PgRow) -> Result<NumberRow, StoreError> {
-    Ok(NumberRow {
-        key: key(get(row, "number_key")?)?,
-        number: text(get(row, "number")?),
-        version: get(row, "version")?,
-        as_of_ms: get(row, "as_of_ms")?,
-        presence: get(row, "presence")?,
-        shard: get(row, "shard")?,
-        next_expiry_ms: get(row, "next_expiry_ms")?,
-    })
-}
-
-fn read_leg(row: &PgRow) -> Result<Leg, StoreError> {
-    Ok(Leg {
-        side: side(get(row, "side")?),
-        number: None,
-        started_ms: get(row, "started_ms")?,
-        alerting_ms: get(row, "alerting_ms")?,
-        answered_ms: get(row, "answered_ms")?,
-        ended: get(row, "ended")?,
-        until_ms: get(row, "until_ms")?,
-        state_code: get(row, "state_code")?,
-        release_reason: get(row, "release_reason")?,
-        cause: get(row, "cause")?,
-        sip_status: get(row, "sip_status")?,
-    })
 }
