@@ -111,7 +111,7 @@ fn postgres_pool(settings: &Settings, url: &str) -> Result<PgPool, StoreError> {
         .application_name(&settings.application_name)
         .disable_statement_logging();
     // Plain settings after login rather than start-up parameters: PgBouncer refuses the latter.
-    let session: [(&str, String); 7] = [
+    let session: [(&str, String); 8] = [
         ("default_transaction_isolation", "read committed".to_owned()),
         ("statement_timeout", settings.statement_timeout_ms.to_string()),
         ("lock_timeout", settings.lock_timeout_ms.to_string()),
@@ -121,6 +121,9 @@ fn postgres_pool(settings: &Settings, url: &str) -> Result<PgPool, StoreError> {
         ),
         ("client_min_messages", "warning".to_owned()),
         ("synchronous_commit", "on".to_owned()),
+        // Everything goes by key. A plan is kept from when its table was new and empty, where a scan
+        // is cheapest, until the next ANALYZE; meanwhile each batch would read the whole of it.
+        ("enable_seqscan", "off".to_owned()),
         ("search_path", settings.schema.clone()),
     ];
     let (names, values): (Vec<_>, Vec<_>) =
