@@ -47,6 +47,7 @@ async fn every_session_has_its_timeouts_and_its_name() -> anyhow::Result<()> {
             ("application_name", "tollgate"),
             ("search_path", "tollgate"),
             ("synchronous_commit", "on"),
+            ("enable_seqscan", "off"),
         ] {
             let value: String = sqlx::query_scalar("SELECT current_setting($1)")
                 .bind(name)
