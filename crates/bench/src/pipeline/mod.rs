@@ -37,7 +37,7 @@ pub struct Plan {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Records of the backlogs
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 50_000)]
     records: u64,
     /// Only parts whose name contains this: drain, consumers, sqlite, freshness; may be repeated
     #[arg(long)]
