@@ -12,7 +12,7 @@ use tollgate_testkit::Kafka;
 
 use crate::db::{Db, start_postgres};
 use crate::machine;
-use crate::pipeline::{Consumed, batches, consume, statuses};
+use crate::pipeline::{Consumed, cdrs, consume, statuses};
 use crate::service::{Consumer, activate_tariff, cluster};
 use crate::table::Table;
 
@@ -98,7 +98,7 @@ fn part(plan: &Plan, consumer: Consumer, size: u64) -> Result<Consumed> {
 
 fn backlog(consumer: Consumer, kafka: &Kafka, dir: &Path, first: u64, records: u64) -> Result<()> {
     match consumer {
-        Consumer::Billing => batches(kafka, dir, first, records).map(drop),
+        Consumer::Billing => cdrs(kafka, dir, first, records),
         Consumer::UserState => statuses(kafka, dir, first, records),
     }
 }

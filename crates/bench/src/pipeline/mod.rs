@@ -22,7 +22,7 @@ use anyhow::Result;
 use tollgate_testkit::Kafka;
 
 pub use consume::{Consumed, consume};
-pub use drain::{batches, statuses};
+pub use drain::{cdrs, statuses};
 
 use crate::db::{Db, start_postgres};
 use crate::service::{Consumer, activate_tariff, cluster};
@@ -87,6 +87,7 @@ pub fn measure(plan: &Plan) -> Result<()> {
         if plan.wants("drain") {
             let (kafka, dir) = cluster()?;
             round.drain = Some(drain::drain(&kafka, dir.path())?);
+            round.batches = Some(drain::batches(&kafka, dir.path())?);
         }
         if ["consumers", "sqlite", "freshness"].iter().any(|part| plan.wants(part)) {
             consumers(plan, number, &mut round)?;
@@ -101,9 +102,8 @@ pub fn measure(plan: &Plan) -> Result<()> {
 fn consumers(plan: &Plan, number: usize, round: &mut Round) -> Result<()> {
     let (kafka, dir) = cluster()?;
     let (kafka, dir) = (&kafka, dir.path());
-    // First what is not measured: it warms the broker.
     statuses(kafka, dir, 0, plan.records)?;
-    round.batches = Some(batches(kafka, dir, 0, plan.records)?);
+    cdrs(kafka, dir, 0, plan.records)?;
     let server = start_postgres()?;
     let mut order = [Consumer::Billing, Consumer::UserState];
     order.rotate_left(number % 2);
