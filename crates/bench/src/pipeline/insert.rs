@@ -32,12 +32,13 @@ pub async fn insert(consumer: Consumer, from: &Path, transactions: u64) -> Resul
     let mut source = SqliteConnectOptions::new().filename(from).read_only(true).connect().await?;
     let path = from.with_extension("twin");
     let _ = std::fs::remove_file(&path);
-    // As the consumers open theirs.
+    // As the consumers open theirs, but for foreign keys: what they point to is not copied.
     let mut twin = SqliteConnectOptions::new()
         .filename(&path)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(false)
         .connect()
         .await?;
     let mut tables = Vec::new();

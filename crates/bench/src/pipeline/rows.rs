@@ -83,7 +83,7 @@ const USER_STATE: &[Rows] = &[
         table: "state_changed",
         postgres: "SELECT number_key, shard, version, row_number() OVER (ORDER BY as_of_ms)
                    FROM state_number",
-        sqlite: "SELECT number_key, shard, version, row_number() OVER (ORDER BY as_of_ms)
+        sqlite: "SELECT row_number() OVER (ORDER BY as_of_ms), number_key, shard, version
                  FROM state_number",
     },
 ];
