@@ -68,7 +68,10 @@ impl Running {
         dir: &Path,
         settings: &[(&str, &str)],
     ) -> Result<Self> {
-        let _ = std::fs::remove_dir_all(spool(dir));
+        // Another edge may still use it while a plain handler is started.
+        if subject.server().is_none() {
+            let _ = std::fs::remove_dir_all(spool(dir));
+        }
         Self::go_on(subject, brokers, dir, settings)
     }
 
