@@ -1,6 +1,7 @@
 //! The publisher's first half: reads the spool and makes records of what it holds, a little ahead of
-//! the half that sends them and beside it on another core. What is ready and not sent is bounded
-//! by two of [`READ_BYTES`] and what their records take beyond their bodies.
+//! the half that sends them and beside it on another core. What is not sent is at most three
+//! readings of [`READ_BYTES`] each, and what their records take beyond their bodies: one being made,
+//! one made, one being sent.
 
 use std::collections::VecDeque;
 use std::io;
