@@ -11,39 +11,51 @@ use crate::item::CdrItem;
 use crate::ledger::{Account, Change};
 use crate::pricing::Desk;
 
-/// The sightings of a batch, grouped by record and in the order of record ids: the order in which
-/// every transaction locks, so that two never wait for each other.
+/// The sightings of some batches, grouped by record and in the order of record ids: the order in
+/// which every transaction locks, so that two never wait for each other.
 #[derive(Debug, Default)]
-pub struct Sightings(BTreeMap<RecordId, Vec<Digest>>);
+pub struct Sightings(BTreeMap<RecordId, Sighted>);
+
+#[derive(Debug)]
+struct Sighted {
+    /// Index of the first batch that has seen it: what it changes is written for that partition.
+    batch: usize,
+    digests: Vec<Digest>,
+}
 
 impl Sightings {
-    /// Groups a batch. Poison rows come back as they are, for the outbox.
-    pub fn of(batch: &Batch<'_, CdrItem>) -> (Self, Vec<Outgoing>) {
-        let mut grouped: BTreeMap<RecordId, Vec<Digest>> = BTreeMap::new();
-        let mut poison = Vec::new();
-        for entry in batch.entries {
-            match &entry.outcome {
-                Outcome::Apply(item) => grouped
+    /// Groups what is to be applied.
+    pub fn of(batches: &[Batch<'_, CdrItem>]) -> Self {
+        let mut grouped: BTreeMap<RecordId, Sighted> = BTreeMap::new();
+        for (index, batch) in batches.iter().enumerate() {
+            for entry in batch.entries {
+                let Outcome::Apply(item) = &entry.outcome else { continue };
+                grouped
                     .entry(item.record_id)
-                    .or_default()
-                    .push(Digest::of(item, &batch.claim.source)),
-                Outcome::Poison(record) => poison.push(record.clone()),
+                    .or_insert_with(|| Sighted { batch: index, digests: Vec::new() })
+                    .digests
+                    .push(Digest::of(item, &batch.claim.source));
             }
         }
-        (Self(grouped), poison)
+        Self(grouped)
     }
 
     /// The accounts as they are if none of the records was ever seen.
     pub fn open(&self, desk: &Desk<'_>) -> Vec<Account> {
         self.0
             .iter()
-            .filter_map(|(record_id, sightings)| Account::open(*record_id, sightings, desk))
+            .filter_map(|(record_id, sighted)| Account::open(*record_id, &sighted.digests, desk))
             .collect()
     }
 
     /// The sightings of one record.
     pub fn of_record(&self, record_id: &RecordId) -> &[Digest] {
-        self.0.get(record_id).map_or(&[], Vec::as_slice)
+        self.0.get(record_id).map_or(&[], |sighted| &sighted.digests)
+    }
+
+    /// Index of the batch that a record's changes are written for.
+    pub fn batch_of(&self, record_id: &RecordId) -> usize {
+        self.0.get(record_id).map_or(0, |sighted| sighted.batch)
     }
 }
 
@@ -67,7 +79,7 @@ impl Need {
     }
 }
 
-/// Rows to write.
+/// Rows to write for one partition.
 #[derive(Debug, Default)]
 pub struct Writes {
     /// Digests to insert, or to replace.
@@ -81,6 +93,15 @@ pub struct Writes {
 }
 
 impl Writes {
+    /// What of a batch cannot be applied.
+    pub fn of_poison(batch: &Batch<'_, CdrItem>) -> Self {
+        let poison = batch.entries.iter().filter_map(|entry| match &entry.outcome {
+            Outcome::Apply(_) => None,
+            Outcome::Poison(record) => Some(record.clone()),
+        });
+        Self { poison: poison.collect(), ..Self::default() }
+    }
+
     /// A record's first charge.
     pub fn opened(&mut self, account: Account) {
         self.digests.extend(account.digests.into_iter().map(|digest| (account.record_id, digest)));
@@ -116,10 +137,5 @@ impl Writes {
     /// The outbox rows: every entry's message, then what is quarantined.
     pub fn outgoing(&self) -> Vec<Outgoing> {
         self.entries.iter().map(Entry::outgoing).chain(self.poison.iter().cloned()).collect()
-    }
-
-    /// Whether there is nothing to write.
-    pub fn is_empty(&self) -> bool {
-        self.digests.is_empty() && self.entries.is_empty() && self.poison.is_empty()
     }
 }

@@ -3,7 +3,9 @@
 mod common;
 
 use bytes::Bytes;
-use common::{Ledger, Member, NOW, TARIFF, callback, connect, dearer, sighting, source};
+use common::{
+    Ledger, Member, NOW, TARIFF, apply_together, callback, connect, dearer, sighting, source,
+};
 use prost::Message;
 use tollgate_billing::digest::Authenticity;
 use tollgate_billing::{Application, BillingError, BillingStore, Settings};
@@ -57,6 +59,46 @@ on_both! {
         assert!(other.pending(&ledger.store).await.is_empty());
         let checks = ledger.consistent().await;
         assert_eq!((checks.records, checks.charges_in_force), (1, 1));
+    }
+
+    async fn partitions_that_write_together_charge_a_record_once(ledger: Ledger) {
+        ledger.activate(TARIFF).await;
+        let (mut a, mut b, mut c) = (ledger.join(0).await, ledger.join(1).await, ledger.join(2).await);
+        let mut revision = sighting(1, 2, callback(130));
+        revision.received_at_ms += 1000;
+        let of_a = vec![sighting(1, 1, callback(70)), sighting(2, 1, callback(70))];
+        let of_b = vec![sighting(1, 1, callback(70)), revision, sighting(3, 1, callback(70))];
+        let poison = vec![Outgoing::event(&topics::QUARANTINE, "k", "id", None, Bytes::from("bad"))];
+        let batches = vec![(&mut a, of_a, vec![]), (&mut b, of_b, vec![]), (&mut c, vec![], poison)];
+        apply_together(&ledger.store, batches).await.unwrap();
+
+        let nets = [ledger.net(1).await.0, ledger.net(2).await.0, ledger.net(3).await.0];
+        assert_eq!(nets, [900_000, 540_000, 540_000]);
+        let checks = ledger.consistent().await;
+        assert_eq!((checks.records, checks.charges_in_force), (3, 3));
+        // Each entry waits at one of the partitions, the poison at its own.
+        let mut waiting = 0;
+        for member in [&a, &b] {
+            waiting += member.pending(&ledger.store).await.len();
+        }
+        let mut entries = 0;
+        for record in [1, 2, 3] {
+            entries += ledger.entries(record).await.len();
+        }
+        assert_eq!(waiting, entries);
+        assert_eq!(c.pending(&ledger.store).await.len(), 1);
+
+        // One is taken over: in its company nobody writes, without it the others do.
+        let taken = ledger.join(1).await;
+        assert_eq!(taken.next, b.next);
+        let new = |record| vec![sighting(record, 1, callback(70))];
+        let batches = vec![(&mut a, new(4), vec![]), (&mut b, new(5), vec![])];
+        let refused = apply_together(&ledger.store, batches).await;
+        assert_eq!(refused, Err(StoreError::Fenced));
+        assert!(ledger.entries(4).await.is_empty() && ledger.entries(5).await.is_empty());
+        a.apply(&ledger.store, new(4)).await.unwrap();
+        assert_eq!(ledger.net(4).await.0, 540_000);
+        ledger.consistent().await;
     }
 
     async fn a_revision_takes_the_charge_back_and_charges_again(ledger: Ledger) {

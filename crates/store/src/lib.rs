@@ -6,7 +6,7 @@
 //!                              │
 //!      fence(source) ──────────┤  epoch + 1: whoever held the partition writes no more
 //!                              │
-//!      transaction(claim, Step::Advance | Step::Hold)        needs the epoch to be in force
+//!      transaction(Step::Advance | Step::Hold)               needs the epochs to be in force
 //!          ├─ the domain's own statements
 //!          ├─ append_outbox                                   position from the fence row
 //!          └─ commit
@@ -24,9 +24,9 @@
 //! # A store of a domain, in short
 //!
 //! ```text
-//! let mut tx = postgres::transaction(pool, batch.claim, &Step::advance(&batch)).await?;
+//! let mut tx = postgres::transaction(pool, &Step::advance(batches)).await?;
 //! sqlx::query("INSERT INTO …").bind(id).execute(&mut *tx).await.map_err(classify)?;
-//! postgres::append_outbox(&mut tx, batch.claim, &outgoing).await?;
+//! postgres::append_outbox(&mut tx, &[(claim, outgoing)]).await?;
 //! postgres::commit(tx).await?;
 //! ```
 
@@ -44,4 +44,4 @@ pub use connect::{Database, SqlitePools, connect};
 pub use error::classify;
 pub use migrate::{Migration, Schema, migrate};
 pub use settings::Settings;
-pub use source::{Position, Step, source_id};
+pub use source::{Advance, Position, Step, source_id};

@@ -1,5 +1,7 @@
 //! Fences, offsets and outbox in PostgreSQL. Same functions as [`crate::sqlite`].
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Postgres, Row, Transaction};
@@ -7,7 +9,7 @@ use tollgate_stream::{Claim, Fence, Mark, Outgoing, Pending, Source, StoreError,
 
 use crate::error::{classify, classify_own};
 use crate::metrics::{self, counted};
-use crate::{Position, Step, headers, source_id};
+use crate::{Advance, Position, Step, headers, source_id};
 
 /// A transaction of this database.
 pub type Tx = Transaction<'static, Postgres>;
@@ -55,13 +57,13 @@ pub async fn begin(pool: &PgPool) -> Result<Tx, StoreError> {
     Ok(tx)
 }
 
-/// Begins a transaction that holds the partition until it ends. [`StoreError::Fenced`] when the
-/// claim's epoch, or `from`, is not in force.
-pub async fn transaction(pool: &PgPool, claim: &Claim, step: &Step<'_>) -> Result<Tx, StoreError> {
+/// Begins a transaction that holds its partitions until it ends. [`StoreError::Fenced`] when the
+/// epoch of a claim, or the offset before, is not in force.
+pub async fn transaction(pool: &PgPool, step: &Step<'_>) -> Result<Tx, StoreError> {
     let mut tx = begin(pool).await?;
     match step {
-        Step::Advance { from, to, mark } => advance(&mut tx, claim, *from, *to, mark).await?,
-        Step::Hold => hold(&mut tx, claim).await?,
+        Step::Advance(partitions) => advance(&mut tx, partitions).await?,
+        Step::Hold(claim) => hold(&mut tx, claim).await?,
     }
     Ok(tx)
 }
@@ -79,30 +81,39 @@ pub async fn snapshot(pool: &PgPool) -> Result<Tx, StoreError> {
     pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(classify_own)
 }
 
-/// Moves the offset; the first statement of a batch's transaction.
-pub async fn advance(
-    tx: &mut PgConnection,
-    claim: &Claim,
-    from: i64,
-    to: i64,
-    mark: &Mark,
-) -> Result<(), StoreError> {
+/// Moves the offsets; the first statement of the transaction that writes the batches. The rows are
+/// locked in the order of their keys, so that two who claim the same partitions never deadlock.
+pub async fn advance(tx: &mut PgConnection, partitions: &[Advance<'_>]) -> Result<(), StoreError> {
+    let ints =
+        |read: fn(&Advance<'_>) -> i64| -> Vec<i64> { partitions.iter().map(read).collect() };
+    let sources: Vec<_> = partitions.iter().map(|it| source_id(&it.claim.source)).collect();
+    let marks: Vec<&[u8]> = partitions.iter().map(|it| it.mark.event_id.as_bytes()).collect();
     let done = sqlx::query(
-        "UPDATE tollgate_fence
-         SET next_offset = $4, mark_offset = $5, mark_timestamp = $6, mark_event_id = $7
-         WHERE source = $1 AND epoch = $2 AND next_offset = $3",
+        "WITH held AS (
+             SELECT own.source, row.* FROM tollgate_fence AS own
+             JOIN unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
+                         $6::bigint[], $7::bytea[])
+                  AS row (key, epoch, before, after, mark_offset, mark_timestamp, mark_event_id)
+                  ON own.source = row.key AND own.epoch = row.epoch
+                     AND own.next_offset = row.before
+             ORDER BY own.source FOR NO KEY UPDATE OF own)
+         UPDATE tollgate_fence AS fence
+         SET next_offset = held.after, mark_offset = held.mark_offset,
+             mark_timestamp = held.mark_timestamp, mark_event_id = held.mark_event_id
+         FROM held WHERE fence.source = held.source",
     )
-    .bind(source_id(&claim.source).as_slice())
-    .bind(claim.epoch)
-    .bind(from)
-    .bind(to)
-    .bind(mark.offset)
-    .bind(mark.timestamp_ms)
-    .bind(mark.event_id.as_bytes())
+    .bind(sources.iter().map(<[u8; 16]>::as_slice).collect::<Vec<_>>())
+    .bind(ints(|it| it.claim.epoch))
+    .bind(ints(|it| it.from))
+    .bind(ints(|it| it.to))
+    .bind(ints(|it| it.mark.offset))
+    .bind(ints(|it| it.mark.timestamp_ms))
+    .bind(marks)
     .execute(tx)
     .await
     .map_err(classify_own)?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(counted(StoreError::Fenced)) }
+    let all = partitions.len() as u64;
+    if done.rows_affected() == all { Ok(()) } else { Err(counted(StoreError::Fenced)) }
 }
 
 /// Holds the partition without moving the offset; the first statement of any other transaction
@@ -120,50 +131,51 @@ pub async fn hold(tx: &mut PgConnection, claim: &Claim) -> Result<(), StoreError
     row.map(drop).ok_or_else(|| counted(StoreError::Fenced))
 }
 
-/// Appends records to the partition's outbox, in order, within a fenced transaction.
+/// Appends records to the outboxes of partitions, in order, within a transaction that holds them.
 pub async fn append_outbox(
     tx: &mut PgConnection,
-    claim: &Claim,
-    records: &[Outgoing],
+    outboxes: &[(&Claim, Vec<Outgoing>)],
 ) -> Result<(), StoreError> {
-    if records.is_empty() {
+    let outboxes: Vec<_> = outboxes.iter().filter(|(_, records)| !records.is_empty()).collect();
+    if outboxes.is_empty() {
         return Ok(());
     }
-    let source = source_id(&claim.source);
-    let count = records.len() as i64;
-    let last: Option<i64> = sqlx::query_scalar(
-        "UPDATE tollgate_fence SET outbox_position = outbox_position + $3
-         WHERE source = $1 AND epoch = $2 RETURNING outbox_position",
+    let sources: Vec<_> = outboxes.iter().map(|(claim, _)| source_id(&claim.source)).collect();
+    let last: Vec<(Vec<u8>, i64)> = sqlx::query_as(
+        "UPDATE tollgate_fence AS fence SET outbox_position = outbox_position + row.count
+         FROM unnest($1::bytea[], $2::bigint[], $3::bigint[]) AS row (source, epoch, count)
+         WHERE fence.source = row.source AND fence.epoch = row.epoch
+         RETURNING fence.source, fence.outbox_position",
     )
-    .bind(source.as_slice())
-    .bind(claim.epoch)
-    .bind(count)
-    .fetch_optional(&mut *tx)
+    .bind(sources.iter().map(<[u8; 16]>::as_slice).collect::<Vec<_>>())
+    .bind(outboxes.iter().map(|(claim, _)| claim.epoch).collect::<Vec<_>>())
+    .bind(outboxes.iter().map(|(_, records)| records.len() as i64).collect::<Vec<_>>())
+    .fetch_all(&mut *tx)
     .await
     .map_err(classify_own)?;
-    let last = last.ok_or_else(|| counted(StoreError::Fenced))?;
+    let last: HashMap<Vec<u8>, i64> = last.into_iter().collect();
 
-    let topics: Vec<&str> = records.iter().map(|record| &*record.topic).collect();
-    let keys: Vec<&[u8]> = records.iter().map(|record| &*record.key).collect();
-    let values: Vec<Option<&[u8]>> = records.iter().map(|record| record.value.as_deref()).collect();
-    let headers: Vec<Vec<u8>> =
-        records.iter().map(|record| headers::encode(&record.headers)).collect();
+    let mut rows: Vec<(&[u8], i64, &Outgoing)> = Vec::new();
+    for (source, (_, records)) in sources.iter().zip(&outboxes) {
+        let last = last.get(source.as_slice()).ok_or_else(|| counted(StoreError::Fenced))?;
+        let positions = last - records.len() as i64 + 1..;
+        rows.extend(positions.zip(records).map(|(position, it)| (source.as_slice(), position, it)));
+    }
     sqlx::query(
         "INSERT INTO tollgate_outbox (source, position, topic, key, value, headers)
-         SELECT $1, $2 + row.number, row.topic, row.key, row.value, row.headers
-         FROM unnest($3::text[], $4::bytea[], $5::bytea[], $6::bytea[])
-              WITH ORDINALITY AS row (topic, key, value, headers, number)",
+         SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::bytea[], $5::bytea[],
+                              $6::bytea[])",
     )
-    .bind(source.as_slice())
-    .bind(last - count)
-    .bind(topics)
-    .bind(keys)
-    .bind(values)
-    .bind(headers)
+    .bind(rows.iter().map(|row| row.0).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.1).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| &*row.2.topic).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| &*row.2.key).collect::<Vec<&[u8]>>())
+    .bind(rows.iter().map(|row| row.2.value.as_deref()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| headers::encode(&row.2.headers)).collect::<Vec<_>>())
     .execute(tx)
     .await
     .map_err(classify)?;
-    ::metrics::counter!(metrics::OUTBOX_APPENDED.name).increment(records.len() as u64);
+    ::metrics::counter!(metrics::OUTBOX_APPENDED.name).increment(rows.len() as u64);
     Ok(())
 }
 
@@ -202,7 +214,7 @@ fn read_pending(row: &PgRow) -> Result<Pending, sqlx::Error> {
 /// Removes the rows of the partition's outbox up to this position, in a fenced transaction of
 /// its own.
 pub async fn delete_outbox(pool: &PgPool, claim: &Claim, up_to: i64) -> Result<(), StoreError> {
-    let mut tx = transaction(pool, claim, &Step::Hold).await?;
+    let mut tx = transaction(pool, &Step::Hold(claim)).await?;
     delete_outbox_rows(&mut tx, claim, up_to).await?;
     commit(tx).await
 }

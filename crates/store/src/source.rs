@@ -1,28 +1,41 @@
 //! Names of fence rows, and the two ways to begin a transaction.
 
 use sha2::{Digest, Sha256};
-use tollgate_stream::{Batch, Mark, Source};
+use tollgate_stream::{Batch, Claim, Mark, Source};
 
-/// What a fenced transaction does to the partition's offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a fenced transaction begins.
+#[derive(Debug)]
 pub enum Step<'a> {
-    /// Moves it on together with the results of a batch; needs `next_offset = from`.
-    Advance {
-        /// `next_offset` before.
-        from: i64,
-        /// `next_offset` after.
-        to: i64,
-        /// The last record applied.
-        mark: &'a Mark,
-    },
-    /// Leaves it where it is: work that time or another table asks for.
-    Hold,
+    /// Moves the offsets of partitions on, together with what is written for them.
+    Advance(Vec<Advance<'a>>),
+    /// Holds one partition and leaves its offset where it is: work that time or another table
+    /// asks for.
+    Hold(&'a Claim),
+}
+
+/// A partition's offset before and after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advance<'a> {
+    /// Which partition, and by what right.
+    pub claim: &'a Claim,
+    /// `next_offset` as it must stand before.
+    pub from: i64,
+    /// `next_offset` after.
+    pub to: i64,
+    /// The last record applied.
+    pub mark: &'a Mark,
 }
 
 impl<'a> Step<'a> {
-    /// The step of a batch.
-    pub fn advance<I>(batch: &Batch<'a, I>) -> Self {
-        Self::Advance { from: batch.from, to: batch.to, mark: batch.mark }
+    /// The step of these batches.
+    pub fn advance<I>(batches: &[Batch<'a, I>]) -> Self {
+        let advance = |it: &Batch<'a, I>| Advance {
+            claim: it.claim,
+            from: it.from,
+            to: it.to,
+            mark: it.mark,
+        };
+        Self::Advance(batches.iter().map(advance).collect())
     }
 }
 

@@ -7,7 +7,7 @@ use tollgate_stream::{Claim, Fence, Mark, Outgoing, Pending, Source, StoreError,
 
 use crate::error::{classify, classify_own};
 use crate::metrics::{self, counted};
-use crate::{Position, SqlitePools, Step, headers, source_id};
+use crate::{Advance, Position, SqlitePools, Step, headers, source_id};
 
 /// A transaction of this database.
 pub type Tx = Transaction<'static, Sqlite>;
@@ -54,17 +54,17 @@ pub async fn begin(pools: &SqlitePools) -> Result<Tx, StoreError> {
     Ok(tx)
 }
 
-/// Begins a transaction that holds the partition until it ends. [`StoreError::Fenced`] when the
-/// claim's epoch, or `from`, is not in force.
-pub async fn transaction(
-    pools: &SqlitePools,
-    claim: &Claim,
-    step: &Step<'_>,
-) -> Result<Tx, StoreError> {
+/// Begins a transaction that holds its partitions until it ends. [`StoreError::Fenced`] when the
+/// epoch of a claim, or the offset before, is not in force.
+pub async fn transaction(pools: &SqlitePools, step: &Step<'_>) -> Result<Tx, StoreError> {
     let mut tx = begin(pools).await?;
     match step {
-        Step::Advance { from, to, mark } => advance(&mut tx, claim, *from, *to, mark).await?,
-        Step::Hold => hold(&mut tx, claim).await?,
+        Step::Advance(partitions) => {
+            for partition in partitions {
+                advance(&mut tx, partition).await?;
+            }
+        }
+        Step::Hold(claim) => hold(&mut tx, claim).await?,
     }
     Ok(tx)
 }
@@ -82,14 +82,9 @@ pub async fn snapshot(pools: &SqlitePools) -> Result<Tx, StoreError> {
     pools.readers.begin().await.map_err(classify_own)
 }
 
-/// Moves the offset; the first statement of a batch's transaction.
-pub async fn advance(
-    tx: &mut SqliteConnection,
-    claim: &Claim,
-    from: i64,
-    to: i64,
-    mark: &Mark,
-) -> Result<(), StoreError> {
+/// Moves a partition's offset; comes first in the transaction that writes its batch.
+async fn advance(tx: &mut SqliteConnection, partition: &Advance<'_>) -> Result<(), StoreError> {
+    let Advance { claim, from, to, mark } = partition;
     let done = sqlx::query(
         "UPDATE tollgate_fence
          SET next_offset = ?4, mark_offset = ?5, mark_timestamp = ?6, mark_event_id = ?7
@@ -121,15 +116,22 @@ pub async fn hold(tx: &mut SqliteConnection, claim: &Claim) -> Result<(), StoreE
     row.map(drop).ok_or_else(|| counted(StoreError::Fenced))
 }
 
-/// Appends records to the partition's outbox, in order, within a fenced transaction.
+/// Appends records to the outboxes of partitions, in order, within a transaction that holds them.
 pub async fn append_outbox(
+    tx: &mut SqliteConnection,
+    outboxes: &[(&Claim, Vec<Outgoing>)],
+) -> Result<(), StoreError> {
+    for (claim, records) in outboxes.iter().filter(|(_, records)| !records.is_empty()) {
+        append(tx, claim, records).await?;
+    }
+    Ok(())
+}
+
+async fn append(
     tx: &mut SqliteConnection,
     claim: &Claim,
     records: &[Outgoing],
 ) -> Result<(), StoreError> {
-    if records.is_empty() {
-        return Ok(());
-    }
     let source = source_id(&claim.source);
     let count = records.len() as i64;
     let last: Option<i64> = sqlx::query_scalar(
@@ -202,7 +204,7 @@ pub async fn delete_outbox(
     claim: &Claim,
     up_to: i64,
 ) -> Result<(), StoreError> {
-    let mut tx = transaction(pools, claim, &Step::Hold).await?;
+    let mut tx = transaction(pools, &Step::Hold(claim)).await?;
     delete_outbox_rows(&mut tx, claim, up_to).await?;
     commit(tx).await
 }

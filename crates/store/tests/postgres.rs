@@ -67,9 +67,8 @@ async fn a_stopped_holder_does_not_hang_the_takeover() -> anyhow::Result<()> {
     let source = source(0);
     let old = claim(&source, &fixture.database.fence(&source).await?);
     let mark = common::mark(0);
-    let step = Step::Advance { from: 0, to: 1, mark: &mark };
     // A process that is stopped here keeps its lock, and says nothing more.
-    let mut stopped = fixture.transaction(&old, &step).await?;
+    let mut stopped = fixture.transaction(&common::step(&old, 0, &mark)).await?;
     stopped.insert(b"lost", "x").await?;
 
     let fence = other.database.fence(&source).await?;
@@ -91,7 +90,7 @@ async fn a_lock_that_is_not_given_up_is_transient() -> anyhow::Result<()> {
     let other = connect(&hasty)?;
     let source = source(0);
     let claim = claim(&source, &fixture.database.fence(&source).await?);
-    let held = fixture.transaction(&claim, &Step::Hold).await?;
+    let held = fixture.transaction(&Step::Hold(&claim)).await?;
     let error = failure(other.fence(&source).await);
     assert!(matches!(&error, StoreError::Transient(e) if e.contains("55P03")), "{error}");
     drop(held);
@@ -127,12 +126,12 @@ async fn data_that_postgres_cannot_take_is_rejected_without_its_value() -> anyho
         })
         .collect();
     for (note, code) in [("+8613800138000\0", "22021"), (&*long, "54000")] {
-        let mut tx = fixture.transaction(&claim, &Step::Hold).await?;
+        let mut tx = fixture.transaction(&Step::Hold(&claim)).await?;
         let error = failure(tx.insert(b"id", note).await);
         assert!(matches!(&error, StoreError::Rejected(e) if e.contains(code)), "{code}: {error}");
         assert!(!error.to_string().contains("8613") && error.to_string().len() < 100);
     }
-    let mut tx = fixture.transaction(&claim, &Step::Hold).await?;
+    let mut tx = fixture.transaction(&Step::Hold(&claim)).await?;
     let error = failure(tx.run("INSERT INTO result (id, n) VALUES ('', 1e30)").await);
     assert!(matches!(&error, StoreError::Rejected(e) if e.contains("22003")), "{error}");
     Ok(())
@@ -144,8 +143,8 @@ async fn of_two_that_deadlock_one_goes_on_and_the_other_tries_again() -> anyhow:
     let (one, two) = (source(1), source(2));
     let one = claim(&one, &fixture.database.fence(&one).await?);
     let two = claim(&two, &fixture.database.fence(&two).await?);
-    let mut first = postgres::transaction(pool(&fixture), &one, &Step::Hold).await?;
-    let mut second = postgres::transaction(pool(&fixture), &two, &Step::Hold).await?;
+    let mut first = postgres::transaction(pool(&fixture), &Step::Hold(&one)).await?;
+    let mut second = postgres::transaction(pool(&fixture), &Step::Hold(&two)).await?;
     let results: (_, _) = tokio::join!(
         async {
             let result = postgres::hold(&mut first, &two).await;
@@ -168,10 +167,11 @@ async fn a_session_that_is_ended_is_transient_and_the_pool_recovers() -> anyhow:
     let fixture = Fixture::new(settings("ended")?).await?;
     let source = source(0);
     let claim = claim(&source, &fixture.database.fence(&source).await?);
-    let mut tx = postgres::transaction(pool(&fixture), &claim, &Step::Hold).await?;
+    let mut tx = postgres::transaction(pool(&fixture), &Step::Hold(&claim)).await?;
     let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *tx).await?;
     sqlx::query("SELECT pg_terminate_backend($1, 10000)").bind(pid).execute(pool(&fixture)).await?;
-    let error = failure(postgres::append_outbox(&mut tx, &claim, &[common::outgoing("x")]).await);
+    let error =
+        failure(postgres::append_outbox(&mut tx, &[(&claim, vec![common::outgoing("x")])]).await);
     assert!(matches!(error, StoreError::Transient(_)), "{error}");
     drop(tx);
     fixture.apply(&claim, 0, &[]).await?;

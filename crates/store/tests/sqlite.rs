@@ -78,7 +78,7 @@ async fn what_is_too_big_or_of_the_wrong_type_is_the_datas_fault() -> anyhow::Re
         ("INSERT INTO result (rowid, id) VALUES ('text', x'00')", "MISMATCH"),
         ("INSERT INTO result (id, n) VALUES (x'00', 'text')", "CONSTRAINT"),
     ] {
-        let mut tx = fixture.transaction(&claim, &Step::Hold).await?;
+        let mut tx = fixture.transaction(&Step::Hold(&claim)).await?;
         let error = failure(tx.run(sql).await);
         assert!(
             matches!(&error, StoreError::Rejected(e) if e.contains(expected)),
@@ -115,7 +115,7 @@ async fn a_full_file_is_transient_and_says_disk_full() -> anyhow::Result<()> {
     let claim = claim(&source, &fixture.database.fence(&source).await?);
     // The one writer connection: what SQLite answers when no page can be added.
     sqlx::query("PRAGMA max_page_count = 1").execute(&pools(&fixture).writer).await?;
-    let mut tx = fixture.transaction(&claim, &Step::Hold).await?;
+    let mut tx = fixture.transaction(&Step::Hold(&claim)).await?;
     let error = failure(tx.insert(&vec![7; 200_000], "x").await);
     assert!(matches!(&error, StoreError::Transient(e) if e.contains("disk full")), "{error}");
     Ok(())

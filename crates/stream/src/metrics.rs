@@ -26,13 +26,13 @@ pub const APPLIED: Metric = Metric::counter(
 pub const BATCH_RECORDS: Metric = Metric::histogram(
     "tollgate_consumer_batch_records",
     GROUP_TOPIC,
-    "Records applied in one transaction",
+    "Records of one partition applied in one transaction",
 );
 /// Time to commit.
 pub const COMMIT_SECONDS: Metric = Metric::histogram(
     "tollgate_consumer_commit_seconds",
     GROUP_TOPIC,
-    "Time that the database took to commit a batch",
+    "Time to commit a batch, with the waiting for the batches of other partitions that go with it",
 );
 /// End-to-end freshness.
 pub const FRESHNESS_SECONDS: Metric = Metric::histogram(

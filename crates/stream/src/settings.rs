@@ -13,12 +13,14 @@ pub struct ConsumerSettings {
     /// and stable over its restarts, so that a restart moves no partition. Default: none, each
     /// start joins as a new member.
     pub instance_id: Option<String>,
-    /// Most records applied in one transaction. Default 500.
+    /// Most records applied in one transaction, of all partitions together. Default 500.
     pub batch_records: usize,
     /// Most bytes of records applied in one transaction, and of outbox rows relayed in one;
     /// a single larger record still makes a batch of its own. Default 4 MiB.
     pub batch_bytes: usize,
-    /// How long a batch that is not full waits for more records, in milliseconds. Default 20.
+    /// How long a partition's batch that is not full waits for more records, and how far apart the
+    /// transactions begin into which such batches of all partitions go together, in milliseconds.
+    /// Default 20.
     pub batch_wait_ms: u64,
     /// First pause after a database or cluster that is not available, in milliseconds; doubles
     /// up to `retry_max_ms`. Default 100.
@@ -45,6 +47,10 @@ pub struct ConsumerSettings {
     /// How often the outbox is looked at when nothing wakes the relay, in milliseconds.
     /// Default 250.
     pub relay_interval_ms: u64,
+    /// Most of its time that a partition spends in transactions of its relay while rows keep
+    /// coming, in percent; it rests between them, at most a second, unless the next one is full.
+    /// 100 for no rest. Default 10.
+    pub relay_busy_percent: u32,
 }
 
 impl Default for ConsumerSettings {
@@ -64,6 +70,7 @@ impl Default for ConsumerSettings {
             tick_interval_ms: 1_000,
             relay_batch: 500,
             relay_interval_ms: 250,
+            relay_busy_percent: 10,
         }
     }
 }
@@ -81,6 +88,7 @@ impl ConsumerSettings {
             ("tick_interval_ms", self.tick_interval_ms),
             ("relay_batch", self.relay_batch as u64),
             ("relay_interval_ms", self.relay_interval_ms),
+            ("relay_busy_percent", self.relay_busy_percent.into()),
         ] {
             if value == 0 {
                 return Err(format!("{name} must be at least 1"));
@@ -98,8 +106,13 @@ impl ConsumerSettings {
         if self.batch_bytes > 32 * 1024 * 1024 {
             return Err("batch_bytes must not be above 33554432".to_owned());
         }
-        if self.poison_percent > 100 {
-            return Err("poison_percent must not be above 100".to_owned());
+        for (name, percent) in [
+            ("poison_percent", self.poison_percent),
+            ("relay_busy_percent", self.relay_busy_percent),
+        ] {
+            if percent > 100 {
+                return Err(format!("{name} must not be above 100"));
+            }
         }
         Ok(())
     }

@@ -18,8 +18,10 @@ pub trait Store: Send + Sync + 'static {
     /// Takes a partition over: raises its epoch, so that whoever held it can write no more.
     async fn fence(&self, source: &Source) -> Result<Fence, StoreError>;
 
-    /// Writes the results of one batch and its offsets in one transaction.
-    async fn apply(&self, batch: &Batch<'_, Self::Item>) -> Result<(), StoreError>;
+    /// Writes the results of batches of different partitions and their offsets in one transaction:
+    /// all of them, or after an error none. Which batch an error is about need not be known: what
+    /// failed together is tried again apart.
+    async fn apply(&self, batches: &[Batch<'_, Self::Item>]) -> Result<(), StoreError>;
 
     /// The oldest rows of this partition's outbox, in order, at most `limit`.
     async fn pending(&self, claim: &Claim, limit: usize) -> Result<Vec<Pending>, StoreError>;
@@ -96,7 +98,7 @@ pub struct Claim {
     pub partitions: i32,
 }
 
-/// One transaction's worth of results.
+/// Results of one partition, to be written in one transaction.
 #[derive(Debug)]
 pub struct Batch<'a, I> {
     /// Under which claim.

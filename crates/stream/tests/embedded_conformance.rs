@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tempfile::TempDir;
-use tollgate_stream::conformance::{Harness, consuming, crashing, publishing, relaying, runtime};
+use tollgate_stream::conformance::{
+    Harness, company, consuming, crashing, publishing, relaying, runtime,
+};
 use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
 use tollgate_stream::{EmbeddedSettings, Stream};
 
@@ -102,6 +104,9 @@ suite! {
     runtime::a_mark_that_does_not_match_stops_the_consumer,
     runtime::an_offset_beyond_the_end_stops_the_consumer,
     runtime::a_slow_partition_does_not_stop_the_others,
+    company::poison_in_company_is_its_partitions_alone,
+    company::a_takeover_in_company_is_its_partitions_alone,
+    company::a_lost_answer_in_company_applies_nothing_twice,
     crashing::a_zombie_applies_nothing_after_a_takeover,
     crashing::a_lost_partition_that_stays_assigned_is_taken_over_again,
     crashing::rows_published_but_not_removed_are_published_again_under_the_same_ids,

@@ -7,15 +7,17 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Bench, EXPIRY, PARTITIONS, Record, apply, at, callback, callback_cdr, status};
+use common::{
+    Bench, EXPIRY, PARTITIONS, Record, apply, apply_together, at, callback, callback_cdr, status,
+};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use tollgate_schema::v1::Presence::{Calling, Idle, InCall, Ringing};
 use tollgate_schema::v1::{EventType, Presence};
-use tollgate_stream::StoreError;
+use tollgate_stream::{Outcome, StoreError};
 use tollgate_testkit::Postgres;
 use tollgate_user_state::fold::{EventSet, Leg, NumberLeg, derive, fold, rewind};
-use tollgate_user_state::item::{MAX_NUMBER_BYTES, MAX_SESSION_BYTES};
+use tollgate_user_state::item::{Item, MAX_NUMBER_BYTES, MAX_SESSION_BYTES};
 use tollgate_user_state::keys::{number_key, session_key, shard};
 
 on_both! {
@@ -24,6 +26,7 @@ on_both! {
     a_revision_replaces_and_a_repetition_changes_nothing
     of_two_that_believe_they_hold_a_partition_only_the_later_one_writes
     concurrent_batches_that_share_calls_and_numbers_end_right
+    partitions_that_write_together_share_calls_and_numbers
     texts_that_no_index_could_take_stop_nothing
     a_record_without_session_is_a_call_of_its_own
     calls_are_forgotten_after_their_time
@@ -248,6 +251,55 @@ async fn concurrent_batches_that_share_calls_and_numbers_end_right(
         assert_eq!(state.version as i64, found[0].row.version);
         assert_eq!(state.calls.len(), pure.calls.len());
     }
+    Ok(())
+}
+
+async fn partitions_that_write_together_share_calls_and_numbers(
+    bench: Bench,
+) -> anyhow::Result<()> {
+    let outcomes = |records: &[Record]| -> Vec<Outcome<Item>> {
+        records.iter().map(|record| Outcome::Apply(record.item())).collect()
+    };
+    // One call whose records are in three partitions, one of them twice, and one call of its own.
+    let (mut a, mut b) = (bench.call_events(0).await?, bench.call_events(1).await?);
+    let mut cdrs = bench.cdrs(0).await?;
+    let call = callback("s", "A", "B");
+    let (first, second) = call.split_at(3);
+    let mut of_b = outcomes(second);
+    of_b.extend(outcomes(&first[2..]));
+    of_b.extend(outcomes(&callback("t", "C", "B")[..3]));
+    let cdr = callback_cdr("s", "A", "B", false);
+    let (of_a, of_b) = (a.entries(outcomes(first), at(200)), b.entries(of_b, at(200)));
+    let of_cdrs = cdrs.entries(outcomes(std::slice::from_ref(&cdr)), at(200));
+    let mut batches = [(&mut a, of_a), (&mut b, of_b), (&mut cdrs, of_cdrs)];
+    apply_together(&mut batches, at(200)).await?;
+
+    // As if it had come one by one.
+    let other = Bench::sqlite()?;
+    let mut one = other.call_events(0).await?;
+    for record in call.iter().chain([&cdr]).chain(&callback("t", "C", "B")[..3]) {
+        one.apply(std::slice::from_ref(record), at(200)).await?;
+    }
+    for number in ["A", "B", "C"] {
+        let mut together = legs(&bench, number, at(200)).await?;
+        let mut apart = legs(&other, number, at(200)).await?;
+        together.sort_by_key(|leg| format!("{leg:?}"));
+        apart.sort_by_key(|leg| format!("{leg:?}"));
+        assert_eq!(together, apart, "{number}");
+    }
+    assert_eq!(bench.state("C", at(20)).await?.presence, InCall);
+
+    // One is taken over: in its company nobody writes, without it the others do.
+    let taken = bench.call_events(1).await?;
+    assert_eq!(taken.next, b.next);
+    let (new, other) = (callback("u", "D", "E"), callback("v", "F", "G"));
+    let of_a = a.entries(outcomes(&new[..1]), at(200));
+    let of_b = b.entries(outcomes(&other[..1]), at(200));
+    let refused = apply_together(&mut [(&mut a, of_a), (&mut b, of_b)], at(200)).await;
+    assert_eq!(refused, Err(StoreError::Fenced));
+    assert!(legs(&bench, "D", at(200)).await?.is_empty());
+    a.apply(&new[..1], at(200)).await?;
+    assert_eq!(legs(&bench, "D", at(200)).await?.len(), 1);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use tollgate_store::Step;
 use tollgate_stream::{Claim, StoreError};
 
 use super::sql::{Row, Sql, Value};
-use super::{BillingStore, check_complete};
+use super::{BillingStore, check_complete, write};
 use crate::error::BillingError;
 use crate::metrics;
 use crate::plan::{Need, Writes};
@@ -134,7 +134,7 @@ impl BillingStore {
         if next(self.snapshot().await?.tables(), partition).await?.is_none() {
             return Ok(false);
         }
-        let mut tx = self.begin_fenced(claim, &Step::Hold).await?;
+        let mut tx = self.begin_fenced(&Step::Hold(claim)).await?;
         let tables = tx.tables();
         tables.hold_tariffs().await?;
         let Some(mut job) = next(tables, partition).await? else { return Ok(false) };
@@ -155,7 +155,9 @@ impl BillingStore {
                 writes.replaced(replacement);
             }
         }
-        self.write(tables, claim, now_ms, &writes).await?;
+        let shares = [(claim, writes)];
+        write(tables, now_ms, &shares).await?;
+        let [(_, writes)] = shares;
 
         job.examined += page.len() as i64;
         job.changed += writes.replaced.len() as i64;

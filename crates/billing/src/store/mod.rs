@@ -1,7 +1,7 @@
 //! The ledger in a database: PostgreSQL in production, SQLite when embedded.
 //!
 //! ```text
-//!  apply:  fence ▶ hold tariffs ▶ read activations ▶ open records ▶ load the known ones
+//!  apply:  fences ▶ hold tariffs ▶ read activations ▶ open records ▶ load the known ones
 //!          ▶ decide (pure) ▶ digests, records, ledger, aggregates, outbox ▶ commit
 //!  tick:   fence ▶ hold tariffs ▶ a page of a job's records ▶ rate again (pure) ▶ the same writes
 //!  command: stop rating ▶ activation + job ▶ commit
@@ -26,7 +26,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 use tollgate_rating::Tariff;
-use tollgate_store::{Database, Migration, Schema, Step, source_id};
+use tollgate_schema::ids::RecordId;
+use tollgate_store::{Database, Migration, Schema, Step};
 use tollgate_stream::{Batch, Claim, Fence, Pending, Source, Store, StoreError};
 
 use crate::item::CdrItem;
@@ -39,7 +40,7 @@ pub use checks::{Checks, Difference, SourceCheck};
 pub use jobs::{JobKind, JobStatus};
 pub use queries::{Cursor, LedgerEntry, Page, Period, Span, UsageRow};
 
-use tables::Tables;
+use tables::{Share, Tables};
 pub use tariffs::{ActivationRow, TariffRow};
 
 /// The tables of billing.
@@ -150,17 +151,13 @@ impl BillingStore {
         })
     }
 
-    async fn begin_fenced(
-        &self,
-        claim: &Claim,
-        step: &Step<'_>,
-    ) -> Result<Transaction, StoreError> {
+    async fn begin_fenced(&self, step: &Step<'_>) -> Result<Transaction, StoreError> {
         Ok(match &self.database {
-            Database::Postgres(pool) => Transaction::Postgres(
-                tollgate_store::postgres::transaction(pool, claim, step).await?,
-            ),
+            Database::Postgres(pool) => {
+                Transaction::Postgres(tollgate_store::postgres::transaction(pool, step).await?)
+            }
             Database::Sqlite(pools) => {
-                Transaction::Sqlite(tollgate_store::sqlite::transaction(pools, claim, step).await?)
+                Transaction::Sqlite(tollgate_store::sqlite::transaction(pools, step).await?)
             }
         })
     }
@@ -177,14 +174,16 @@ impl BillingStore {
         })
     }
 
-    /// Everything about a batch but its transaction.
-    async fn apply_in(
+    /// Everything about batches but their transaction.
+    async fn apply_in<'a>(
         &self,
         tables: &mut dyn Tables,
-        batch: &Batch<'_, CdrItem>,
-    ) -> Result<Writes, StoreError> {
-        let (sightings, poison) = Sightings::of(batch);
-        let mut writes = Writes { poison, ..Writes::default() };
+        batches: &[Batch<'a, CdrItem>],
+    ) -> Result<Vec<Share<'a>>, StoreError> {
+        let sightings = Sightings::of(batches);
+        let mut shares: Vec<Share<'a>> =
+            batches.iter().map(|batch| (batch.claim, Writes::of_poison(batch))).collect();
+        let share_of = |record_id: &RecordId| sightings.batch_of(record_id);
         tables.hold_tariffs().await?;
         let book = self.book(tables).await?;
         let desk = Desk { rules: &self.rules, book: &book };
@@ -192,11 +191,15 @@ impl BillingStore {
         // Rated as if none had been seen before, which is nearly always so; what the insert does
         // not take is known, and is decided against what is stored.
         let accounts = sightings.open(&desk);
-        let opened = tables.open(&accounts, batch.claim.source.partition.partition).await?;
+        let partitions: Vec<i32> = accounts
+            .iter()
+            .map(|account| shares[share_of(&account.record_id)].0.source.partition.partition)
+            .collect();
+        let opened = tables.open(&accounts, &partitions).await?;
         let mut needs = Vec::new();
         for account in accounts {
             if opened.contains(&account.record_id) {
-                writes.opened(account);
+                shares[share_of(&account.record_id)].1.opened(account);
             } else {
                 let known = sightings.of_record(&account.record_id);
                 needs.push(Need::of(account.record_id, known));
@@ -207,24 +210,11 @@ impl BillingStore {
         metrics::repeated(known.len());
         for mut account in known {
             let change = account.see(sightings.of_record(&account.record_id), &desk);
-            writes.changed(account.record_id, change);
+            shares[share_of(&account.record_id)].1.changed(account.record_id, change);
         }
-        self.write(tables, batch.claim, batch.now_ms, &writes).await?;
-        Ok(writes)
-    }
-
-    async fn write(
-        &self,
-        tables: &mut dyn Tables,
-        claim: &Claim,
-        now_ms: i64,
-        writes: &Writes,
-    ) -> Result<(), StoreError> {
-        if writes.is_empty() {
-            return Ok(());
-        }
-        tables.write(source_id(&claim.source), now_ms, writes).await?;
-        tables.append_outbox(claim, &writes.outgoing()).await
+        let now_ms = batches.iter().map(|batch| batch.now_ms).max().unwrap_or_default();
+        write(tables, now_ms, &shares).await?;
+        Ok(shares)
     }
 
     /// The tariffs in force, as this transaction sees them.
@@ -254,6 +244,18 @@ impl BillingStore {
     }
 }
 
+/// Writes what each partition has to write, and its outbox.
+async fn write(
+    tables: &mut dyn Tables,
+    now_ms: i64,
+    shares: &[Share<'_>],
+) -> Result<(), StoreError> {
+    tables.write(now_ms, shares).await?;
+    let outboxes: Vec<_> =
+        shares.iter().map(|(claim, writes)| (*claim, writes.outgoing())).collect();
+    tables.append_outbox(&outboxes).await
+}
+
 /// Every record has a charge in force and the digest it came from.
 fn check_complete(wanted: usize, found: usize) -> Result<(), StoreError> {
     if wanted == found {
@@ -274,11 +276,13 @@ impl Store for BillingStore {
         self.database.fence(source).await
     }
 
-    async fn apply(&self, batch: &Batch<'_, CdrItem>) -> Result<(), StoreError> {
-        let mut tx = self.begin_fenced(batch.claim, &Step::advance(batch)).await?;
-        let writes = self.apply_in(tx.tables(), batch).await?;
+    async fn apply(&self, batches: &[Batch<'_, CdrItem>]) -> Result<(), StoreError> {
+        let mut tx = self.begin_fenced(&Step::advance(batches)).await?;
+        let shares = self.apply_in(tx.tables(), batches).await?;
         tx.commit().await?;
-        metrics::committed(&writes);
+        for (_, writes) in &shares {
+            metrics::committed(writes);
+        }
         Ok(())
     }
 

@@ -1,19 +1,20 @@
 //! Writing to PostgreSQL: a constant number of statements per batch, whatever its size.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use tollgate_schema::ids::RecordId;
-use tollgate_store::{classify, postgres};
+use tollgate_store::{classify, postgres, source_id};
 use tollgate_stream::{Claim, Outgoing, StoreError};
 
 use crate::applications::service_name;
-use crate::entry::{Entry, Kind, Measures};
+use crate::digest::Digest;
+use crate::entry::{Bucket, Entry, Kind, Measures};
 use crate::keys;
 use crate::ledger::Account;
 use crate::plan::{Need, Writes};
 use crate::store::sql::Sql;
-use crate::store::tables::{self, Tables, digest_columns, entry_columns};
+use crate::store::tables::{self, Share, Tables, digest_columns, entry_columns};
 
 type Tx = postgres::Tx;
 
@@ -32,7 +33,7 @@ impl Tables for Tx {
     async fn open(
         &mut self,
         accounts: &[Account],
-        partition: i32,
+        partitions: &[i32],
     ) -> Result<HashSet<RecordId>, StoreError> {
         if accounts.is_empty() {
             return Ok(HashSet::new());
@@ -43,9 +44,8 @@ impl Tables for Tx {
         let inserted: Vec<Vec<u8>> = sqlx::query_scalar(
             "INSERT INTO billing_records
                  (record_id, revision, event_id, status, billed_at_ms, partition)
-             SELECT r.record_id, r.revision, r.event_id, r.status, r.billed_at_ms, $6
-             FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[])
-                  AS r (record_id, revision, event_id, status, billed_at_ms)
+             SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bigint[],
+                                  $5::bigint[], $6::bigint[])
              ON CONFLICT (record_id) DO NOTHING
              RETURNING record_id",
         )
@@ -54,7 +54,7 @@ impl Tables for Tx {
         .bind(bytes(accounts, |account| account.charge.event_id.as_bytes()))
         .bind(column(|charge| charge.bucket.status))
         .bind(column(Entry::billed_at_ms))
-        .bind(i64::from(partition))
+        .bind(partitions.iter().map(|it| i64::from(*it)).collect::<Vec<_>>())
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
@@ -121,36 +121,39 @@ impl Tables for Tx {
         ))
     }
 
-    async fn write(
-        &mut self,
-        source: [u8; 16],
-        now_ms: i64,
-        writes: &Writes,
-    ) -> Result<(), StoreError> {
-        write_digests(self, writes).await?;
-        write_replaced(self, &writes.replaced).await?;
-        if !writes.entries.is_empty() {
-            write_entries(self, source, now_ms, &writes.entries).await?;
-            write_aggregates(self, source, writes).await?;
+    async fn write(&mut self, now_ms: i64, shares: &[Share<'_>]) -> Result<(), StoreError> {
+        let digests: Vec<_> = shares.iter().flat_map(|(_, writes)| &writes.digests).collect();
+        write_digests(self, &digests).await?;
+        let replaced: Vec<_> = shares.iter().flat_map(|(_, writes)| &writes.replaced).collect();
+        write_replaced(self, &replaced).await?;
+        let entered: Vec<_> = shares
+            .iter()
+            .filter(|(_, writes)| !writes.entries.is_empty())
+            .map(|(claim, writes)| (source_id(&claim.source), writes))
+            .collect();
+        if !entered.is_empty() {
+            write_entries(self, now_ms, &entered).await?;
+            write_aggregates(self, &entered).await?;
         }
         Ok(())
     }
 
     async fn append_outbox(
         &mut self,
-        claim: &Claim,
-        records: &[Outgoing],
+        outboxes: &[(&Claim, Vec<Outgoing>)],
     ) -> Result<(), StoreError> {
-        postgres::append_outbox(self, claim, records).await
+        postgres::append_outbox(self, outboxes).await
     }
 }
 
-async fn write_digests(tx: &mut Tx, writes: &Writes) -> Result<(), StoreError> {
-    if writes.digests.is_empty() {
+/// What has entries to write, by its source.
+type Entered<'a> = [([u8; 16], &'a Writes)];
+
+async fn write_digests(tx: &mut Tx, rows: &[&(RecordId, Digest)]) -> Result<(), StoreError> {
+    if rows.is_empty() {
         return Ok(());
     }
-    let rows = &writes.digests;
-    let ints = |read: fn(&crate::digest::Digest) -> i64| -> Vec<i64> {
+    let ints = |read: fn(&Digest) -> i64| -> Vec<i64> {
         rows.iter().map(|(_, digest)| read(digest)).collect()
     };
     sqlx::query(
@@ -180,7 +183,7 @@ async fn write_digests(tx: &mut Tx, writes: &Writes) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn write_replaced(tx: &mut Tx, charges: &[Entry]) -> Result<(), StoreError> {
+async fn write_replaced(tx: &mut Tx, charges: &[&Entry]) -> Result<(), StoreError> {
     if charges.is_empty() {
         return Ok(());
     }
@@ -196,32 +199,38 @@ async fn write_replaced(tx: &mut Tx, charges: &[Entry]) -> Result<(), StoreError
     .bind(ints(charges, |charge| charge.revision.into()))
     .bind(bytes(charges, |charge| charge.event_id.as_bytes()))
     .bind(ints(charges, |charge| charge.bucket.status))
-    .bind(ints(charges, Entry::billed_at_ms))
+    .bind(ints(charges, |charge| charge.billed_at_ms()))
     .execute(&mut **tx)
     .await
     .map_err(classify)?;
     Ok(())
 }
 
-async fn write_entries(
-    tx: &mut Tx,
-    source: [u8; 16],
-    now_ms: i64,
-    entries: &[Entry],
-) -> Result<(), StoreError> {
+async fn write_entries(tx: &mut Tx, now_ms: i64, entered: &Entered<'_>) -> Result<(), StoreError> {
     use prost::Message;
 
-    let count = entries.len() as i64;
-    let last: i64 = sqlx::query_scalar(
-        "INSERT INTO billing_sources AS own (source, entries) VALUES ($1, $2)
+    let last: Vec<(Vec<u8>, i64)> = sqlx::query_as(
+        "INSERT INTO billing_sources AS own (source, entries)
+         SELECT * FROM unnest($1::bytea[], $2::bigint[])
          ON CONFLICT (source) DO UPDATE SET entries = own.entries + excluded.entries
-         RETURNING entries",
+         RETURNING source, entries",
     )
-    .bind(source.as_slice())
-    .bind(count)
-    .fetch_one(&mut **tx)
+    .bind(entered.iter().map(|(source, _)| source.as_slice()).collect::<Vec<_>>())
+    .bind(ints(entered, |(_, writes)| writes.entries.len() as i64))
+    .fetch_all(&mut **tx)
     .await
     .map_err(classify)?;
+    let last: HashMap<Vec<u8>, i64> = last.into_iter().collect();
+    let mut entries: Vec<&Entry> = Vec::new();
+    let (mut sources, mut positions): (Vec<&[u8]>, Vec<i64>) = (Vec::new(), Vec::new());
+    for (source, writes) in entered {
+        let count = writes.entries.len() as i64;
+        let last = last.get(source.as_slice()).copied().unwrap_or(count);
+        entries.extend(&writes.entries);
+        positions.extend(last - count + 1..=last);
+        sources.resize(entries.len(), source);
+    }
+    let entries = &entries[..];
     let measure = |column: usize| -> Vec<i64> {
         entries.iter().map(|entry| entry.measures.columns()[column]).collect()
     };
@@ -231,29 +240,29 @@ async fn write_entries(
               hour_ms, day, month, currency, application_key, application, service, status,
               attempts, answered, seconds, talk_seconds, billed_minutes, amount_micros, pdd_ms,
               pdd_samples, session_key, message)
-         SELECT e.record_id, e.revision, e.kind, e.event_id, $1, $2 + e.number, $3,
+         SELECT e.record_id, e.revision, e.kind, e.event_id, e.source, e.position, $3,
                 e.billed_at_ms, e.hour_ms, e.day, e.month, e.currency, e.application_key,
                 e.application, e.service, e.status, e.attempts, e.answered, e.seconds,
                 e.talk_seconds, e.billed_minutes, e.amount_micros, e.pdd_ms, e.pdd_samples,
                 e.session_key, e.message
-         FROM unnest($4::bytea[], $5::bigint[], $6::bigint[], $7::bytea[], $8::bigint[],
-                     $9::bigint[], $10::text[], $11::text[], $12::text[], $13::bytea[],
-                     $14::bytea[], $15::text[], $16::bigint[], $17::bigint[], $18::bigint[],
-                     $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[], $23::bigint[],
-                     $24::bigint[], $25::bytea[], $26::bytea[])
-              WITH ORDINALITY AS e (record_id, revision, kind, event_id, billed_at_ms, hour_ms,
-                     day, month, currency, application_key, application, service, status,
-                     attempts, answered, seconds, talk_seconds, billed_minutes, amount_micros,
-                     pdd_ms, pdd_samples, session_key, message, number)",
+         FROM unnest($1::bytea[], $2::bigint[], $4::bytea[], $5::bigint[], $6::bigint[],
+                     $7::bytea[], $8::bigint[], $9::bigint[], $10::text[], $11::text[],
+                     $12::text[], $13::bytea[], $14::bytea[], $15::text[], $16::bigint[],
+                     $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[],
+                     $22::bigint[], $23::bigint[], $24::bigint[], $25::bytea[], $26::bytea[])
+              AS e (source, position, record_id, revision, kind, event_id, billed_at_ms,
+                    hour_ms, day, month, currency, application_key, application, service,
+                    status, attempts, answered, seconds, talk_seconds, billed_minutes,
+                    amount_micros, pdd_ms, pdd_samples, session_key, message)",
     )
-    .bind(source.as_slice())
-    .bind(last - count)
+    .bind(sources)
+    .bind(positions)
     .bind(now_ms)
     .bind(bytes(entries, |entry| entry.record_id.as_bytes()))
     .bind(ints(entries, |entry| entry.revision.into()))
     .bind(ints(entries, |entry| kind(entry.kind)))
     .bind(bytes(entries, |entry| entry.event_id.as_bytes()))
-    .bind(ints(entries, Entry::billed_at_ms))
+    .bind(ints(entries, |entry| entry.billed_at_ms()))
     .bind(ints(entries, |entry| entry.bucket.hour_ms))
     .bind(texts(entries, |entry| &entry.bucket.day))
     .bind(texts(entries, |entry| &entry.bucket.month))
@@ -288,25 +297,22 @@ async fn write_entries(
     Ok(())
 }
 
-async fn write_aggregates(
-    tx: &mut Tx,
-    source: [u8; 16],
-    writes: &Writes,
-) -> Result<(), StoreError> {
-    let sums = writes.aggregates();
-    let measure = |column: usize| -> Vec<i64> {
-        sums.iter().map(|(_, sum): &(_, Measures)| sum.columns()[column]).collect()
-    };
+async fn write_aggregates(tx: &mut Tx, entered: &Entered<'_>) -> Result<(), StoreError> {
+    let mut sums: Vec<(&[u8], &Bucket, Measures)> = Vec::new();
+    for (source, writes) in entered {
+        let of_source = writes.aggregates().into_iter();
+        sums.extend(of_source.map(|(bucket, sum)| (source.as_slice(), bucket, sum)));
+    }
+    let measure = |column: usize| -> Vec<i64> { ints(&sums, |(_, _, sum)| sum.columns()[column]) };
     sqlx::query(
         "INSERT INTO billing_aggregates AS own
              (source, hour_ms, currency, application_key, service, status, application, day,
               month, attempts, answered, seconds, talk_seconds, billed_minutes, amount_micros,
               pdd_ms, pdd_samples)
-         SELECT $1, a.*
-         FROM unnest($2::bigint[], $3::text[], $4::bytea[], $5::text[], $6::bigint[],
-                     $7::bytea[], $8::text[], $9::text[], $10::bigint[], $11::bigint[],
-                     $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[],
-                     $17::bigint[]) AS a
+         SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::bytea[], $5::text[],
+                              $6::bigint[], $7::bytea[], $8::text[], $9::text[], $10::bigint[],
+                              $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[],
+                              $15::bigint[], $16::bigint[], $17::bigint[])
          ON CONFLICT (hour_ms, source, currency, application_key, service, status) DO UPDATE SET
              attempts = own.attempts + excluded.attempts,
              answered = own.answered + excluded.answered,
@@ -317,19 +323,19 @@ async fn write_aggregates(
              pdd_ms = own.pdd_ms + excluded.pdd_ms,
              pdd_samples = own.pdd_samples + excluded.pdd_samples",
     )
-    .bind(source.as_slice())
-    .bind(ints(&sums, |(bucket, _)| bucket.hour_ms))
-    .bind(texts(&sums, |(bucket, _)| &bucket.currency))
+    .bind(sums.iter().map(|(source, ..)| *source).collect::<Vec<_>>())
+    .bind(ints(&sums, |(_, bucket, _)| bucket.hour_ms))
+    .bind(texts(&sums, |(_, bucket, _)| &bucket.currency))
     .bind(
         sums.iter()
-            .map(|(bucket, _)| keys::application_key(&bucket.application).to_vec())
+            .map(|(_, bucket, _)| keys::application_key(&bucket.application).to_vec())
             .collect::<Vec<_>>(),
     )
-    .bind(texts(&sums, |(bucket, _)| service_name(bucket.service)))
-    .bind(ints(&sums, |(bucket, _)| bucket.status))
-    .bind(bytes(&sums, |(bucket, _)| bucket.application.as_bytes()))
-    .bind(texts(&sums, |(bucket, _)| &bucket.day))
-    .bind(texts(&sums, |(bucket, _)| &bucket.month))
+    .bind(texts(&sums, |(_, bucket, _)| service_name(bucket.service)))
+    .bind(ints(&sums, |(_, bucket, _)| bucket.status))
+    .bind(bytes(&sums, |(_, bucket, _)| bucket.application.as_bytes()))
+    .bind(texts(&sums, |(_, bucket, _)| &bucket.day))
+    .bind(texts(&sums, |(_, bucket, _)| &bucket.month))
     .bind(measure(0))
     .bind(measure(1))
     .bind(measure(2))

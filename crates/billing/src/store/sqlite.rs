@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use tollgate_schema::ids::RecordId;
-use tollgate_store::sqlite;
+use tollgate_store::{source_id, sqlite};
 use tollgate_stream::{Claim, Outgoing, StoreError};
 
 use crate::applications::service_name;
@@ -13,7 +13,7 @@ use crate::keys;
 use crate::ledger::Account;
 use crate::plan::{Need, Writes};
 use crate::store::sql::{Sql, Value};
-use crate::store::tables::{self, Tables, digest_columns, entry_columns};
+use crate::store::tables::{self, Share, Tables, digest_columns, entry_columns};
 
 type Tx = sqlite::Tx;
 
@@ -31,10 +31,10 @@ impl Tables for Tx {
     async fn open(
         &mut self,
         accounts: &[Account],
-        partition: i32,
+        partitions: &[i32],
     ) -> Result<HashSet<RecordId>, StoreError> {
         let mut opened = HashSet::new();
-        for Account { record_id, charge, .. } in accounts {
+        for (Account { record_id, charge, .. }, partition) in accounts.iter().zip(partitions) {
             let inserted = self
                 .execute(
                     "INSERT INTO billing_records
@@ -46,7 +46,7 @@ impl Tables for Tx {
                         charge.event_id.as_bytes().as_slice().into(),
                         charge.bucket.status.into(),
                         charge.billed_at_ms().into(),
-                        i64::from(partition).into(),
+                        i64::from(*partition).into(),
                     ],
                 )
                 .await?;
@@ -114,42 +114,44 @@ impl Tables for Tx {
         Ok(tables::accounts(charges, digests))
     }
 
-    async fn write(
-        &mut self,
-        source: [u8; 16],
-        now_ms: i64,
-        writes: &Writes,
-    ) -> Result<(), StoreError> {
-        write_digests(self, writes).await?;
-        for charge in &writes.replaced {
-            self.execute(
-                "UPDATE billing_records
-                 SET revision = $2, event_id = $3, status = $4, billed_at_ms = $5
-                 WHERE record_id = $1",
-                vec![
-                    charge.record_id.as_bytes().as_slice().into(),
-                    i64::from(charge.revision).into(),
-                    charge.event_id.as_bytes().as_slice().into(),
-                    charge.bucket.status.into(),
-                    charge.billed_at_ms().into(),
-                ],
-            )
-            .await?;
-        }
-        if !writes.entries.is_empty() {
-            write_entries(self, source, now_ms, &writes.entries).await?;
-            write_aggregates(self, source, writes).await?;
+    async fn write(&mut self, now_ms: i64, shares: &[Share<'_>]) -> Result<(), StoreError> {
+        for (claim, writes) in shares {
+            let source = source_id(&claim.source);
+            write_digests(self, writes).await?;
+            write_replaced(self, &writes.replaced).await?;
+            if !writes.entries.is_empty() {
+                write_entries(self, source, now_ms, &writes.entries).await?;
+                write_aggregates(self, source, writes).await?;
+            }
         }
         Ok(())
     }
 
     async fn append_outbox(
         &mut self,
-        claim: &Claim,
-        records: &[Outgoing],
+        outboxes: &[(&Claim, Vec<Outgoing>)],
     ) -> Result<(), StoreError> {
-        sqlite::append_outbox(self, claim, records).await
+        sqlite::append_outbox(self, outboxes).await
     }
+}
+
+async fn write_replaced(tx: &mut Tx, charges: &[Entry]) -> Result<(), StoreError> {
+    for charge in charges {
+        tx.execute(
+            "UPDATE billing_records
+             SET revision = $2, event_id = $3, status = $4, billed_at_ms = $5
+             WHERE record_id = $1",
+            vec![
+                charge.record_id.as_bytes().as_slice().into(),
+                i64::from(charge.revision).into(),
+                charge.event_id.as_bytes().as_slice().into(),
+                charge.bucket.status.into(),
+                charge.billed_at_ms().into(),
+            ],
+        )
+        .await?;
+    }
+    Ok(())
 }
 
 async fn write_digests(tx: &mut Tx, writes: &Writes) -> Result<(), StoreError> {

@@ -16,6 +16,9 @@ use crate::ledger::Account;
 use crate::plan::{Need, Writes};
 use crate::store::sql::{Row, Sql, misfit};
 
+/// What is written for one partition.
+pub type Share<'a> = (&'a Claim, Writes);
+
 /// An open, fenced transaction.
 #[async_trait]
 pub trait Tables: Sql {
@@ -26,11 +29,12 @@ pub trait Tables: Sql {
     /// Until the end of the transaction, nobody rates and nobody activates.
     async fn stop_rating(&mut self) -> Result<(), StoreError>;
 
-    /// Inserts the rows of records that are not there yet, and says which those are.
+    /// Inserts the rows of records that are not there yet, each for the partition beside it, and
+    /// says which those are.
     async fn open(
         &mut self,
         accounts: &[Account],
-        partition: i32,
+        partitions: &[i32],
     ) -> Result<HashSet<RecordId>, StoreError>;
 
     /// Locks records in the order given and loads their accounts. A record that is not there is
@@ -38,18 +42,12 @@ pub trait Tables: Sql {
     async fn load(&mut self, needs: &[Need]) -> Result<Vec<Account>, StoreError>;
 
     /// Writes digests, records, ledger entries and aggregates.
-    async fn write(
-        &mut self,
-        source: [u8; 16],
-        now_ms: i64,
-        writes: &Writes,
-    ) -> Result<(), StoreError>;
+    async fn write(&mut self, now_ms: i64, shares: &[Share<'_>]) -> Result<(), StoreError>;
 
-    /// Appends to the partition's outbox.
+    /// Appends to the partitions' outboxes.
     async fn append_outbox(
         &mut self,
-        claim: &Claim,
-        records: &[Outgoing],
+        outboxes: &[(&Claim, Vec<Outgoing>)],
     ) -> Result<(), StoreError>;
 }
 

@@ -100,24 +100,7 @@ impl Member {
         items: Vec<CdrItem>,
         poison: Vec<Outgoing>,
     ) -> Result<(), StoreError> {
-        let from = self.next;
-        let mut entries: Vec<Entry<CdrItem>> = Vec::new();
-        for mut item in items {
-            item.offset = from + entries.len() as i64;
-            let outcome = Outcome::Apply(item);
-            entries.push(Entry { offset: from + entries.len() as i64, timestamp_ms: NOW, outcome });
-        }
-        for record in poison {
-            let outcome = Outcome::Poison(record);
-            entries.push(Entry { offset: from + entries.len() as i64, timestamp_ms: NOW, outcome });
-        }
-        let to = from + entries.len() as i64;
-        let mark = Mark { offset: to - 1, timestamp_ms: NOW, event_id: "e".to_owned() };
-        let batch =
-            Batch { claim: &self.claim, from, to, mark: &mark, entries: &entries, now_ms: NOW };
-        store.apply(&batch).await?;
-        self.next = to;
-        Ok(())
+        apply_together(store, vec![(self, items, poison)]).await
     }
 
     /// Does whatever jobs ask for.
@@ -129,6 +112,40 @@ impl Member {
     pub async fn pending(&self, store: &BillingStore) -> Vec<Pending> {
         store.pending(&self.claim, 10_000).await.expect("pending")
     }
+}
+
+/// Applies a batch of each member in one transaction: items, and what cannot be applied.
+pub async fn apply_together(
+    store: &BillingStore,
+    batches: Vec<(&mut Member, Vec<CdrItem>, Vec<Outgoing>)>,
+) -> Result<(), StoreError> {
+    let (mut members, mut contents) = (Vec::new(), Vec::new());
+    for (member, items, poison) in batches {
+        let outcomes =
+            items.into_iter().map(Outcome::Apply).chain(poison.into_iter().map(Outcome::Poison));
+        let entries: Vec<Entry<CdrItem>> = (member.next..).zip(outcomes).map(entry).collect();
+        let to = member.next + entries.len() as i64;
+        let mark = Mark { offset: to - 1, timestamp_ms: NOW, event_id: "e".to_owned() };
+        members.push(member);
+        contents.push((entries, to, mark));
+    }
+    let mut batches = Vec::new();
+    for (member, (entries, to, mark)) in members.iter().zip(&contents) {
+        let (claim, from) = (&member.claim, member.next);
+        batches.push(Batch { claim, from, to: *to, mark, entries, now_ms: NOW });
+    }
+    store.apply(&batches).await?;
+    for (member, (_, to, _)) in members.into_iter().zip(&contents) {
+        member.next = *to;
+    }
+    Ok(())
+}
+
+fn entry((offset, mut outcome): (i64, Outcome<CdrItem>)) -> Entry<CdrItem> {
+    if let Outcome::Apply(item) = &mut outcome {
+        item.offset = offset;
+    }
+    Entry { offset, timestamp_ms: NOW, outcome }
 }
 
 /// A ledger of its own, gone when dropped.

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tollgate_stream::Stream;
-use tollgate_stream::conformance::{Harness, consuming, crashing, publishing, relaying, runtime};
+use tollgate_stream::conformance::{
+    Harness, company, consuming, crashing, publishing, relaying, runtime,
+};
 use tollgate_testkit::{Kafka, KafkaOptions};
 
 use crate::support::{connect, settings};
@@ -133,6 +135,11 @@ suite! {
         a_mark_that_does_not_match_stops_the_consumer,
         an_offset_beyond_the_end_stops_the_consumer,
         a_slow_partition_does_not_stop_the_others,
+    }
+    company {
+        poison_in_company_is_its_partitions_alone,
+        a_takeover_in_company_is_its_partitions_alone,
+        a_lost_answer_in_company_applies_nothing_twice,
     }
     crashing {
         a_zombie_applies_nothing_after_a_takeover,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sqlx::Row;
-use tollgate_store::{Database, Migration, Settings, Step, classify, connect, migrate};
+use tollgate_store::{Advance, Database, Migration, Settings, Step, classify, connect, migrate};
 use tollgate_store::{postgres, sqlite};
 use tollgate_stream::{Claim, Fence, Mark, Outgoing, Source, StoreError, TopicPartition};
 
@@ -36,12 +36,10 @@ impl Fixture {
         Ok(Self { database: connect(&self.settings)?, settings: self.settings.clone() })
     }
 
-    pub async fn transaction(&self, claim: &Claim, step: &Step<'_>) -> Result<Tx, StoreError> {
+    pub async fn transaction(&self, step: &Step<'_>) -> Result<Tx, StoreError> {
         Ok(match &self.database {
-            Database::Postgres(pool) => {
-                Tx::Postgres(postgres::transaction(pool, claim, step).await?)
-            }
-            Database::Sqlite(pools) => Tx::Sqlite(sqlite::transaction(pools, claim, step).await?),
+            Database::Postgres(pool) => Tx::Postgres(postgres::transaction(pool, step).await?),
+            Database::Sqlite(pools) => Tx::Sqlite(sqlite::transaction(pools, step).await?),
         })
     }
 
@@ -53,8 +51,7 @@ impl Fixture {
         outbox: &[Outgoing],
     ) -> Result<(), StoreError> {
         let mark = mark(from);
-        let step = Step::Advance { from, to: from + 1, mark: &mark };
-        let mut tx = self.transaction(claim, &step).await?;
+        let mut tx = self.transaction(&step(claim, from, &mark)).await?;
         tx.insert(&from.to_be_bytes(), "x").await?;
         tx.append(claim, outbox).await?;
         tx.commit().await
@@ -115,8 +112,8 @@ impl Tx {
 
     pub async fn append(&mut self, claim: &Claim, records: &[Outgoing]) -> Result<(), StoreError> {
         match self {
-            Self::Postgres(tx) => postgres::append_outbox(tx, claim, records).await,
-            Self::Sqlite(tx) => sqlite::append_outbox(tx, claim, records).await,
+            Self::Postgres(tx) => postgres::append_outbox(tx, &[(claim, records.to_vec())]).await,
+            Self::Sqlite(tx) => sqlite::append_outbox(tx, &[(claim, records.to_vec())]).await,
         }
     }
 
@@ -151,6 +148,11 @@ pub fn outgoing(name: &str) -> Outgoing {
         value: Some(Bytes::from_static(b"\0\xff")),
         headers: vec![(Arc::from("ce_id"), Bytes::copy_from_slice(name.as_bytes()))],
     }
+}
+
+/// One record further.
+pub fn step<'a>(claim: &'a Claim, from: i64, mark: &'a Mark) -> Step<'a> {
+    Step::Advance(vec![Advance { claim, from, to: from + 1, mark }])
 }
 
 /// The error of a call that must fail.

@@ -1,10 +1,10 @@
 //! What both dialects must do.
 
 use bytes::Bytes;
-use tollgate_store::{Database, Migration, Schema, Step, migrate, postgres, sqlite};
+use tollgate_store::{Advance, Database, Migration, Schema, Step, migrate, postgres, sqlite};
 use tollgate_stream::{Mark, Outgoing, Source, StoreError};
 
-use crate::common::{DOMAIN, Fixture, claim, failure, mark, outgoing, source};
+use crate::common::{DOMAIN, Fixture, claim, failure, mark, outgoing, source, step};
 
 type Result = anyhow::Result<()>;
 
@@ -14,6 +14,7 @@ pub async fn everything(fixture: &Fixture) -> Result {
     a_mark_of_any_form_is_kept(fixture).await?;
     a_wrong_from_is_fenced_and_changes_nothing(fixture).await?;
     a_stale_epoch_can_do_nothing(fixture).await?;
+    several_partitions_go_on_together_or_not_at_all(fixture).await?;
     a_running_transaction_ends_before_the_takeover(fixture).await?;
     holders_that_fight_apply_every_offset_once(fixture).await?;
     the_outbox_keeps_order_and_content(fixture).await?;
@@ -46,8 +47,9 @@ async fn a_mark_of_any_form_is_kept(fixture: &Fixture) -> Result {
     for event_id in [String::new(), "\0'\"é".to_owned(), "long".repeat(5_000)] {
         let fence = fixture.database.fence(&source).await?;
         let mark = Mark { offset: from + 9, timestamp_ms: -1, event_id };
-        let step = Step::Advance { from, to: from + 10, mark: &mark };
-        fixture.transaction(&claim(&source, &fence), &step).await?.commit().await?;
+        let claim = claim(&source, &fence);
+        let advance = Advance { claim: &claim, from, to: from + 10, mark: &mark };
+        fixture.transaction(&Step::Advance(vec![advance])).await?.commit().await?;
         from += 10;
         assert_eq!(fixture.database.fence(&source).await?.mark, Some(mark));
     }
@@ -73,10 +75,10 @@ async fn a_stale_epoch_can_do_nothing(fixture: &Fixture) -> Result {
     let new = claim(&source, &fixture.database.fence(&source).await?);
 
     assert_eq!(failure(fixture.apply(&old, 1, &[]).await), StoreError::Fenced);
-    assert_eq!(failure(fixture.transaction(&old, &Step::Hold).await), StoreError::Fenced);
+    assert_eq!(failure(fixture.transaction(&Step::Hold(&old)).await), StoreError::Fenced);
     assert_eq!(failure(fixture.database.delete_outbox(&old, 99).await), StoreError::Fenced);
     // Even inside a transaction of somebody who is entitled to one.
-    let mut tx = fixture.transaction(&new, &Step::Hold).await?;
+    let mut tx = fixture.transaction(&Step::Hold(&new)).await?;
     assert_eq!(failure(tx.append(&old, &[outgoing("b")]).await), StoreError::Fenced);
     drop(tx);
 
@@ -85,12 +87,45 @@ async fn a_stale_epoch_can_do_nothing(fixture: &Fixture) -> Result {
     clear(fixture).await
 }
 
+async fn several_partitions_go_on_together_or_not_at_all(fixture: &Fixture) -> Result {
+    let sources = [source(20), source(21), source(22)];
+    let mut claims = Vec::new();
+    for source in &sources {
+        claims.push(claim(source, &fixture.database.fence(source).await?));
+    }
+    let mark = mark(4);
+    let all = |froms: [i64; 3]| {
+        let of = |(claim, from)| Advance { claim, from, to: 5, mark: &mark };
+        Step::Advance(claims.iter().zip(froms).map(of).collect())
+    };
+    for wrong in [[0, 0, 1], [7, 0, 0]] {
+        assert_eq!(failure(fixture.transaction(&all(wrong)).await), StoreError::Fenced);
+    }
+    let mut tx = fixture.transaction(&all([0, 0, 0])).await?;
+    for (claim, name) in claims.iter().zip(["one", "two", "three"]) {
+        tx.append(claim, &[outgoing(name)]).await?;
+    }
+    tx.commit().await?;
+    for claim in &claims {
+        assert_eq!(fixture.positions_in_outbox(claim).await?, [1]);
+    }
+
+    // One of them is taken over: none can go on in its company, the others can without it.
+    let taken = fixture.database.fence(&sources[1]).await?;
+    assert_eq!((taken.next_offset, taken.mark), (5, Some(mark.clone())));
+    assert_eq!(failure(fixture.transaction(&all([5, 5, 5])).await), StoreError::Fenced);
+    let of = |claim| Advance { claim, from: 5, to: 6, mark: &mark };
+    let others = Step::Advance(vec![of(&claims[2]), of(&claims[0])]);
+    fixture.transaction(&others).await?.commit().await?;
+    assert_eq!(fixture.database.fence(&sources[0]).await?.next_offset, 6);
+    clear(fixture).await
+}
+
 async fn a_running_transaction_ends_before_the_takeover(fixture: &Fixture) -> Result {
     let source = source(5);
     let old = claim(&source, &fixture.database.fence(&source).await?);
     let mark = mark(0);
-    let step = Step::Advance { from: 0, to: 1, mark: &mark };
-    let mut tx = fixture.transaction(&old, &step).await?;
+    let mut tx = fixture.transaction(&step(&old, 0, &mark)).await?;
     tx.insert(b"running", "x").await?;
 
     let other = fixture.another()?;
@@ -166,10 +201,10 @@ async fn the_outbox_keeps_order_and_content(fixture: &Fixture) -> Result {
     records[6].headers = Vec::new();
     records[7].value = Some(Bytes::from(vec![7; 2 << 20]));
     fixture.apply(&here, 0, &records[..10]).await?;
-    let mut tx = fixture.transaction(&there, &Step::Hold).await?;
+    let mut tx = fixture.transaction(&Step::Hold(&there)).await?;
     tx.append(&there, &[outgoing("elsewhere")]).await?;
     tx.commit().await?;
-    let mut tx = fixture.transaction(&here, &Step::Hold).await?;
+    let mut tx = fixture.transaction(&Step::Hold(&here)).await?;
     tx.append(&here, &records[10..15]).await?;
     tx.append(&here, &[]).await?;
     tx.append(&here, &records[15..]).await?;
@@ -201,8 +236,7 @@ async fn a_rollback_takes_the_outbox_rows_with_it(fixture: &Fixture) -> Result {
     let source = source(9);
     let claim = claim(&source, &fixture.database.fence(&source).await?);
     let mark = mark(0);
-    let step = Step::Advance { from: 0, to: 1, mark: &mark };
-    let mut tx = fixture.transaction(&claim, &step).await?;
+    let mut tx = fixture.transaction(&step(&claim, 0, &mark)).await?;
     tx.append(&claim, &[outgoing("lost")]).await?;
     drop(tx);
     fixture.apply(&claim, 0, &[outgoing("kept")]).await?;
@@ -256,7 +290,7 @@ async fn positions_say_where_the_group_stands(fixture: &Fixture) -> Result {
 async fn a_violated_key_is_the_datas_fault_and_no_value_is_told(fixture: &Fixture) -> Result {
     let source = source(12);
     let claim = claim(&source, &fixture.database.fence(&source).await?);
-    let mut tx = fixture.transaction(&claim, &Step::Hold).await?;
+    let mut tx = fixture.transaction(&Step::Hold(&claim)).await?;
     tx.insert(b"+8613800138000", "x").await?;
     let error = failure(tx.insert(b"+8613800138000", "x").await);
     assert!(matches!(error, StoreError::Rejected(_)), "{error}");
@@ -270,7 +304,7 @@ async fn a_violated_key_is_the_datas_fault_and_no_value_is_told(fixture: &Fixtur
 async fn a_missing_table_is_not_the_datas_fault(fixture: &Fixture) -> Result {
     let source = source(13);
     let claim = claim(&source, &fixture.database.fence(&source).await?);
-    let mut tx = fixture.transaction(&claim, &Step::Hold).await?;
+    let mut tx = fixture.transaction(&Step::Hold(&claim)).await?;
     let error = failure(tx.run("SELECT * FROM nowhere").await);
     assert!(matches!(error, StoreError::Refused(_)), "{error}");
     Ok(())
@@ -329,7 +363,7 @@ async fn schemas_are_made_once_and_strange_ones_refused(fixture: &Fixture) -> Re
 async fn clear(fixture: &Fixture) -> Result {
     let source = source(99);
     let claim = claim(&source, &fixture.database.fence(&source).await?);
-    let mut tx = fixture.transaction(&claim, &Step::Hold).await?;
+    let mut tx = fixture.transaction(&Step::Hold(&claim)).await?;
     tx.run("DELETE FROM result").await?;
     tx.commit().await?;
     Ok(())

@@ -6,6 +6,7 @@
 
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod company;
 pub mod consuming;
 pub mod crashing;
 pub mod publishing;
@@ -75,6 +76,9 @@ pub async fn all(harness: &dyn Harness) {
     runtime::a_mark_that_does_not_match_stops_the_consumer(harness).await;
     runtime::an_offset_beyond_the_end_stops_the_consumer(harness).await;
     runtime::a_slow_partition_does_not_stop_the_others(harness).await;
+    company::poison_in_company_is_its_partitions_alone(harness).await;
+    company::a_takeover_in_company_is_its_partitions_alone(harness).await;
+    company::a_lost_answer_in_company_applies_nothing_twice(harness).await;
     crashing::a_zombie_applies_nothing_after_a_takeover(harness).await;
     crashing::a_lost_partition_that_stays_assigned_is_taken_over_again(harness).await;
     crashing::rows_published_but_not_removed_are_published_again_under_the_same_ids(harness).await;

@@ -176,14 +176,22 @@ impl MemoryStore {
         *self.waiting.borrow()
     }
 
-    async fn wait_while_held(&self, partition: &TopicPartition) {
+    /// A lock's time-out ends the waiting of those that are in company.
+    async fn wait_while_held(&self, batches: &[Batch<'_, Item>]) -> Result<(), StoreError> {
         let mut held = self.held.subscribe();
-        if held.borrow().contains(partition) {
+        let waits = |held: &Vec<TopicPartition>| {
+            batches.iter().any(|batch| held.contains(&batch.claim.source.partition))
+        };
+        if waits(&held.borrow()) {
+            if batches.len() > 1 {
+                return Err(StoreError::Transient("the double waits for a lock".to_owned()));
+            }
             self.waiting.send_modify(|waiting| *waiting += 1);
-            let released = held.wait_for(|held| !held.contains(partition)).await.is_ok();
+            let released = held.wait_for(|held| !waits(held)).await.is_ok();
             self.waiting.send_modify(|waiting| *waiting -= 1);
             assert!(released, "the store lives as long as its calls");
         }
+        Ok(())
     }
 }
 
@@ -196,6 +204,30 @@ impl Inner {
     fn check(&self, claim: &Claim) -> Result<(), StoreError> {
         let held = self.rows.get(&claim.source).is_some_and(|row| row.epoch == claim.epoch);
         if held { Ok(()) } else { Err(StoreError::Fenced) }
+    }
+
+    fn apply(&mut self, batch: &Batch<'_, Item>, out: Option<&str>) {
+        let source = &batch.claim.source;
+        for entry in batch.entries {
+            let item = match &entry.outcome {
+                Outcome::Apply(item) => {
+                    if let Some(out) = out {
+                        self.put(source, record(out, &item.id, &item.id, &item.text));
+                    }
+                    Some(item.clone())
+                }
+                Outcome::Poison(message) => {
+                    self.put(source, message.clone());
+                    None
+                }
+            };
+            let partition = source.partition.clone();
+            self.applied.push(Applied { partition, offset: entry.offset, item });
+        }
+        if let Some(row) = self.rows.get_mut(source) {
+            row.next_offset = batch.to;
+            row.mark = Some(batch.mark.clone());
+        }
     }
 
     fn put(&mut self, source: &Source, record: Outgoing) {
@@ -227,41 +259,26 @@ impl Store for MemoryStore {
         Ok(Fence { epoch: row.epoch, next_offset: row.next_offset, mark: row.mark.clone() })
     }
 
-    async fn apply(&self, batch: &Batch<'_, Item>) -> Result<(), StoreError> {
-        self.wait_while_held(&batch.claim.source.partition).await;
+    async fn apply(&self, batches: &[Batch<'_, Item>]) -> Result<(), StoreError> {
+        self.wait_while_held(batches).await?;
         let mut inner = self.lock();
         let fault = inner.fault(Call::Apply);
         if fault == Some(Fault::Down) {
             return Err(down());
         }
-        inner.check(batch.claim)?;
-        let source = &batch.claim.source;
-        if inner.rows.get(source).is_none_or(|row| row.next_offset != batch.from) {
-            return Err(StoreError::Fenced);
+        for batch in batches {
+            inner.check(batch.claim)?;
+            if inner.rows.get(&batch.claim.source).is_none_or(|row| row.next_offset != batch.from) {
+                return Err(StoreError::Fenced);
+            }
         }
         let refused = |outcome: &Outcome<Item>| matches!(outcome, Outcome::Apply(item) if item.text.starts_with("refused"));
-        if batch.entries.iter().any(|entry| refused(&entry.outcome)) {
+        let mut entries = batches.iter().flat_map(|batch| batch.entries);
+        if entries.any(|entry| refused(&entry.outcome)) {
             return Err(StoreError::Rejected("23514".to_owned()));
         }
-        for entry in batch.entries {
-            let item = match &entry.outcome {
-                Outcome::Apply(item) => {
-                    if let Some(out) = &self.out {
-                        inner.put(source, record(out, &item.id, &item.id, &item.text));
-                    }
-                    Some(item.clone())
-                }
-                Outcome::Poison(message) => {
-                    inner.put(source, message.clone());
-                    None
-                }
-            };
-            let partition = source.partition.clone();
-            inner.applied.push(Applied { partition, offset: entry.offset, item });
-        }
-        if let Some(row) = inner.rows.get_mut(source) {
-            row.next_offset = batch.to;
-            row.mark = Some(batch.mark.clone());
+        for batch in batches {
+            inner.apply(batch, self.out.as_deref());
         }
         if fault.is_some() { Err(down()) } else { Ok(()) }
     }

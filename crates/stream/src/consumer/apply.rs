@@ -2,27 +2,27 @@
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Instant;
 
 use metrics::{counter, histogram};
 use tollgate_schema::v1::QuarantineReason;
 
-use super::partition::Worker;
+use super::commit::Job;
+use super::partition::{Worker, size_of};
 use super::start::mark_of;
 use super::status::PartitionState;
 use super::{StopReason, now_ms};
 use crate::metrics as m;
-use crate::{
-    Batch, Decode, Entry, Incoming, Mark, Outcome, Rejection, Store, StoreError, quarantine,
-};
+use crate::{Decode, Entry, Incoming, Mark, Outcome, Rejection, Store, StoreError, quarantine};
 
 /// Records that belong together, and what the pure step made of them.
 pub(super) struct Prepared<I> {
-    records: Vec<Incoming>,
-    marks: Vec<Mark>,
-    entries: Vec<Entry<I>>,
+    pub(super) records: Vec<Incoming>,
+    pub(super) marks: Vec<Mark>,
+    pub(super) entries: Vec<Entry<I>>,
     /// Set when a limit was reached at the record after the last entry.
-    stop: Option<StopReason>,
+    pub(super) stop: Option<StopReason>,
 }
 
 /// How a batch ended when it did not end well.
@@ -52,7 +52,9 @@ where
             if range.is_empty() {
                 continue;
             }
-            let Err(refusal) = self.commit(&prepared, range.clone()).await? else { continue };
+            let (job, written) = self.commit(prepared, range.clone()).await?;
+            prepared = job.prepared;
+            let Err(refusal) = written else { continue };
             if range.len() > 1 {
                 let middle = range.start + range.len() / 2;
                 ranges.push(middle..range.end);
@@ -114,32 +116,44 @@ where
     /// The inner error is the database's refusal of the data.
     async fn commit(
         &mut self,
-        prepared: &Prepared<S::Item>,
+        prepared: Prepared<S::Item>,
         range: Range<usize>,
-    ) -> Result<Result<(), String>, End> {
-        let entries = &prepared.entries[range.clone()];
-        let mark = &prepared.marks[range.end - 1];
+    ) -> Result<(Job<S::Item>, Result<(), String>), End> {
+        let bytes = prepared.records[range.clone()].iter().map(size_of).sum();
+        // A part of what was refused bothers nobody.
+        let mut in_company = range.len() == prepared.entries.len();
+        let mut job = Job { claim: Arc::clone(&self.claim), prepared, range, from: self.next };
         let mut backoff = self.context.backoff();
         loop {
-            let (from, to) = (self.next, mark.offset + 1);
             let begun = Instant::now();
-            let batch = Batch { claim: &self.claim, from, to, mark, entries, now_ms: now_ms() };
-            let Some(result) = self.cancel.finish(self.context.store.apply(&batch)).await else {
+            let committer = &self.context.committer;
+            let written = async {
+                if in_company {
+                    committer.together(job, bytes).await
+                } else {
+                    Some(committer.alone(job).await)
+                }
+            };
+            let Some(written) = self.cancel.finish(written).await else {
                 return Err(End::Cancelled);
             };
-            let error = match result {
-                Ok(()) => {
-                    self.committed(entries, to, begun);
-                    return Ok(Ok(()));
-                }
-                Err(error) => error,
+            let Some(done) = written else { return Err(End::Lost { uncertain: true }) };
+            job = done.job;
+            let Err(error) = done.result else {
+                self.committed(&job, begun);
+                return Ok((job, Ok(())));
             };
-            self.context.board.store_error(&self.claim, "apply", &error);
+            if !done.in_company {
+                self.context.board.store_error(&self.claim, "apply", &error);
+            }
+            self.uncertain |= matches!(error, StoreError::Transient(_) | StoreError::Refused(_));
+            if std::mem::take(&mut in_company) && done.in_company {
+                continue;
+            }
             match error {
                 StoreError::Fenced => return Err(End::Lost { uncertain: self.uncertain }),
-                StoreError::Rejected(reason) => return Ok(Err(reason)),
+                StoreError::Rejected(reason) => return Ok((job, Err(reason))),
                 StoreError::Transient(_) | StoreError::Refused(_) => {
-                    self.uncertain = true;
                     self.set_state(PartitionState::Retrying(error.to_string()));
                     if !backoff.wait(self.cancel.token()).await {
                         return Err(End::Cancelled);
@@ -149,8 +163,9 @@ where
         }
     }
 
-    fn committed(&mut self, entries: &[Entry<S::Item>], to: i64, begun: Instant) {
-        self.next = to;
+    fn committed(&mut self, job: &Job<S::Item>, begun: Instant) {
+        let entries = &job.prepared.entries[job.range.clone()];
+        self.next = job.prepared.marks[job.range.end - 1].offset + 1;
         self.uncertain = false;
         let mut poison = 0;
         for entry in entries {
@@ -161,7 +176,7 @@ where
         self.context.board.applied(
             self.partition(),
             self.generation,
-            to,
+            self.next,
             entries.len() as u64,
             poison,
         );

@@ -7,8 +7,8 @@
 //!             records│                                fenced, gave up, stopped
 //!                    ▼                                              │
 //!        partition task: fence ▶ verify the mark ▶ batch ▶ decode ▶ apply ▶ tick
-//!                    │ wakes
-//!                    ▼
+//!                    │ wakes                                    └─▶ committer: one transaction
+//!                    ▼                                              for several partitions
 //!        relay task: outbox rows in order ▶ transaction ▶ remove them
 //! ```
 //!
@@ -21,6 +21,7 @@
 
 mod apply;
 mod backoff;
+mod commit;
 mod partition;
 mod poison;
 mod poll;
@@ -40,6 +41,7 @@ pub use start::StopReason;
 pub use status::{ConsumerHandle, ConsumerStatus, PartitionState, PartitionStatus};
 
 use backoff::Backoff;
+use commit::Committer;
 use status::Board;
 
 /// Who consumes, what, and how.
@@ -76,16 +78,17 @@ pub struct ConsumerService<S: Store + ?Sized, D> {
 }
 
 /// What all tasks of one consumer share.
-struct Context<S: ?Sized, D> {
+struct Context<S: Store + ?Sized, D> {
     stream: Arc<dyn Stream>,
     decode: Arc<D>,
     group: Arc<str>,
     options: ConsumerServiceOptions,
     board: Arc<Board>,
     store: Arc<S>,
+    committer: Arc<Committer<S>>,
 }
 
-impl<S: ?Sized, D> Context<S, D> {
+impl<S: Store + ?Sized, D> Context<S, D> {
     fn settings(&self) -> &ConsumerSettings {
         &self.options.settings
     }
@@ -109,7 +112,9 @@ where
     ) -> Self {
         let group: Arc<str> = options.consumer.group.as_str().into();
         let board = Arc::new(Board::new(Arc::clone(&group), &options.consumer.topics));
-        Self { context: Arc::new(Context { stream, decode, group, options, board, store }) }
+        let committer = Committer::new(Arc::clone(&store), &options.settings);
+        let context = Context { stream, decode, group, options, board, store, committer };
+        Self { context: Arc::new(context) }
     }
 
     /// What can be asked of it while it runs, and after.

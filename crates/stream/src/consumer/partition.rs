@@ -108,7 +108,7 @@ impl Cancel {
 }
 
 /// Everything that a new partition task is given.
-pub(super) struct PartitionTask<S: ?Sized, D> {
+pub(super) struct PartitionTask<S: Store + ?Sized, D> {
     pub(super) context: Arc<Context<S, D>>,
     pub(super) source: Source,
     pub(super) generation: u64,
@@ -215,7 +215,7 @@ fn tell(outbox: &mpsc::UnboundedSender<FromPartition>, claim: &Claim, generation
 }
 
 /// A partition that was fenced and placed.
-pub(super) struct Worker<S: ?Sized, D> {
+pub(super) struct Worker<S: Store + ?Sized, D> {
     pub(super) context: Arc<Context<S, D>>,
     pub(super) claim: Arc<Claim>,
     pub(super) generation: u64,

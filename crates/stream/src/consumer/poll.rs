@@ -58,7 +58,7 @@ enum Phase {
     Stopped,
 }
 
-pub(super) struct PollLoop<S: ?Sized, D> {
+pub(super) struct PollLoop<S: Store + ?Sized, D> {
     context: Arc<Context<S, D>>,
     cluster_id: String,
     consumer: Box<dyn Consumer>,

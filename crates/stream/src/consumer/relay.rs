@@ -17,6 +17,9 @@ use crate::{
     Claim, Decode, Outgoing, Pending, Relay, RelayError, Store, StoreError, StreamError, quarantine,
 };
 
+/// Between two transactions, however long they take.
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
 /// How the task of a relay ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RelayEnd {
@@ -41,7 +44,7 @@ impl From<RelayEnd> for Trouble {
     }
 }
 
-pub(super) struct RelayTask<S: ?Sized, D> {
+pub(super) struct RelayTask<S: Store + ?Sized, D> {
     pub(super) context: Arc<Context<S, D>>,
     pub(super) claim: Arc<Claim>,
     pub(super) wake: Arc<Notify>,
@@ -116,7 +119,9 @@ where
         if rows.is_empty() {
             return self.idle().await.map_err(Trouble::from);
         }
+        let found = rows.len();
         rows.truncate(self.rows_that_fit(&rows));
+        let more = found == limit || rows.len() < found;
         let begun = Instant::now();
         self.publish(relay, &rows).await?;
         self.store("published", || self.context.store.published(&self.claim, &rows)).await?;
@@ -125,6 +130,9 @@ where
         counter!(m::RELAYED.name, "group" => Arc::clone(group), "topic" => Arc::clone(topic))
             .increment(rows.len() as u64);
         histogram!(m::RELAY_SECONDS.name, "group" => Arc::clone(group)).record(begun.elapsed());
+        if !more {
+            self.rest(begun.elapsed()).await?;
+        }
         Ok(())
     }
 
@@ -134,6 +142,16 @@ where
             () = self.cancel.token().cancelled() => Err(RelayEnd::Cancelled),
             () = self.wake.notified() => Ok(()),
             () = tokio::time::sleep(interval) => Ok(()),
+        }
+    }
+
+    /// A transaction costs broker and database much the same whether it carries one row or a
+    /// hundred: the slower they are, the longer rows gather before the next.
+    async fn rest(&self, took: Duration) -> Result<(), RelayEnd> {
+        let rest = rest_after(took, self.context.settings().relay_busy_percent);
+        tokio::select! {
+            () = self.cancel.token().cancelled() => Err(RelayEnd::Cancelled),
+            () = tokio::time::sleep(rest) => Ok(()),
         }
     }
 
@@ -278,5 +296,25 @@ where
             "group" => Arc::clone(&self.context.group), "kind" => kind
         )
         .increment(1);
+    }
+}
+
+/// How long to rest so that transactions take up this share of the time.
+fn rest_after(took: Duration, busy_percent: u32) -> Duration {
+    (took.saturating_mul(100 - busy_percent) / busy_percent).min(LONGEST_REST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_grows_with_what_a_transaction_takes_up_to_a_second() {
+        let ms = Duration::from_millis;
+        assert_eq!(rest_after(ms(10), 10), ms(90));
+        assert_eq!(rest_after(ms(10), 50), ms(10));
+        assert_eq!(rest_after(ms(10), 100), ms(0));
+        assert_eq!(rest_after(ms(400), 10), ms(1_000));
+        assert_eq!(rest_after(Duration::MAX, 1), ms(1_000));
     }
 }

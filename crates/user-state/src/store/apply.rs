@@ -1,10 +1,11 @@
-//! A batch: events into calls, calls into legs, legs into numbers.
+//! Batches: events into calls, calls into legs, legs into numbers.
 
 use std::collections::{BTreeMap, HashMap};
 
+use tollgate_store::source_id;
 use tollgate_stream::{Batch, Outcome, Outgoing, StoreError};
 
-use super::rows::{CallRow, LegRow, Statements, View, group};
+use super::rows::{AppliedRow, CallRow, LegRow, Statements, View, group};
 use crate::fold::{Call, EventSet, Expiry, Inserted, Kind, Leg, derive, fold};
 use crate::item::Item;
 use crate::keys::{Key, number_key, shard};
@@ -77,33 +78,54 @@ fn outcome_name(outcome: Inserted) -> &'static str {
     }
 }
 
-/// Applies a batch within its transaction.
+/// Applies batches within their transaction.
 pub(super) async fn apply<S: Statements>(
     tx: &mut S,
-    batch: &Batch<'_, Item>,
+    batches: &[Batch<'_, Item>],
     expiry: &Expiry,
     partitions: i32,
 ) -> Result<Counts, StoreError> {
     let mut counts = Counts::default();
-    let mut poison: Vec<Outgoing> = Vec::new();
+    let now_ms = batches.iter().map(|batch| batch.now_ms).max().unwrap_or_default();
     let mut calls: BTreeMap<Key, Vec<&Item>> = BTreeMap::new();
-    for entry in batch.entries {
-        match &entry.outcome {
-            Outcome::Apply(item) => calls.entry(item.session_key).or_default().push(item),
-            Outcome::Poison(record) => poison.push(record.clone()),
-        }
+    for item in batches.iter().flat_map(items) {
+        calls.entry(item.session_key).or_default().push(item);
     }
-    let event_ms = calls.values().flatten().map(|item| item.event.time_ms()).max();
     if !calls.is_empty() {
-        let touched = update_calls(tx, &calls, batch.now_ms, expiry, &mut counts).await?;
-        let changed = recompute(tx, &touched, batch.now_ms, partitions).await?;
+        let touched = update_calls(tx, &calls, now_ms, expiry, &mut counts).await?;
+        let changed = recompute(tx, &touched, now_ms, partitions).await?;
         counts.changed("event", changed);
     }
-    if let Some(last) = batch.entries.last() {
-        tx.note_applied(batch.claim, event_ms, last.timestamp_ms, batch.now_ms).await?;
-    }
-    tx.append(batch.claim, &poison).await?;
+    let mut applied: Vec<AppliedRow> = batches.iter().filter_map(applied_row).collect();
+    applied.sort_unstable_by_key(|row| row.source);
+    tx.note_applied(&applied).await?;
+    let outboxes: Vec<_> = batches.iter().map(|batch| (batch.claim, poison(batch))).collect();
+    tx.append(&outboxes).await?;
     Ok(counts)
+}
+
+fn items<'a>(batch: &'a Batch<'_, Item>) -> impl Iterator<Item = &'a Item> {
+    batch.entries.iter().filter_map(|entry| match &entry.outcome {
+        Outcome::Apply(item) => Some(item),
+        Outcome::Poison(_) => None,
+    })
+}
+
+fn poison(batch: &Batch<'_, Item>) -> Vec<Outgoing> {
+    let poison = batch.entries.iter().filter_map(|entry| match &entry.outcome {
+        Outcome::Apply(_) => None,
+        Outcome::Poison(record) => Some(record.clone()),
+    });
+    poison.collect()
+}
+
+fn applied_row(batch: &Batch<'_, Item>) -> Option<AppliedRow> {
+    Some(AppliedRow {
+        source: source_id(&batch.claim.source),
+        event_ms: items(batch).map(|item| item.event.time_ms()).max(),
+        record_ms: batch.entries.last()?.timestamp_ms,
+        applied_ms: batch.now_ms,
+    })
 }
 
 /// Merges the events into their calls, all of which are locked first. Returns the numbers whose

@@ -1,4 +1,4 @@
-//! The store: what is written in a batch's transaction, once for both databases.
+//! The store: what is written in the transaction of some batches, once for both databases.
 //!
 //! ```text
 //!  batch ─▶ fence ─▶ lock calls (sorted) ─▶ merge events, fold ─▶ write calls and legs
@@ -181,21 +181,20 @@ impl Store for UserStateStore {
         self.database.fence(source).await
     }
 
-    async fn apply(&self, batch: &Batch<'_, Item>) -> Result<(), StoreError> {
-        let step = Step::advance(batch);
+    async fn apply(&self, batches: &[Batch<'_, Item>]) -> Result<(), StoreError> {
+        let step = Step::advance(batches);
         match &self.database {
             Database::Postgres(pool) => {
-                let mut tx =
-                    tollgate_store::postgres::transaction(pool, batch.claim, &step).await?;
+                let mut tx = tollgate_store::postgres::transaction(pool, &step).await?;
                 let counts =
-                    apply::apply(&mut tx, batch, &self.options.expiry, self.partitions()).await?;
+                    apply::apply(&mut tx, batches, &self.options.expiry, self.partitions()).await?;
                 tollgate_store::postgres::commit(tx).await?;
                 counts.record();
             }
             Database::Sqlite(pools) => {
-                let mut tx = tollgate_store::sqlite::transaction(pools, batch.claim, &step).await?;
+                let mut tx = tollgate_store::sqlite::transaction(pools, &step).await?;
                 let counts =
-                    apply::apply(&mut tx, batch, &self.options.expiry, self.partitions()).await?;
+                    apply::apply(&mut tx, batches, &self.options.expiry, self.partitions()).await?;
                 tollgate_store::sqlite::commit(tx).await?;
                 counts.record();
             }
@@ -229,7 +228,7 @@ impl Store for UserStateStore {
         match &self.database {
             Database::Postgres(pool) => {
                 use tollgate_store::postgres;
-                let mut tx = postgres::transaction(pool, claim, &Step::Hold).await?;
+                let mut tx = postgres::transaction(pool, &Step::Hold(claim)).await?;
                 if let Some(up_to) = done.outbox_up_to {
                     postgres::delete_outbox_rows(&mut tx, claim, up_to).await?;
                 }
@@ -238,7 +237,7 @@ impl Store for UserStateStore {
             }
             Database::Sqlite(pools) => {
                 use tollgate_store::sqlite;
-                let mut tx = sqlite::transaction(pools, claim, &Step::Hold).await?;
+                let mut tx = sqlite::transaction(pools, &Step::Hold(claim)).await?;
                 if let Some(up_to) = done.outbox_up_to {
                     sqlite::delete_outbox_rows(&mut tx, claim, up_to).await?;
                 }
@@ -264,7 +263,7 @@ impl Store for UserStateStore {
                     return Ok(false);
                 }
                 let mut tx =
-                    tollgate_store::postgres::transaction(pool, claim, &Step::Hold).await?;
+                    tollgate_store::postgres::transaction(pool, &Step::Hold(claim)).await?;
                 let counts = due.work_off(&mut tx, now_ms, self.partitions()).await?;
                 tollgate_store::postgres::commit(tx).await?;
                 counts.record();
@@ -277,7 +276,7 @@ impl Store for UserStateStore {
                 if due.is_empty() {
                     return Ok(false);
                 }
-                let mut tx = tollgate_store::sqlite::transaction(pools, claim, &Step::Hold).await?;
+                let mut tx = tollgate_store::sqlite::transaction(pools, &Step::Hold(claim)).await?;
                 let counts = due.work_off(&mut tx, now_ms, self.partitions()).await?;
                 tollgate_store::sqlite::commit(tx).await?;
                 counts.record();

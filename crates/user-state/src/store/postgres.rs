@@ -3,13 +3,13 @@
 mod read;
 
 use sqlx::{Postgres, Transaction};
-use tollgate_store::{classify, postgres, source_id};
+use tollgate_store::{classify, postgres};
 use tollgate_stream::{Claim, Outgoing, StoreError};
 
 use self::read::{get, read_call, read_keys, read_leg, read_number};
 use super::rows::{
-    Applied, CallRow, Census, Changed, LegRow, MAX_OPEN_LEGS, NumberRow, Statements, View, key,
-    text,
+    Applied, AppliedRow, CallRow, Census, Changed, LegRow, MAX_OPEN_LEGS, NumberRow, Statements,
+    View, key, text,
 };
 use crate::fold::NumberLeg;
 use crate::keys::Key;
@@ -294,32 +294,26 @@ impl Statements for Tx<'_> {
         rows.iter().map(read_number).collect()
     }
 
-    async fn note_applied(
-        &mut self,
-        claim: &Claim,
-        event_ms: Option<i64>,
-        record_ms: i64,
-        applied_ms: i64,
-    ) -> Result<(), StoreError> {
+    async fn note_applied(&mut self, rows: &[AppliedRow]) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO state_applied AS old (source, event_ms, record_ms, applied_ms)
-             VALUES ($1, $2, $3, $4)
+             SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bigint[])
              ON CONFLICT (source) DO UPDATE
              SET event_ms = greatest(old.event_ms, excluded.event_ms),
                  record_ms = excluded.record_ms, applied_ms = excluded.applied_ms",
         )
-        .bind(source_id(&claim.source).as_slice())
-        .bind(event_ms)
-        .bind(record_ms)
-        .bind(applied_ms)
+        .bind(rows.iter().map(|row| row.source.as_slice()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.event_ms).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.record_ms).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.applied_ms).collect::<Vec<_>>())
         .execute(&mut **self)
         .await
         .map_err(classify)?;
         Ok(())
     }
 
-    async fn append(&mut self, claim: &Claim, records: &[Outgoing]) -> Result<(), StoreError> {
-        postgres::append_outbox(&mut *self, claim, records).await
+    async fn append(&mut self, outboxes: &[(&Claim, Vec<Outgoing>)]) -> Result<(), StoreError> {
+        postgres::append_outbox(&mut *self, outboxes).await
     }
 
     async fn changed(&mut self, shard: i32, limit: usize) -> Result<Vec<Changed>, StoreError> {

@@ -66,6 +66,17 @@ pub struct NumberLegs {
     pub legs: Vec<NumberLeg>,
 }
 
+/// What was applied from one source last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct AppliedRow {
+    pub source: [u8; 16],
+    /// Time of its newest event.
+    pub event_ms: Option<i64>,
+    /// Timestamp of its last record.
+    pub record_ms: i64,
+    pub applied_ms: i64,
+}
+
 /// What has been applied, over all partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Applied {
@@ -179,20 +190,16 @@ pub(super) trait Statements: Send {
         keys: &[Key],
     ) -> impl Future<Output = Result<Vec<NumberRow>, StoreError>> + Send;
 
-    /// Notes what was applied from a source.
+    /// Notes what was applied from some sources.
     fn note_applied(
         &mut self,
-        claim: &Claim,
-        event_ms: Option<i64>,
-        record_ms: i64,
-        applied_ms: i64,
+        rows: &[AppliedRow],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Appends to the outbox of the claim.
+    /// Appends to outboxes.
     fn append(
         &mut self,
-        claim: &Claim,
-        records: &[Outgoing],
+        outboxes: &[(&Claim, Vec<Outgoing>)],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The oldest changes of a shard.

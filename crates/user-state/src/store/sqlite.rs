@@ -2,12 +2,12 @@
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
-use tollgate_store::{classify, source_id, sqlite};
+use tollgate_store::{classify, sqlite};
 use tollgate_stream::{Claim, Outgoing, StoreError};
 
 use super::rows::{
-    Applied, CallRow, Census, Changed, LegRow, MAX_OPEN_LEGS, NumberRow, Statements, View, key,
-    side, text,
+    Applied, AppliedRow, CallRow, Census, Changed, LegRow, MAX_OPEN_LEGS, NumberRow, Statements,
+    View, key, side, text,
 };
 use crate::fold::{Leg, NumberLeg};
 use crate::keys::{Key, shard};
@@ -249,33 +249,29 @@ impl Statements for Tx<'_> {
         Ok(numbers)
     }
 
-    async fn note_applied(
-        &mut self,
-        claim: &Claim,
-        event_ms: Option<i64>,
-        record_ms: i64,
-        applied_ms: i64,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO state_applied AS old (source, event_ms, record_ms, applied_ms)
-             VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (source) DO UPDATE
-             SET event_ms = max(coalesce(old.event_ms, excluded.event_ms),
-                                coalesce(excluded.event_ms, old.event_ms)),
-                 record_ms = excluded.record_ms, applied_ms = excluded.applied_ms",
-        )
-        .bind(source_id(&claim.source).as_slice())
-        .bind(event_ms)
-        .bind(record_ms)
-        .bind(applied_ms)
-        .execute(&mut **self)
-        .await
-        .map_err(classify)?;
+    async fn note_applied(&mut self, rows: &[AppliedRow]) -> Result<(), StoreError> {
+        for row in rows {
+            sqlx::query(
+                "INSERT INTO state_applied AS old (source, event_ms, record_ms, applied_ms)
+                 VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (source) DO UPDATE
+                 SET event_ms = max(coalesce(old.event_ms, excluded.event_ms),
+                                    coalesce(excluded.event_ms, old.event_ms)),
+                     record_ms = excluded.record_ms, applied_ms = excluded.applied_ms",
+            )
+            .bind(row.source.as_slice())
+            .bind(row.event_ms)
+            .bind(row.record_ms)
+            .bind(row.applied_ms)
+            .execute(&mut **self)
+            .await
+            .map_err(classify)?;
+        }
         Ok(())
     }
 
-    async fn append(&mut self, claim: &Claim, records: &[Outgoing]) -> Result<(), StoreError> {
-        sqlite::append_outbox(&mut *self, claim, records).await
+    async fn append(&mut self, outboxes: &[(&Claim, Vec<Outgoing>)]) -> Result<(), StoreError> {
+        sqlite::append_outbox(&mut *self, outboxes).await
     }
 
     async fn changed(&mut self, shard: i32, limit: usize) -> Result<Vec<Changed>, StoreError> {

@@ -121,31 +121,23 @@ impl Partition {
         outcomes: Vec<Outcome<Item>>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        let entries: Vec<Entry<Item>> = (self.next..)
-            .zip(outcomes)
-            .map(|(offset, outcome)| Entry { offset, timestamp_ms: now_ms - 1_500, outcome })
-            .collect();
-        let to = self.next + entries.len() as i64;
-        let mark = Mark { offset: to - 1, timestamp_ms: now_ms, event_id: String::new() };
-        let batch = Batch {
-            claim: &self.claim,
-            from: self.next,
-            to,
-            mark: &mark,
-            entries: &entries,
-            now_ms,
-        };
+        let entries = self.entries(outcomes, now_ms);
+        let mut batches = [(self, entries)];
         // As the runtime does: what passes by itself is tried again.
         loop {
-            match self.store.apply(&batch).await {
+            match apply_together(&mut batches, now_ms).await {
                 Err(StoreError::Transient(_)) => {}
-                done => {
-                    done?;
-                    self.next = to;
-                    return Ok(());
-                }
+                done => return done,
             }
         }
+    }
+
+    /// The next batch.
+    pub fn entries(&self, outcomes: Vec<Outcome<Item>>, now_ms: i64) -> Vec<Entry<Item>> {
+        (self.next..)
+            .zip(outcomes)
+            .map(|(offset, outcome)| Entry { offset, timestamp_ms: now_ms - 1_500, outcome })
+            .collect()
     }
 
     pub async fn pending(&self) -> Result<Vec<Pending>, StoreError> {
@@ -166,6 +158,31 @@ impl Partition {
     pub async fn tick(&self, now_ms: i64) -> Result<bool, StoreError> {
         self.store.tick(&self.claim, now_ms).await
     }
+}
+
+/// Applies a batch of each partition in one transaction.
+pub async fn apply_together(
+    batches: &mut [(&mut Partition, Vec<Entry<Item>>)],
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let to = |partition: &Partition, entries: &Vec<_>| partition.next + entries.len() as i64;
+    let mark = |(partition, entries): &(&mut Partition, Vec<_>)| Mark {
+        offset: to(partition, entries) - 1,
+        timestamp_ms: now_ms,
+        event_id: String::new(),
+    };
+    let marks: Vec<Mark> = batches.iter().map(mark).collect();
+    let mut all = Vec::new();
+    for ((partition, entries), mark) in batches.iter().zip(&marks) {
+        let (claim, from, to) = (&partition.claim, partition.next, to(partition, entries));
+        all.push(Batch { claim, from, to, mark, entries, now_ms });
+    }
+    let store = batches.first().map(|(it, _)| it.store.clone()).expect("at least one batch");
+    store.apply(&all).await?;
+    for (partition, entries) in batches {
+        partition.next = to(partition, entries);
+    }
+    Ok(())
 }
 
 /// A record of either topic.
