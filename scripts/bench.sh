@@ -14,6 +14,7 @@ case "${1:-all}" in
     "$bench" edge --rounds 5 --markdown target/bench.md
     "$bench" pipeline --rounds 5 --markdown target/bench-pipeline.md
     "$bench" memory --markdown target/bench-memory.md
+    "$bench" outage --markdown target/bench-outage.md
     cargo bench --locked -p tollgate -p tollgate-bench --bench micro
     ;;
   quick)
@@ -23,8 +24,8 @@ case "${1:-all}" in
   long)
     mkdir -p target/bench-long
     "$bench" growth --markdown target/bench-long/growth.md
-    [ -e target/bench-long/memory.md ] ||
-      "$bench" memory --outage 600 --markdown target/bench-long/memory.md
+    [ -e target/bench-long/outage.md ] ||
+      "$bench" outage --seconds 600 --markdown target/bench-long/outage.md
     [ -e target/bench-long/overload.md ] ||
       "$bench" overload --rounds 5 --seconds 20 --markdown target/bench-long/overload.md
     ;;

@@ -19,6 +19,7 @@ mod growth;
 mod load;
 mod machine;
 mod memory;
+mod outage;
 mod overload;
 mod pipeline;
 mod serve;
@@ -60,6 +61,8 @@ enum Command {
     Pipeline(pipeline::Plan),
     /// The edge's memory
     Memory(memory::Plan),
+    /// Brokers away under full load: what is taken and refused, memory, and the way back
+    Outage(outage::Plan),
     /// The edge on one core, asked for three times what it can do
     Overload(overload::Plan),
     /// The consumers with ever more rows stored; goes on where it was stopped
@@ -79,6 +82,7 @@ fn main() -> Result<()> {
         }
         Command::Pipeline(plan) => pipeline::measure(&plan),
         Command::Memory(plan) => memory::measure(&plan),
+        Command::Outage(plan) => outage::measure(&plan),
         Command::Overload(plan) => overload::measure(&plan),
         Command::Growth(plan) => growth::measure(&plan),
         Command::Load(options) => load::run(&options),

@@ -1,17 +1,15 @@
-//! How much memory the edge takes: idle, at full load, with idle connections, through an outage.
+//! How much memory the edge takes: idle, at full load, with idle connections beside the bare handler.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 
 use crate::bodies::{Kind, Template};
-use crate::figures::{Spread, text};
-use crate::load::{self, Options, Seen};
+use crate::load::{self, Options};
 use crate::machine;
 use crate::service::cluster;
 use crate::subject::{Running, Subject};
@@ -21,8 +19,6 @@ const MIB: f64 = (1 << 20) as f64;
 /// Room for 10,000 connections: the limit follows from this setting, 272 KiB each beside what bodies,
 /// the spool's tail and records in flight may take.
 const ROOM: &[(&str, &str)] = &[("TOLLGATE_EDGE__MEMORY_BYTES", "3221225472")];
-/// Of clients by the clock while the brokers are down, statuses a second.
-const OUTAGE_RATE: f64 = 2000.0;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Plan {
@@ -32,9 +28,6 @@ pub struct Plan {
     /// Idle connections
     #[arg(long, default_value_t = 9_500)]
     connections: usize,
-    /// Seconds that the brokers are down under load
-    #[arg(long, default_value_t = 30.0)]
-    outage: f64,
     /// Write the table to this file too
     #[arg(long)]
     markdown: Option<PathBuf>,
@@ -50,7 +43,7 @@ struct Cell {
 #[expect(clippy::print_stderr, reason = "progress")]
 pub fn measure(plan: &Plan) -> Result<()> {
     let mut table = Table::new(&["edge", "settings", "resident MiB", "at most MiB"]);
-    for measure in [idle_and_busy, idle_connections, outage] {
+    for measure in [idle_and_busy, idle_connections] {
         for Cell { name, settings, now, most } in measure(plan)? {
             let (now, most) = (now as f64 / MIB, most as f64 / MIB);
             eprintln!("{name}: {now:.0} MiB, at most {most:.0} MiB");
@@ -86,11 +79,23 @@ fn idle_connections(plan: &Plan) -> Result<Vec<Cell>> {
     let (kafka, dir) = cluster()?;
     let brokers = kafka.bootstrap();
     kafka.stop();
-    let running = Running::start_with(Subject::Spooled, &brokers, dir.path(), ROOM)?;
-    let settings = "`edge.memory_bytes` 3 GiB";
+    let mut cells = Vec::new();
+    for (subject, settings) in
+        [(Subject::Floor, "–"), (Subject::Spooled, "`edge.memory_bytes` 3 GiB")]
+    {
+        let running = Running::start_with(subject, &brokers, dir.path(), ROOM)?;
+        let open = connect(&running, plan.connections)?;
+        let name = format!("{}: {} idle connections, brokers down", subject.name(), open.len());
+        cells.push(cell(name, settings, &running)?);
+    }
+    Ok(cells)
+}
+
+/// Posts a status over each of so many connections, and keeps them.
+fn connect(running: &Running, connections: usize) -> Result<Vec<TcpStream>> {
     let mut template = Template::new(Kind::Status, true, Timestamp::now());
-    let mut open = Vec::with_capacity(plan.connections);
-    for number in 0..plan.connections as u64 {
+    let mut open = Vec::with_capacity(connections);
+    for number in 0..connections as u64 {
         let mut stream = TcpStream::connect(running.address)
             .with_context(|| format!("connection {number}; raise the limit of open files"))?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
@@ -100,38 +105,5 @@ fn idle_connections(plan: &Plan) -> Result<Vec<Cell>> {
         ensure!(answer[..read].starts_with(b"HTTP/1.1 200"), "connection {number} is refused");
         open.push(stream);
     }
-    let name = format!("{} idle connections, brokers down", plan.connections);
-    Ok(vec![cell(name, settings, &running)?])
-}
-
-/// Statuses by the clock while every broker is down, then until Kafka has all of them.
-fn outage(plan: &Plan) -> Result<Vec<Cell>> {
-    let (kafka, dir) = cluster()?;
-    let running = Running::start(Subject::Spooled, &kafka.bootstrap(), dir.path())?;
-    kafka.stop();
-    let options = Options {
-        seconds: plan.outage,
-        rate: Some(OUTAGE_RATE),
-        ..Options::new(running.address, Kind::Status)
-    };
-    let generator: JoinHandle<Result<Seen>> = std::thread::spawn(move || load::apart(&options));
-    let mut resident = Vec::new();
-    while !generator.is_finished() {
-        resident.push(running.memory_now()? as f64 / MIB);
-        std::thread::park_timeout(Duration::from_secs(1));
-    }
-    let seen = generator.join().map_err(|_| anyhow::anyhow!("the generator's thread failed"))??;
-    ensure!(seen.refused == 0, "not everything was taken: {seen:?}");
-    let (half, whole) = (resident.len() / 2, resident.len());
-    let late = Spread::of(resident[half..whole].iter().copied());
-    let name = format!(
-        "brokers down for {} s at {OUTAGE_RATE} statuses a second; second half: {} MiB",
-        plan.outage,
-        text(late, 0)
-    );
-    let mut cells = vec![cell(name, "defaults", &running)?];
-    kafka.restart()?;
-    running.await_confirmed()?;
-    cells.push(cell("and when all of it is published", "defaults", &running)?);
-    Ok(cells)
+    Ok(open)
 }

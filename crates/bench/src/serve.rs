@@ -73,6 +73,8 @@ async fn serve(options: Options) -> Result<()> {
     })
     .workers(workers)
     .backlog(4096)
+    // As the edge: connections that are counted while they are idle must stay.
+    .keep_alive(Duration::from_secs(75))
     .tcp_nodelay(true)
     .bind(options.listen)?
     .run()
