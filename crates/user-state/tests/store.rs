@@ -15,7 +15,6 @@ use proptest::test_runner::TestRunner;
 use tollgate_schema::v1::Presence::{Calling, Idle, InCall, Ringing};
 use tollgate_schema::v1::{EventType, Presence};
 use tollgate_stream::{Outcome, StoreError};
-use tollgate_testkit::Postgres;
 use tollgate_user_state::fold::{EventSet, Leg, NumberLeg, derive, fold, rewind};
 use tollgate_user_state::item::{Item, MAX_NUMBER_BYTES, MAX_SESSION_BYTES};
 use tollgate_user_state::keys::{number_key, session_key, shard};
@@ -428,53 +427,5 @@ async fn more_events_than_a_call_may_have_are_flagged(bench: Bench) -> anyhow::R
     // What tells how the call ended is never what goes.
     let state = bench.state("B", at(400)).await?;
     assert_eq!((state.presence, state.since_ms), (Presence::Idle, Some(at(109))));
-    Ok(())
-}
-
-/// Only PostgreSQL has several writers; a writer that was stopped must not hang the others.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_waits_for_the_numbers_that_another_transaction_holds() -> anyhow::Result<()> {
-    let _server = Postgres::shared();
-    let bench = Bench::postgres()?;
-    apply(&bench, &callback("s1", "A", "B")[..1], at(1)).await?;
-    let tollgate_store::Database::Postgres(pool) = &bench.database else {
-        anyhow::bail!("not PostgreSQL")
-    };
-    // Another transaction has locked the number and is about to commit a leg.
-    let mut other = pool.begin().await?;
-    sqlx::query("SELECT 1 FROM state_number WHERE number_key = $1 FOR UPDATE")
-        .bind(number_key("A").as_slice())
-        .execute(&mut *other)
-        .await?;
-    let mut partition = bench.call_events(1).await?;
-    let ringing = [status("s2", EventType::Alerting, 5, Some("A"), None)];
-    let waiting = tokio::spawn(async move { partition.apply(&ringing, at(6)).await });
-    tollgate_testkit::eventually_true(
-        "the batch waits",
-        std::time::Duration::from_secs(5),
-        async || {
-            let waits: i64 = sqlx::query_scalar(
-                "SELECT count(*) FROM pg_stat_activity
-             WHERE datname = current_database() AND wait_event_type = 'Lock'",
-            )
-            .fetch_one(pool)
-            .await
-            .unwrap_or(0);
-            waits > 0
-        },
-    )
-    .await;
-    sqlx::query("UPDATE state_leg SET answered_ms = $1, until_ms = $2")
-        .bind(at(4))
-        .bind(at(4) + EXPIRY.answered_ms)
-        .execute(&mut *other)
-        .await?;
-    other.commit().await?;
-    waiting.await??;
-    // What the other transaction wrote while it was waited for is in the state.
-    let found = bench.store.numbers(&[number_key("A")], at(6), false).await?;
-    assert_eq!(found[0].row.presence, Presence::InCall as i16);
-    assert_eq!(found[0].legs.len(), 2);
-    assert_eq!(found[0].row.as_of_ms, at(6));
     Ok(())
 }

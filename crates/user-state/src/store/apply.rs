@@ -91,16 +91,17 @@ pub(super) async fn apply<S: Statements>(
     for item in batches.iter().flat_map(items) {
         calls.entry(item.session_key).or_default().push(item);
     }
-    if !calls.is_empty() {
-        let touched = update_calls(tx, &calls, now_ms, expiry, &mut counts).await?;
-        let changed = recompute(tx, &touched, now_ms, partitions).await?;
-        counts.changed("event", changed);
-    }
     let mut applied: Vec<AppliedRow> = batches.iter().filter_map(applied_row).collect();
     applied.sort_unstable_by_key(|row| row.source);
     tx.note_applied(&applied).await?;
     let outboxes: Vec<_> = batches.iter().map(|batch| (batch.claim, poison(batch))).collect();
     tx.append(&outboxes).await?;
+    if !calls.is_empty() {
+        let touched = update_calls(tx, &calls, now_ms, expiry, &mut counts).await?;
+        // Last: others wait for these numbers until the commit.
+        let changed = recompute(tx, &touched, now_ms, partitions).await?;
+        counts.changed("event", changed);
+    }
     Ok(counts)
 }
 
@@ -154,7 +155,7 @@ async fn update_calls<S: Statements>(
         }
         if !written.is_empty() {
             tx.write_calls(&written).await?;
-            replace_legs(tx, legs, &mut touched).await?;
+            update_legs(tx, legs, &mut touched).await?;
         }
     }
     Ok(touched)
@@ -206,38 +207,41 @@ fn merge(
     Ok(Some(call))
 }
 
-/// Replaces the legs of those calls that have others than before, and adds the numbers of the
-/// legs that differ to `touched`.
-async fn replace_legs<S: Statements>(
+/// Writes the legs that differ from those before, removes those that are no more, and adds the
+/// numbers of both to `touched`.
+async fn update_legs<S: Statements>(
     tx: &mut S,
     after: Vec<(Key, Vec<(LegRow, String)>)>,
     touched: &mut BTreeMap<Key, Option<String>>,
 ) -> Result<(), StoreError> {
     let keys: Vec<Key> = after.iter().map(|(key, _)| *key).collect();
-    let mut before: HashMap<Key, Vec<LegRow>> = HashMap::new();
+    let mut before: HashMap<(Key, i16), LegRow> = HashMap::new();
     for leg in tx.legs_of_calls(&keys).await? {
-        before.entry(leg.session_key).or_default().push(leg);
+        before.insert((leg.session_key, leg.leg), leg);
     }
-    let mut replaced: Vec<Key> = Vec::new();
-    let mut legs: Vec<LegRow> = Vec::new();
-    for (key, new) in after {
-        let old = before.remove(&key).unwrap_or_default();
-        if old.iter().eq(new.iter().map(|(leg, _)| leg)) {
+    let mut written: Vec<LegRow> = Vec::new();
+    for (leg, number) in after.into_iter().flat_map(|(_, legs)| legs) {
+        let old = before.remove(&(leg.session_key, leg.leg));
+        if old.as_ref() == Some(&leg) {
             continue;
         }
-        replaced.push(key);
-        for leg in old.iter().filter(|leg| !new.iter().any(|(other, _)| other == *leg)) {
-            touched.entry(leg.number_key).or_default();
+        if let Some(old) = old {
+            touched.entry(old.number_key).or_default();
         }
-        for (leg, number) in new {
-            if !old.contains(&leg) {
-                touched.insert(leg.number_key, Some(number));
-            }
-            legs.push(leg);
-        }
+        touched.insert(leg.number_key, Some(number));
+        written.push(leg);
     }
-    if !replaced.is_empty() {
-        tx.replace_legs(&replaced, &legs).await?;
+    let mut removed: Vec<(Key, i16)> = Vec::new();
+    for (place, old) in before {
+        touched.entry(old.number_key).or_default();
+        removed.push(place);
+    }
+    if !removed.is_empty() {
+        removed.sort_unstable();
+        tx.remove_legs(&removed).await?;
+    }
+    if !written.is_empty() {
+        tx.write_legs(&written).await?;
     }
     Ok(())
 }

@@ -35,10 +35,16 @@ use crate::item::Item;
 use crate::keys::{Key, Pseudonyms};
 use rows::Statements;
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    postgres: include_str!("../../migrations/0001.postgres.sql"),
-    sqlite: include_str!("../../migrations/0001.sqlite.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        postgres: include_str!("../../migrations/0001.postgres.sql"),
+        sqlite: include_str!("../../migrations/0001.sqlite.sql"),
+    },
+    Migration {
+        postgres: include_str!("../../migrations/0002.postgres.sql"),
+        sqlite: include_str!("../../migrations/0002.sqlite.sql"),
+    },
+];
 
 /// What the store needs to know beside the data.
 #[derive(Clone)]
@@ -225,6 +231,7 @@ impl Store for UserStateStore {
 
     async fn published(&self, claim: &Claim, rows: &[Pending]) -> Result<(), StoreError> {
         let done = relay::Published::sort(rows);
+        let shard = claim.source.partition.partition;
         match &self.database {
             Database::Postgres(pool) => {
                 use tollgate_store::postgres;
@@ -232,7 +239,7 @@ impl Store for UserStateStore {
                 if let Some(up_to) = done.outbox_up_to {
                     postgres::delete_outbox_rows(&mut tx, claim, up_to).await?;
                 }
-                tx.remove_changed(&done.tickets).await?;
+                tx.remove_changed(shard, &done.tickets).await?;
                 postgres::commit(tx).await?;
             }
             Database::Sqlite(pools) => {
@@ -241,7 +248,7 @@ impl Store for UserStateStore {
                 if let Some(up_to) = done.outbox_up_to {
                     sqlite::delete_outbox_rows(&mut tx, claim, up_to).await?;
                 }
-                tx.remove_changed(&done.tickets).await?;
+                tx.remove_changed(shard, &done.tickets).await?;
                 sqlite::commit(tx).await?;
             }
         }

@@ -16,29 +16,40 @@ use crate::keys::Key;
 
 type Tx<'c> = Transaction<'c, Postgres>;
 
-/// Open legs by everything that is known; `$1` numbers, `$2` their instants, `$3` how many,
-/// `$4` bytes of the session id.
-const LEGS_KNOWN: &str = "
-    SELECT wanted.number_key, found.*, substring(call.session_id, 1, $4) AS session_id
-    FROM unnest($1::bytea[], $2::bigint[]) AS wanted (number_key, as_of)
-    CROSS JOIN LATERAL (
-        (SELECT session_key, side, started_ms, alerting_ms, answered_ms, ended, until_ms,
-                state_code, release_reason, cause, sip_status
-         FROM state_leg AS leg
-         WHERE leg.number_key = wanted.number_key AND NOT ended AND until_ms > as_of
-         ORDER BY until_ms DESC LIMIT $3)
-        UNION ALL
-        (SELECT session_key, side, started_ms, alerting_ms, answered_ms, ended, until_ms,
-                state_code, release_reason, cause, sip_status
-         FROM state_leg AS leg
-         WHERE leg.number_key = wanted.number_key AND (ended OR until_ms <= as_of)
-         ORDER BY until_ms DESC, session_key DESC, side DESC LIMIT 1)
-    ) AS found
-    JOIN state_call AS call USING (session_key)";
+/// Open legs by everything that is known, and the last that is over; `$1` numbers, `$2` their
+/// instants, `$3` how many. Session ids, if they are wanted, are in another table.
+macro_rules! legs_known {
+    ($session_id:literal, $join:literal) => {
+        concat!(
+            "SELECT wanted.number_key, found.*, ",
+            $session_id,
+            " AS session_id
+             FROM unnest($1::bytea[], $2::bigint[]) AS wanted (number_key, as_of)
+             CROSS JOIN LATERAL (
+                 (SELECT session_key, side, started_ms, alerting_ms, answered_ms, ended, until_ms,
+                         state_code, release_reason, cause, sip_status
+                  FROM state_leg AS leg
+                  WHERE leg.number_key = wanted.number_key AND NOT ended AND until_ms > as_of
+                  ORDER BY until_ms DESC LIMIT $3)
+                 UNION ALL
+                 (SELECT session_key, side, started_ms, alerting_ms, answered_ms, ended, until_ms,
+                         state_code, release_reason, cause, sip_status
+                  FROM state_leg AS leg
+                  WHERE leg.number_key = wanted.number_key AND (ended OR until_ms <= as_of)
+                  ORDER BY until_ms DESC, session_key DESC, side DESC LIMIT 1)
+             ) AS found ",
+            $join
+        )
+    };
+}
+
+const LEGS_COMPUTE: &str = legs_known!("''::bytea", "");
+const LEGS_SHOW: &str =
+    legs_known!("call.session_id", "JOIN state_call AS call USING (session_key)");
 
 /// The same, as they stood at the instants.
 const LEGS_PAST: &str = "
-    SELECT wanted.number_key, found.*, substring(call.session_id, 1, $4) AS session_id
+    SELECT wanted.number_key, found.*, call.session_id
     FROM unnest($1::bytea[], $2::bigint[]) AS wanted (number_key, as_of)
     CROSS JOIN LATERAL (
         (SELECT session_key, side, started_ms, alerting_ms, answered_ms, ended, until_ms,
@@ -139,15 +150,7 @@ impl Statements for Tx<'_> {
         Ok(())
     }
 
-    async fn replace_legs(&mut self, calls: &[Key], legs: &[LegRow]) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM state_leg WHERE session_key = ANY($1)")
-            .bind(slices(calls))
-            .execute(&mut **self)
-            .await
-            .map_err(classify)?;
-        if legs.is_empty() {
-            return Ok(());
-        }
+    async fn write_legs(&mut self, legs: &[LegRow]) -> Result<(), StoreError> {
         let sessions: Vec<&[u8]> = legs.iter().map(|leg| leg.session_key.as_slice()).collect();
         let numbers: Vec<&[u8]> = legs.iter().map(|leg| leg.number_key.as_slice()).collect();
         sqlx::query(
@@ -156,7 +159,14 @@ impl Statements for Tx<'_> {
                   until_ms, state_code, release_reason, cause, sip_status)
              SELECT * FROM unnest($1::bytea[], $2::smallint[], $3::bytea[], $4::smallint[],
                  $5::bigint[], $6::bigint[], $7::bigint[], $8::boolean[], $9::bigint[],
-                 $10::integer[], $11::integer[], $12::integer[], $13::integer[])",
+                 $10::integer[], $11::integer[], $12::integer[], $13::integer[])
+             ON CONFLICT (session_key, leg) DO UPDATE
+             SET number_key = excluded.number_key, side = excluded.side,
+                 started_ms = excluded.started_ms, alerting_ms = excluded.alerting_ms,
+                 answered_ms = excluded.answered_ms, ended = excluded.ended,
+                 until_ms = excluded.until_ms, state_code = excluded.state_code,
+                 release_reason = excluded.release_reason, cause = excluded.cause,
+                 sip_status = excluded.sip_status",
         )
         .bind(sessions)
         .bind(column(legs, |leg| leg.leg))
@@ -171,6 +181,20 @@ impl Statements for Tx<'_> {
         .bind(column(legs, |leg| leg.facts.release_reason))
         .bind(column(legs, |leg| leg.facts.cause))
         .bind(column(legs, |leg| leg.facts.sip_status))
+        .execute(&mut **self)
+        .await
+        .map_err(classify)?;
+        Ok(())
+    }
+
+    async fn remove_legs(&mut self, legs: &[(Key, i16)]) -> Result<(), StoreError> {
+        sqlx::query(
+            "DELETE FROM state_leg AS leg
+             USING unnest($1::bytea[], $2::smallint[]) AS gone (session_key, leg)
+             WHERE leg.session_key = gone.session_key AND leg.leg = gone.leg",
+        )
+        .bind(legs.iter().map(|(key, _)| key.as_slice()).collect::<Vec<_>>())
+        .bind(legs.iter().map(|(_, leg)| *leg).collect::<Vec<_>>())
         .execute(&mut **self)
         .await
         .map_err(classify)?;
@@ -220,13 +244,13 @@ impl Statements for Tx<'_> {
         let keys: Vec<&[u8]> = numbers.iter().map(|(key, _)| key.as_slice()).collect();
         let instants: Vec<i64> = numbers.iter().map(|(_, as_of_ms)| *as_of_ms).collect();
         let rows = sqlx::query(match view {
-            View::Compute | View::Show => LEGS_KNOWN,
+            View::Compute => LEGS_COMPUTE,
+            View::Show => LEGS_SHOW,
             View::Past => LEGS_PAST,
         })
         .bind(keys)
         .bind(instants)
         .bind(MAX_OPEN_LEGS)
-        .bind(view.session_bytes())
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
@@ -243,39 +267,28 @@ impl Statements for Tx<'_> {
     }
 
     async fn write_numbers(&mut self, numbers: &[NumberRow]) -> Result<(), StoreError> {
-        let keys: Vec<&[u8]> = numbers.iter().map(|row| row.key.as_slice()).collect();
-        let versions: Vec<i64> = numbers.iter().map(|row| row.version).collect();
-        let shards: Vec<i32> = numbers.iter().map(|row| row.shard).collect();
         sqlx::query(
-            "UPDATE state_number AS number
-             SET version = row.version, as_of_ms = row.as_of_ms, presence = row.presence,
-                 shard = row.shard, next_expiry_ms = row.next_expiry_ms
-             FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::smallint[], $5::integer[],
-                         $6::bigint[])
-                  AS row (number_key, version, as_of_ms, presence, shard, next_expiry_ms)
-             WHERE number.number_key = row.number_key",
-        )
-        .bind(&keys)
-        .bind(&versions)
-        .bind(numbers.iter().map(|row| row.as_of_ms).collect::<Vec<_>>())
-        .bind(numbers.iter().map(|row| row.presence).collect::<Vec<_>>())
-        .bind(&shards)
-        .bind(numbers.iter().map(|row| row.next_expiry_ms).collect::<Vec<_>>())
-        .execute(&mut **self)
-        .await
-        .map_err(classify)?;
-        sqlx::query(
-            "INSERT INTO state_changed AS changed (number_key, shard, version, ticket)
-             SELECT row.number_key, row.shard, row.version, nextval('state_ticket')
-             FROM unnest($1::bytea[], $2::integer[], $3::bigint[])
-                  AS row (number_key, shard, version)
-             ORDER BY row.number_key
+            "WITH row AS (
+                 SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::smallint[],
+                                      $5::integer[], $6::bigint[])
+                      AS row (number_key, version, as_of_ms, presence, shard, next_expiry_ms)),
+             written AS (
+                 UPDATE state_number AS number
+                 SET version = row.version, as_of_ms = row.as_of_ms, presence = row.presence,
+                     shard = row.shard, next_expiry_ms = row.next_expiry_ms
+                 FROM row WHERE number.number_key = row.number_key)
+             INSERT INTO state_changed AS changed (number_key, shard, version, ticket)
+             SELECT number_key, shard, version, nextval('state_ticket') FROM row
+             ORDER BY number_key
              ON CONFLICT (number_key) DO UPDATE
              SET shard = excluded.shard, version = excluded.version, ticket = excluded.ticket",
         )
-        .bind(keys)
-        .bind(shards)
-        .bind(versions)
+        .bind(numbers.iter().map(|row| row.key.as_slice()).collect::<Vec<_>>())
+        .bind(numbers.iter().map(|row| row.version).collect::<Vec<_>>())
+        .bind(numbers.iter().map(|row| row.as_of_ms).collect::<Vec<_>>())
+        .bind(numbers.iter().map(|row| row.presence).collect::<Vec<_>>())
+        .bind(numbers.iter().map(|row| row.shard).collect::<Vec<_>>())
+        .bind(numbers.iter().map(|row| row.next_expiry_ms).collect::<Vec<_>>())
         .execute(&mut **self)
         .await
         .map_err(classify)?;
@@ -334,12 +347,20 @@ impl Statements for Tx<'_> {
             .collect()
     }
 
-    async fn remove_changed(&mut self, tickets: &[i64]) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM state_changed WHERE ticket = ANY($1)")
-            .bind(tickets)
-            .execute(&mut **self)
-            .await
-            .map_err(classify)?;
+    async fn remove_changed(&mut self, shard: i32, tickets: &[i64]) -> Result<(), StoreError> {
+        // Locked in the order in which batches write them, or each could wait for the other.
+        sqlx::query(
+            "WITH gone AS (
+                 SELECT number_key FROM state_changed WHERE shard = $1 AND ticket = ANY($2)
+                 ORDER BY number_key FOR UPDATE)
+             DELETE FROM state_changed AS changed USING gone
+             WHERE changed.number_key = gone.number_key",
+        )
+        .bind(shard)
+        .bind(tickets)
+        .execute(&mut **self)
+        .await
+        .map_err(classify)?;
         Ok(())
     }
 

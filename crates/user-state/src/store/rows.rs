@@ -117,16 +117,6 @@ pub(super) enum View {
     Past,
 }
 
-impl View {
-    /// Bytes of the session ids that are wanted.
-    pub fn session_bytes(self) -> i32 {
-        match self {
-            Self::Compute => 0,
-            Self::Show | Self::Past => i32::MAX,
-        }
-    }
-}
-
 /// The statements of one transaction. All lists are sorted by key and without repeats, unless
 /// said otherwise.
 pub(super) trait Statements: Send {
@@ -155,11 +145,16 @@ pub(super) trait Statements: Send {
         calls: &[CallRow],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Replaces all legs of these calls.
-    fn replace_legs(
+    /// Writes legs of calls that are locked: new ones, and others over those that are there.
+    fn write_legs(
         &mut self,
-        calls: &[Key],
         legs: &[LegRow],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Removes legs of calls that are locked.
+    fn remove_legs(
+        &mut self,
+        legs: &[(Key, i16)],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Steps (1) and (2): makes the numbers that are missing and have a text, then locks and
@@ -209,9 +204,10 @@ pub(super) trait Statements: Send {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Changed>, StoreError>> + Send;
 
-    /// Removes changes that were published and have not changed again; in any order.
+    /// Removes changes of a shard that were published and have not changed again; in any order.
     fn remove_changed(
         &mut self,
+        shard: i32,
         tickets: &[i64],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 

@@ -14,18 +14,44 @@ use crate::keys::{Key, shard};
 
 type Tx<'c> = Transaction<'c, Sqlite>;
 
-const OPEN_KNOWN: &str = "
-    SELECT leg.*, substr(call.session_id, 1, ?4) AS session_id FROM state_leg AS leg JOIN state_call AS call USING (session_key)
-    WHERE leg.number_key = ?1 AND leg.ended = 0 AND leg.until_ms > ?2
-    ORDER BY leg.until_ms DESC LIMIT ?3";
+/// Open legs by everything that is known; `?1` the number, `?2` its instant, `?3` how many. Session
+/// ids, if they are wanted, are in another table.
+macro_rules! open_known {
+    ($session_id:literal, $join:literal) => {
+        concat!(
+            "SELECT leg.*, ",
+            $session_id,
+            " AS session_id FROM state_leg AS leg ",
+            $join,
+            " WHERE leg.number_key = ?1 AND leg.ended = 0 AND leg.until_ms > ?2
+             ORDER BY leg.until_ms DESC LIMIT ?3"
+        )
+    };
+}
 
-const OVER_KNOWN: &str = "
-    SELECT leg.*, substr(call.session_id, 1, ?4) AS session_id FROM state_leg AS leg JOIN state_call AS call USING (session_key)
-    WHERE leg.number_key = ?1 AND (leg.ended = 1 OR leg.until_ms <= ?2)
-    ORDER BY leg.until_ms DESC, leg.session_key DESC, leg.side DESC LIMIT 1";
+/// The last that is over, likewise.
+macro_rules! over_known {
+    ($session_id:literal, $join:literal) => {
+        concat!(
+            "SELECT leg.*, ",
+            $session_id,
+            " AS session_id FROM state_leg AS leg ",
+            $join,
+            " WHERE leg.number_key = ?1 AND (leg.ended = 1 OR leg.until_ms <= ?2)
+             ORDER BY leg.until_ms DESC, leg.session_key DESC, leg.side DESC LIMIT ?3"
+        )
+    };
+}
+
+const OPEN_COMPUTE: &str = open_known!("x''", "");
+const OVER_COMPUTE: &str = over_known!("x''", "");
+const OPEN_SHOW: &str =
+    open_known!("call.session_id", "JOIN state_call AS call USING (session_key)");
+const OVER_SHOW: &str =
+    over_known!("call.session_id", "JOIN state_call AS call USING (session_key)");
 
 const OPEN_PAST: &str = "
-    SELECT leg.*, substr(call.session_id, 1, ?4) AS session_id FROM state_leg AS leg JOIN state_call AS call USING (session_key)
+    SELECT leg.*, call.session_id FROM state_leg AS leg JOIN state_call AS call USING (session_key)
     WHERE leg.number_key = ?1 AND leg.until_ms > ?2
       AND min(coalesce(leg.started_ms, leg.alerting_ms, leg.answered_ms, leg.until_ms),
               coalesce(leg.alerting_ms, leg.answered_ms, leg.started_ms, leg.until_ms),
@@ -33,9 +59,9 @@ const OPEN_PAST: &str = "
     ORDER BY leg.until_ms LIMIT ?3";
 
 const OVER_PAST: &str = "
-    SELECT leg.*, substr(call.session_id, 1, ?4) AS session_id FROM state_leg AS leg JOIN state_call AS call USING (session_key)
+    SELECT leg.*, call.session_id FROM state_leg AS leg JOIN state_call AS call USING (session_key)
     WHERE leg.number_key = ?1 AND leg.until_ms <= ?2
-    ORDER BY leg.until_ms DESC, leg.session_key DESC, leg.side DESC LIMIT 1";
+    ORDER BY leg.until_ms DESC, leg.session_key DESC, leg.side DESC LIMIT ?3";
 
 impl Statements for Tx<'_> {
     async fn lock_calls(&mut self, calls: &[(Key, &str)]) -> Result<Vec<(Key, i64)>, StoreError> {
@@ -113,17 +139,10 @@ impl Statements for Tx<'_> {
         Ok(())
     }
 
-    async fn replace_legs(&mut self, calls: &[Key], legs: &[LegRow]) -> Result<(), StoreError> {
-        for key in calls {
-            sqlx::query("DELETE FROM state_leg WHERE session_key = ?1")
-                .bind(key.as_slice())
-                .execute(&mut **self)
-                .await
-                .map_err(classify)?;
-        }
+    async fn write_legs(&mut self, legs: &[LegRow]) -> Result<(), StoreError> {
         for leg in legs {
             sqlx::query(
-                "INSERT INTO state_leg
+                "INSERT OR REPLACE INTO state_leg
                      (session_key, leg, number_key, side, started_ms, alerting_ms, answered_ms,
                       ended, until_ms, state_code, release_reason, cause, sip_status)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
@@ -144,6 +163,18 @@ impl Statements for Tx<'_> {
             .execute(&mut **self)
             .await
             .map_err(classify)?;
+        }
+        Ok(())
+    }
+
+    async fn remove_legs(&mut self, legs: &[(Key, i16)]) -> Result<(), StoreError> {
+        for (session_key, leg) in legs {
+            sqlx::query("DELETE FROM state_leg WHERE session_key = ?1 AND leg = ?2")
+                .bind(session_key.as_slice())
+                .bind(leg)
+                .execute(&mut **self)
+                .await
+                .map_err(classify)?;
         }
         Ok(())
     }
@@ -176,7 +207,8 @@ impl Statements for Tx<'_> {
         view: View,
     ) -> Result<Vec<(Key, NumberLeg)>, StoreError> {
         let (open, over) = match view {
-            View::Compute | View::Show => (OPEN_KNOWN, OVER_KNOWN),
+            View::Compute => (OPEN_COMPUTE, OVER_COMPUTE),
+            View::Show => (OPEN_SHOW, OVER_SHOW),
             View::Past => (OPEN_PAST, OVER_PAST),
         };
         let mut legs = Vec::new();
@@ -186,7 +218,6 @@ impl Statements for Tx<'_> {
                     .bind(number_key.as_slice())
                     .bind(as_of_ms)
                     .bind(limit)
-                    .bind(view.session_bytes())
                     .fetch_all(&mut **self)
                     .await
                     .map_err(classify)?;
@@ -292,10 +323,11 @@ impl Statements for Tx<'_> {
             .collect()
     }
 
-    async fn remove_changed(&mut self, tickets: &[i64]) -> Result<(), StoreError> {
+    async fn remove_changed(&mut self, shard: i32, tickets: &[i64]) -> Result<(), StoreError> {
         for ticket in tickets {
-            sqlx::query("DELETE FROM state_changed WHERE ticket = ?1")
+            sqlx::query("DELETE FROM state_changed WHERE ticket = ?1 AND shard = ?2")
                 .bind(ticket)
+                .bind(shard)
                 .execute(&mut **self)
                 .await
                 .map_err(classify)?;

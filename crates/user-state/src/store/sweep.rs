@@ -58,10 +58,10 @@ impl Due {
         let mut forgotten: BTreeMap<Key, Option<String>> = BTreeMap::new();
         if !self.calls.is_empty() {
             let calls = tx.lock_aged(&self.calls, self.forget_before_ms).await?;
-            for leg in tx.legs_of_calls(&calls).await? {
-                forgotten.insert(leg.number_key, None);
-            }
-            tx.replace_legs(&calls, &[]).await?;
+            let legs = tx.legs_of_calls(&calls).await?;
+            forgotten.extend(legs.iter().map(|leg| (leg.number_key, None)));
+            let legs: Vec<_> = legs.iter().map(|leg| (leg.session_key, leg.leg)).collect();
+            tx.remove_legs(&legs).await?;
             tx.remove_calls(&calls).await?;
             counts.forgotten = calls.len() as u64;
         }

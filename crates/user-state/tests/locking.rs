@@ -1,0 +1,107 @@
+//! Who waits for whom in PostgreSQL, the only database with several writers.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Bench, EXPIRY, PARTITIONS, apply, at, callback, status};
+use sqlx::PgPool;
+use tollgate_schema::v1::{EventType, Presence};
+use tollgate_store::Database;
+use tollgate_testkit::{Postgres, eventually_true};
+use tollgate_user_state::keys::{number_key, shard};
+
+fn pool(bench: &Bench) -> anyhow::Result<&PgPool> {
+    match &bench.database {
+        Database::Postgres(pool) => Ok(pool),
+        Database::Sqlite(_) => anyhow::bail!("not PostgreSQL"),
+    }
+}
+
+async fn somebody_waits(what: &str, pool: &PgPool) {
+    eventually_true(what, Duration::from_secs(5), async || {
+        sqlx::query_scalar::<_, i64>(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .fetch_one(pool)
+        .await
+        .is_ok_and(|waits| waits > 0)
+    })
+    .await;
+}
+
+/// A writer that was stopped must not hang the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_waits_for_the_numbers_that_another_transaction_holds() -> anyhow::Result<()> {
+    let _server = Postgres::shared();
+    let bench = Bench::postgres()?;
+    apply(&bench, &callback("s1", "A", "B")[..1], at(1)).await?;
+    let pool = pool(&bench)?;
+    // Another transaction has locked the number and is about to commit a leg.
+    let mut other = pool.begin().await?;
+    sqlx::query("SELECT 1 FROM state_number WHERE number_key = $1 FOR UPDATE")
+        .bind(number_key("A").as_slice())
+        .execute(&mut *other)
+        .await?;
+    let mut partition = bench.call_events(1).await?;
+    let ringing = [status("s2", EventType::Alerting, 5, Some("A"), None)];
+    let waiting = tokio::spawn(async move { partition.apply(&ringing, at(6)).await });
+    somebody_waits("the batch waits", pool).await;
+    sqlx::query("UPDATE state_leg SET answered_ms = $1, until_ms = $2")
+        .bind(at(4))
+        .bind(at(4) + EXPIRY.answered_ms)
+        .execute(&mut *other)
+        .await?;
+    other.commit().await?;
+    waiting.await??;
+    // What the other transaction wrote while it was waited for is in the state.
+    let found = bench.store.numbers(&[number_key("A")], at(6), false).await?;
+    assert_eq!(found[0].row.presence, Presence::InCall as i16);
+    assert_eq!(found[0].legs.len(), 2);
+    assert_eq!(found[0].row.as_of_ms, at(6));
+    Ok(())
+}
+
+/// A relay that removes what it has published and a batch that changes the same numbers again
+/// wait for each other's rows in one order only, so neither ends in a deadlock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_and_a_batch_never_wait_for_each_other() -> anyhow::Result<()> {
+    let _server = Postgres::shared();
+    let bench = Bench::postgres()?;
+    // Two numbers of one shard, of which the one with the greater key changed first.
+    let mut numbers: Vec<String> = (0..100).map(|number| format!("+86138{number:08}")).collect();
+    numbers.retain(|number| shard(&number_key(number), PARTITIONS) == 0);
+    numbers.truncate(2);
+    numbers.sort_unstable_by_key(|number| number_key(number));
+    for number in numbers.iter().rev() {
+        let records = [status(number, EventType::Callout, 1, Some(number), None)];
+        apply(&bench, &records, at(2)).await?;
+    }
+    let owner = bench.call_events(0).await?;
+    let rows = owner.pending().await?;
+    assert_eq!(rows.len(), 2);
+    let pool = pool(&bench)?;
+
+    // A batch has written the lesser key when the relay comes, and the greater one afterwards.
+    let mut batch = pool.begin().await?;
+    let change = |number: &str| {
+        sqlx::query(
+            "UPDATE state_changed SET ticket = nextval('state_ticket') WHERE number_key = $1",
+        )
+        .bind(number_key(number).to_vec())
+    };
+    change(&numbers[0]).execute(&mut *batch).await?;
+    let relay = {
+        let (owner, rows) = (owner.clone(), rows.clone());
+        tokio::spawn(async move { owner.published(&rows).await })
+    };
+    somebody_waits("the relay waits", pool).await;
+    change(&numbers[1]).execute(&mut *batch).await?;
+    batch.commit().await?;
+    relay.await??;
+
+    // Both changed again while they were being removed, so both are still to be published.
+    assert_eq!(owner.pending().await?.len(), 2);
+    Ok(())
+}
