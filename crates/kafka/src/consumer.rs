@@ -12,6 +12,7 @@
 
 mod assignment;
 mod member;
+mod membership;
 mod rebalance;
 
 use std::sync::mpsc;

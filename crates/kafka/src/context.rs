@@ -1,6 +1,6 @@
 //! What librdkafka calls back, the same for all kinds of client.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::counter;
@@ -55,12 +55,29 @@ pub struct Common {
     error_limiter: Limiter,
 }
 
+/// What a kind of client needs besides.
+pub trait Extra: Send + Sync + 'static {
+    /// Takes note of the client's statistics.
+    fn stats(&self, _statistics: &Statistics) {}
+}
+
+impl Extra for () {}
+
+/// What is wrong with a client that [`Context::is_stranded`].
+pub const STRANDED: &str = "the client knows no broker any more";
+
+/// Reports without any broker after which nobody hopes for the next. One may fall between the
+/// brokers that go and those of the settings, which librdkafka puts in their place.
+const REPORTS: u32 = 2;
+
 /// The context of one client; `extra` is what its kind needs besides.
 pub struct Context<E> {
     id: u64,
     role: Role,
     common: Arc<Common>,
     last_error: Mutex<Option<(RDKafkaErrorCode, String)>>,
+    /// Statistics in a row that named no broker.
+    without_brokers: AtomicU32,
     /// Deliveries, rebalances, or nothing.
     pub extra: E,
 }
@@ -74,6 +91,7 @@ impl<E> Context<E> {
             role,
             common: Arc::clone(common),
             last_error: Mutex::default(),
+            without_brokers: AtomicU32::new(0),
             extra,
         }
     }
@@ -81,6 +99,22 @@ impl<E> Context<E> {
     /// What was wrong lately.
     pub fn health(&self) -> &Health {
         &self.common.health
+    }
+
+    /// Whether the client knows no broker any more, so that it will never reach one again.
+    /// librdkafka (2.12.1) lets go of all when a broker that is cut off from its cluster names
+    /// none, and does not always come back to those of the settings.
+    pub fn is_stranded(&self) -> bool {
+        self.without_brokers.load(Ordering::Relaxed) >= REPORTS
+    }
+
+    fn note_brokers(&self, statistics: &Statistics) {
+        let is_real = |source: &str| !matches!(source, "internal" | "logical");
+        if statistics.brokers.values().any(|broker| is_real(&broker.source)) {
+            self.without_brokers.store(0, Ordering::Relaxed);
+        } else {
+            self.without_brokers.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// rdkafka tells a producer's context each error twice in a row; only the first counts.
@@ -103,7 +137,7 @@ impl<E> Drop for Context<E> {
     }
 }
 
-impl<E: Send + Sync + 'static> ClientContext for Context<E> {
+impl<E: Extra> ClientContext for Context<E> {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         let client = self.role.label();
         let dropped = match self.common.log_limiter.admit() {
@@ -133,6 +167,8 @@ impl<E: Send + Sync + 'static> ClientContext for Context<E> {
 
     fn stats(&self, statistics: Statistics) {
         self.common.hub.report(self.id, self.role, &statistics);
+        self.extra.stats(&statistics);
+        self.note_brokers(&statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -148,5 +184,31 @@ impl<E: Send + Sync + 'static> ClientContext for Context<E> {
         if let Verdict::Pass { dropped } = self.common.error_limiter.admit() {
             tracing::warn!(client, reason, dropped, "Kafka: {}", trouble.message);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::statistics::Broker;
+
+    use super::*;
+
+    #[test]
+    fn a_client_is_stranded_when_report_after_report_names_no_broker() {
+        let context = Context::new(Role::Admin, &Arc::default(), ());
+        let report = |source: &str| {
+            let mut statistics = Statistics::default();
+            let broker = Broker { source: source.to_owned(), ..Broker::default() };
+            statistics.brokers.insert(source.to_owned(), broker);
+            statistics
+        };
+        let stranded = |sources: &[&str]| {
+            sources.iter().for_each(|source| context.note_brokers(&report(source)));
+            context.is_stranded()
+        };
+        assert!(!stranded(&["configured", "learned", "logical"]));
+        assert!(!stranded(&["configured", "internal"]));
+        assert!(stranded(&["learned", "internal", "logical"]));
+        assert!(!stranded(&["learned"]));
     }
 }

@@ -1,7 +1,7 @@
 //! Where partitions begin and end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -17,18 +17,26 @@ use crate::settings::Settings;
 use crate::{config, convert};
 
 const SLICE: Duration = Duration::from_millis(100);
+/// Questions without an answer after which another client asks: one that knows no broker any more
+/// never gets any.
+const UNANSWERED: u32 = 3;
 
 type Client = BaseConsumer<Context<Unmanaged>>;
 
 /// Asks through a client of its own: behind a client that reads, each question would wait until
 /// the broker has answered the fetch before it, half a second where nothing comes.
 pub struct Ends {
-    /// Taken when this is dropped.
-    client: Option<Arc<Client>>,
-    /// For clients that look for markers.
+    asker: Arc<Mutex<Asker>>,
+    /// Also for clients that look for markers.
     probe: ClientConfig,
     common: Arc<Common>,
     timeout: Duration,
+}
+
+struct Asker {
+    /// Taken when [`Ends`] is dropped.
+    client: Option<Arc<Client>>,
+    unanswered: u32,
 }
 
 impl Ends {
@@ -38,11 +46,11 @@ impl Ends {
         common: &Arc<Common>,
     ) -> Result<Self, StreamError> {
         let probe = config::probe(base, settings);
-        let client: Client = probe
-            .create_with_context(Context::new(Role::Reader, common, Unmanaged))
-            .map_err(|error| StreamError::Fatal(error.to_string()))?;
+        let client =
+            new_client(&probe, common).map_err(|error| StreamError::Fatal(error.to_string()))?;
+        let asker = Asker { client: Some(Arc::new(client)), unanswered: 0 };
         Ok(Self {
-            client: Some(Arc::new(client)),
+            asker: Arc::new(Mutex::new(asker)),
             probe,
             common: Arc::clone(common),
             timeout: Duration::from_millis(settings.operation_timeout_ms.into()),
@@ -99,8 +107,7 @@ impl Ends {
     ) -> Result<BTreeSet<TopicPartition>, StreamError> {
         let (config, common) = (self.probe.clone(), Arc::clone(&self.common));
         self.blocking(move |_, timeout| {
-            let context = Context::new(Role::Reader, &common, Unmanaged);
-            let probe: Client = config.create_with_context(context)?;
+            let probe = new_client(&config, &common)?;
             let topics: BTreeSet<&str> = from.keys().map(|partition| &*partition.topic).collect();
             let mut without = BTreeSet::new();
             // One at a time: the end-of-partition event does not name the topic.
@@ -121,13 +128,16 @@ impl Ends {
         &self,
         work: impl FnOnce(&Client, Duration) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, StreamError> {
-        let Some(client) = self.client.clone() else {
-            return Err(StreamError::Transient("the client is gone".into()));
-        };
-        let common = Arc::clone(&self.common);
+        let asker = Arc::clone(&self.asker);
+        let (probe, common) = (self.probe.clone(), Arc::clone(&self.common));
         let timeout = self.timeout;
         let work = move || {
-            work(&client, timeout).map_err(|error| {
+            let Some(client) = lock(&asker).client(&probe, &common)? else {
+                return Err(StreamError::Transient("the client is gone".into()));
+            };
+            let answer = work(&client, timeout);
+            lock(&asker).note(answer.is_ok());
+            answer.map_err(|error| {
                 // What the connections said.
                 let _ = client.poll(Duration::from_millis(20));
                 common.health.explain(&error).into_stream_error()
@@ -139,11 +149,41 @@ impl Ends {
     }
 }
 
+impl Asker {
+    /// The client to ask; another when this one got no answers. `None` when all is over.
+    fn client(
+        &mut self,
+        probe: &ClientConfig,
+        common: &Arc<Common>,
+    ) -> Result<Option<Arc<Client>>, StreamError> {
+        if self.unanswered >= UNANSWERED && self.client.is_some() {
+            let new = new_client(probe, common)
+                .map_err(|error| StreamError::Transient(error.to_string()))?;
+            let old = self.client.replace(Arc::new(new));
+            std::thread::spawn(move || drop(old));
+            self.unanswered = 0;
+        }
+        Ok(self.client.clone())
+    }
+
+    fn note(&mut self, answered: bool) {
+        self.unanswered = if answered { 0 } else { self.unanswered + 1 };
+    }
+}
+
+fn lock(asker: &Mutex<Asker>) -> std::sync::MutexGuard<'_, Asker> {
+    asker.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn new_client(config: &ClientConfig, common: &Arc<Common>) -> Result<Client, KafkaError> {
+    config.create_with_context(Context::new(Role::Reader, common, Unmanaged))
+}
+
 impl Drop for Ends {
     fn drop(&mut self) {
         // A client closes its group, which it has not joined, for a tenth of a second; nobody needs
         // to wait for that.
-        if let Some(client) = self.client.take() {
+        if let Some(client) = lock(&self.asker).client.take() {
             std::thread::spawn(move || drop(client));
         }
     }

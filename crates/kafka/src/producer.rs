@@ -13,7 +13,7 @@ mod fate;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use metrics::counter;
@@ -33,6 +33,9 @@ pub(crate) use fate::is_implied;
 use fate::{Lane, Ledger};
 
 type Client = BaseProducer<Context<Lane>>;
+
+/// How often a drop looks whether the driver has ended.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Makes clients of one kind, again and again.
 struct Factory {
@@ -75,6 +78,7 @@ pub struct KafkaProducer {
     role: Role,
     shared: Arc<Shared>,
     driver: Option<JoinHandle<()>>,
+    close_timeout: Duration,
 }
 
 impl KafkaProducer {
@@ -110,7 +114,8 @@ impl KafkaProducer {
             .name(format!("kafka-{}", role.label()))
             .spawn(move || driver.run())
             .map_err(|error| StreamError::Transient(format!("cannot start a thread: {error}")))?;
-        Ok(Self { role, shared, driver: Some(driver) })
+        let close_timeout = Duration::from_millis(settings.close_timeout_ms.into());
+        Ok(Self { role, shared, driver: Some(driver), close_timeout })
     }
 
     fn refused(&self, reason: &'static str, error: EnqueueError) -> EnqueueError {
@@ -184,12 +189,27 @@ impl Drop for Flushing<'_> {
 }
 
 impl Drop for KafkaProducer {
-    /// Reports what is left as `Retry` before it returns.
+    /// Reports what is left as `Retry` before it returns, unless the client hangs.
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
         let Some(driver) = self.driver.take() else { return };
         // The last handle may be held by a delivery callback, that is by the driver itself.
-        if driver.thread().id() != thread::current().id() && driver.join().is_err() {
+        if driver.thread().id() == thread::current().id() {
+            return;
+        }
+        let end = Instant::now() + self.close_timeout;
+        while !driver.is_finished() {
+            if Instant::now() > end {
+                tracing::warn!(
+                    client = self.role.label(),
+                    "a Kafka client does not come to an end within {:?} and is left behind",
+                    self.close_timeout
+                );
+                return;
+            }
+            thread::park_timeout(LOOK);
+        }
+        if driver.join().is_err() {
             tracing::error!("a producer's thread has panicked");
         }
     }

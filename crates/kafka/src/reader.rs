@@ -20,7 +20,7 @@ use rdkafka::message::Message;
 use tokio::sync::mpsc;
 use tollgate_stream::{Incoming, ReadFrom, StreamError, TopicPartition, TopicReader};
 
-use crate::context::{Common, Context, Role};
+use crate::context::{Common, Context, Extra, Role};
 use crate::ends::Ends;
 use crate::settings::Settings;
 use crate::trouble::{Trouble, code_of};
@@ -38,6 +38,8 @@ const STUCK: Duration = Duration::from_secs(5);
 
 /// Marks the context of a consumer that assigns itself.
 pub struct Unmanaged;
+
+impl Extra for Unmanaged {}
 
 impl ConsumerContext for Context<Unmanaged> {}
 

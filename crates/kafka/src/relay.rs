@@ -12,7 +12,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, NoCustomPartitioner, Producer, ProducerContext};
 use tollgate_stream::{Outgoing, Relay, RelayError, StreamError};
 
-use crate::context::{Common, Context, Role};
+use crate::context::{Common, Context, Extra, Role};
 use crate::producer::is_implied;
 use crate::settings::Settings;
 use crate::trouble::{Trouble, code_of};
@@ -23,6 +23,8 @@ use crate::{config, convert, metrics as names};
 struct Fates {
     failed: Mutex<Vec<(usize, RDKafkaErrorCode)>>,
 }
+
+impl Extra for Fates {}
 
 impl ProducerContext<NoCustomPartitioner> for Context<Fates> {
     type DeliveryOpaque = usize;
@@ -148,11 +150,16 @@ async fn poll_when_idle(client: Weak<Client>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let Some(client) = client.upgrade() else { return };
-        for _ in 0..EVENTS {
-            client.poll(Duration::ZERO);
+        // Even a poll that does not wait may block while a clock goes back, and this may be the
+        // last handle, with which the client is destroyed.
+        let polled = tokio::task::spawn_blocking(move || {
+            for _ in 0..EVENTS {
+                client.poll(Duration::ZERO);
+            }
+        });
+        if polled.await.is_err() {
+            return;
         }
-        // If this was the last handle, destroying the client must not block the runtime.
-        drop(tokio::task::spawn_blocking(move || drop(client)));
     }
 }
 

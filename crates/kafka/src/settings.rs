@@ -59,8 +59,8 @@ pub struct Settings {
     /// After this time the cluster aborts a transaction that was left open, in milliseconds.
     /// Readers of committed records wait for it behind a relay that died. Default 60,000.
     pub transaction_timeout_ms: u32,
-    /// How long a consumer may take to leave its group when it is closed, in milliseconds.
-    /// Default 10,000.
+    /// How long a client may take to close, that is, a consumer to leave its group, in
+    /// milliseconds. Default 10,000.
     pub close_timeout_ms: u32,
     /// How often the clients' statistics become metrics, in milliseconds; 0 is never. Default
     /// 10,000.

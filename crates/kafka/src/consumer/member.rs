@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use metrics::counter;
@@ -12,9 +13,10 @@ use rdkafka::message::Message;
 use tollgate_stream::{Event, Incoming, StreamError, TopicPartition};
 
 use super::assignment::{Assignment, Fate};
+use super::membership::Membership;
 use super::rebalance::{Change, Rebalances};
 use super::{Command, Reply};
-use crate::context::{Common, Context, Role};
+use crate::context::{Common, Context, Role, STRANDED};
 use crate::settings::GroupProtocol;
 use crate::trouble::{Kind, Trouble, code_of};
 use crate::{convert, metrics as names};
@@ -31,7 +33,7 @@ pub struct Options {
     pub topics: Vec<String>,
     pub protocol: GroupProtocol,
     pub operation_timeout: Duration,
-    /// Pause after a fatal error.
+    /// Pause after a fatal error; how long the group's coordinator may be away.
     pub rejoin_after: Duration,
     pub close_timeout: Duration,
 }
@@ -40,7 +42,7 @@ pub struct Member {
     options: Options,
     client: Client,
     /// When to join; `None` when that is done.
-    join_at: Option<Instant>,
+    join: Option<Join>,
     assignment: Assignment,
     /// Changes of the group, to be told before anything else.
     events: VecDeque<Event>,
@@ -50,13 +52,25 @@ pub struct Member {
     buffer: VecDeque<(u64, Incoming)>,
 }
 
+/// When to join: at an instant, or as soon as the client before has left.
+struct Join {
+    at: Instant,
+    after: Option<JoinHandle<()>>,
+}
+
+impl Join {
+    fn is_due(&self) -> bool {
+        self.at <= Instant::now() || self.after.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+}
+
 impl Member {
     pub fn new(options: Options) -> Result<Self, StreamError> {
         let client = new_client(&options)?;
         Ok(Self {
             options,
             client,
-            join_at: Some(Instant::now()),
+            join: Some(Join { at: Instant::now(), after: None }),
             assignment: Assignment::default(),
             events: VecDeque::new(),
             errors: VecDeque::new(),
@@ -119,7 +133,11 @@ impl Member {
             if let Some(ready) = self.ready(max) {
                 break ready;
             }
-            if let Err(error) = self.join_when_due().and_then(|()| self.apply()) {
+            let prepared = self
+                .rejoin_when_in_doubt()
+                .and_then(|()| self.join_when_due())
+                .and_then(|()| self.apply());
+            if let Err(error) = prepared {
                 break Err(error);
             }
             let left = end.saturating_duration_since(Instant::now());
@@ -142,12 +160,12 @@ impl Member {
     }
 
     fn join_when_due(&mut self) -> Result<(), StreamError> {
-        if self.join_at.is_some_and(|due| due <= Instant::now()) {
+        if self.join.as_ref().is_some_and(Join::is_due) {
             let topics: Vec<&str> = self.options.topics.iter().map(String::as_str).collect();
             self.client
                 .subscribe(&topics)
                 .map_err(|error| StreamError::Fatal(error.to_string()))?;
-            self.join_at = None;
+            self.join = None;
         }
         Ok(())
     }
@@ -331,27 +349,44 @@ impl Member {
     /// The client can go on only as a new one, for instance because another member came with the
     /// same `group.instance.id`.
     fn begin_anew(&mut self, code: RDKafkaErrorCode, reason: &str) -> StreamError {
+        let trouble = Trouble::new(code, reason);
+        // Two members with one instance id would throw each other out without end: slowly, then.
+        match self.replace_client(&trouble.message) {
+            Ok(_) => trouble.into_stream_error(),
+            Err(error) => error,
+        }
+    }
+
+    /// The group may think otherwise of the client than the client does.
+    fn rejoin_when_in_doubt(&mut self) -> Result<(), StreamError> {
+        let context = self.client.context();
+        let stranded = context.is_stranded().then_some(STRANDED);
+        let Some(doubt) = stranded.or_else(|| context.extra.lock().doubt.take()) else {
+            return Ok(());
+        };
+        let left = self.replace_client(doubt)?;
+        // A static member is not let in while its former self is.
+        self.join = self.join.take().map(|join| Join { after: Some(left), ..join });
+        Ok(())
+    }
+
+    /// Puts a new client in place of the old one, to join after a while; returns the thread that
+    /// closes the old one.
+    fn replace_client(&mut self, reason: &str) -> Result<JoinHandle<()>, StreamError> {
         let client = Role::Consumer.label();
         counter!(names::RECREATIONS.name, "client" => client).increment(1);
-        let trouble = Trouble::new(code, reason);
-        tracing::warn!(client, "Kafka consumer is made anew: {}", trouble.message);
-        match new_client(&self.options) {
-            Ok(new) => {
-                let old = std::mem::replace(&mut self.client, new);
-                // Closing may take long, and its partitions are lost already.
-                std::thread::spawn(move || drop(old));
-            }
-            Err(error) => return error,
-        }
-        // Two members with one instance id would throw each other out without end: slowly, then.
-        self.join_at = Some(Instant::now() + self.options.rejoin_after);
+        tracing::warn!(client, "Kafka consumer is made anew: {reason}");
+        let old = std::mem::replace(&mut self.client, new_client(&self.options)?);
+        // Closing may take long, and its partitions are lost already.
+        let left = thread::spawn(move || drop(old));
+        self.join = Some(Join { at: Instant::now() + self.options.rejoin_after, after: None });
         let held = self.assignment.held();
         self.assignment.revoke(&held);
         self.forget_stale();
         if !held.is_empty() {
             self.events.push_back(Event::Revoked(held));
         }
-        trouble.into_stream_error()
+        Ok(left)
     }
 
     fn watermarks(&self, partition: &TopicPartition) -> Result<(i64, i64), StreamError> {
@@ -376,7 +411,9 @@ impl Member {
 }
 
 fn new_client(options: &Options) -> Result<Client, StreamError> {
-    let context = Context::new(Role::Consumer, &options.common, Rebalances::new(options.protocol));
+    let membership = Membership::new(options.protocol, options.rejoin_after);
+    let rebalances = Rebalances::new(options.protocol, membership);
+    let context = Context::new(Role::Consumer, &options.common, rebalances);
     options
         .config
         .create_with_context(context)

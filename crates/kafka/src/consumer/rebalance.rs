@@ -5,15 +5,18 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use metrics::counter;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaResult;
+use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use tollgate_stream::TopicPartition;
 
-use crate::context::Context;
+use super::membership::Membership;
+use crate::context::{Context, Extra};
 use crate::convert;
 use crate::metrics as names;
 use crate::settings::GroupProtocol;
@@ -31,8 +34,10 @@ pub struct Rebalances {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 pub struct State {
+    membership: Membership,
+    /// Why the client should be made anew.
+    pub doubt: Option<&'static str>,
     /// Told and not yet taken note of.
     pub changes: VecDeque<Change>,
     /// What is assigned in librdkafka, that is, being fetched.
@@ -40,12 +45,21 @@ pub struct State {
 }
 
 impl Rebalances {
-    pub fn new(protocol: GroupProtocol) -> Self {
-        Self { protocol, state: Mutex::default() }
+    pub fn new(protocol: GroupProtocol, membership: Membership) -> Self {
+        let state =
+            State { membership, doubt: None, changes: VecDeque::new(), fetching: BTreeSet::new() };
+        Self { protocol, state: Mutex::new(state) }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Extra for Rebalances {
+    fn stats(&self, statistics: &Statistics) {
+        let mut state = self.lock();
+        state.doubt = state.membership.doubt(statistics, Instant::now());
     }
 }
 

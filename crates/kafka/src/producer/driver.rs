@@ -5,11 +5,13 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use metrics::counter;
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::producer::{BaseRecord, Producer, PurgeConfig};
 use tollgate_stream::Token;
 
 use super::{Client, Factory, Shared};
+use crate::context::STRANDED;
 use crate::metrics as names;
 use crate::trouble::{Kind, Trouble};
 
@@ -43,8 +45,8 @@ impl Driver {
                 continue;
             };
             self.poll(&client);
-            if client.client().fatal_error().is_some() {
-                self.discard(client);
+            if let Some(trouble) = end_of(&client) {
+                self.discard(client, &trouble);
             }
         }
         if let Some(client) = self.take_client() {
@@ -111,16 +113,10 @@ impl Driver {
         }
     }
 
-    /// After a fatal error: everything queued goes back to its sender.
-    fn discard(&mut self, client: Arc<Client>) {
-        let (code, reason) = client
-            .client()
-            .fatal_error()
-            .unwrap_or((rdkafka::error::RDKafkaErrorCode::Fatal, String::new()));
+    /// Everything queued goes back to its sender.
+    fn discard(&mut self, client: Arc<Client>, trouble: &Trouble) {
         let client_label = self.factory.role.label();
-        // Of a missing right librdkafka says nothing but that it is fatal.
-        let trouble = Trouble::new(code, &reason);
-        client.context().health().note(&trouble);
+        client.context().health().note(trouble);
         counter!(names::RECREATIONS.name, "client" => client_label).increment(1);
         tracing::warn!(
             client = client_label,
@@ -176,4 +172,12 @@ impl Driver {
             tracing::error!("a Kafka producer did not give its records back within {PURGE:?}");
         }
     }
+}
+
+/// Why a client can not go on, if so.
+fn end_of(client: &Client) -> Option<Trouble> {
+    // Of a missing right librdkafka says nothing but that it is fatal.
+    let fatal = client.client().fatal_error().map(|(code, reason)| Trouble::new(code, &reason));
+    let stranded = || Trouble::new(RDKafkaErrorCode::AllBrokersDown, STRANDED);
+    fatal.or_else(|| client.context().is_stranded().then(stranded))
 }

@@ -10,7 +10,7 @@ use rdkafka::producer::{NoCustomPartitioner, ProducerContext};
 use tokio::sync::Notify;
 use tollgate_stream::{Deliveries, DeliveryError, Position, Token};
 
-use crate::context::{Context, Role};
+use crate::context::{Context, Extra, Role};
 use crate::metrics as names;
 use crate::trouble::{Kind, Trouble, code_of};
 
@@ -97,6 +97,8 @@ impl Lane {
         std::mem::take(&mut *self.suspects.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
+
+impl Extra for Lane {}
 
 impl ProducerContext<NoCustomPartitioner> for Context<Lane> {
     type DeliveryOpaque = usize;

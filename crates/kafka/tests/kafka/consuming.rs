@@ -90,19 +90,19 @@ async fn partitions_move_between_members(protocol: GroupProtocol) -> Result<()> 
     Ok(())
 }
 
-struct Held {
-    consumer: Box<dyn Consumer>,
-    partitions: Vec<TopicPartition>,
+pub struct Held {
+    pub consumer: Box<dyn Consumer>,
+    pub partitions: Vec<TopicPartition>,
     end: tokio::time::Instant,
 }
 
 impl Held {
-    fn new(consumer: Box<dyn Consumer>) -> Self {
+    pub fn new(consumer: Box<dyn Consumer>) -> Self {
         let end = tokio::time::Instant::now() + PATIENCE;
         Self { consumer, partitions: Vec::new(), end }
     }
 
-    async fn poll(&mut self) -> Result<()> {
+    pub async fn poll(&mut self) -> Result<()> {
         match self.consumer.next(10, Duration::from_millis(100)).await? {
             Event::Assigned(more) => {
                 for partition in &more {
@@ -117,7 +117,7 @@ impl Held {
         Ok(())
     }
 
-    async fn until(&mut self, count: usize) -> Result<()> {
+    pub async fn until(&mut self, count: usize) -> Result<()> {
         while self.partitions.len() != count {
             self.poll().await?;
         }

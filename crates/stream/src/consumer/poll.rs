@@ -105,18 +105,27 @@ where
     }
 
     pub(super) async fn run(mut self, shutdown: &CancellationToken) -> Result<(), ConsumerError> {
-        while !shutdown.is_cancelled() && self.fatal.is_none() {
-            self.hear().await;
-            self.place().await;
-            self.reclaim();
-            self.balance().await;
-            self.look().await;
-            match self.consumer.next(self.poll_size(), self.poll_wait()).await {
-                Ok(event) => self.on_event(event),
-                Err(error) => self.on_error(error, shutdown).await,
+        while self.fatal.is_none() {
+            tokio::select! {
+                biased;
+                // Also while the client of the cluster does not come back from a call.
+                () = shutdown.cancelled() => break,
+                () = self.step(shutdown) => {}
             }
         }
         self.close().await
+    }
+
+    async fn step(&mut self, shutdown: &CancellationToken) {
+        self.hear().await;
+        self.place().await;
+        self.reclaim();
+        self.balance().await;
+        self.look().await;
+        match self.consumer.next(self.poll_size(), self.poll_wait()).await {
+            Ok(event) => self.on_event(event),
+            Err(error) => self.on_error(error, shutdown).await,
+        }
     }
 
     /// How many records to ask for: about a batch's worth of bytes.
