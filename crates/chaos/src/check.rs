@@ -14,7 +14,7 @@ use crate::faults::Done;
 use crate::schedule::Node;
 use crate::sequences::{gaps, ledger_is_topic, sequences};
 use crate::snapshot::Snapshot;
-use crate::system::{PATIENCE, System};
+use crate::system::System;
 
 /// All that a run found wrong, each with its reason.
 #[derive(Debug, Default)]
@@ -93,7 +93,7 @@ pub async fn stop(system: &mut System) -> Result<()> {
         process.terminate();
     }
     for process in system.processes.values_mut() {
-        process.ended(PATIENCE).await?;
+        process.ended().await?;
     }
     Ok(())
 }
@@ -148,6 +148,7 @@ pub fn attackers(heard: u64) -> Result<()> {
 /// Writes down what a failed run leaves in places that go away with it.
 pub fn keep_evidence(system: &System, dir: &Path) {
     system.keep_broker_logs(dir);
+    system.processes.values().for_each(|process| process.keep_stacks(dir));
     if let Some(tmpfs) = &system.tmpfs {
         let _ = std::process::Command::new("cp")
             .arg("-a")

@@ -9,7 +9,7 @@ use tollgate_testkit::{Broker, Kafka};
 use crate::damage::{Hit, Inflicted, inflict};
 use crate::schedule::{BROKERS, Damage, Database, Event, Fault, Node};
 use crate::server::Given;
-use crate::system::{PATIENCE, System};
+use crate::system::System;
 
 /// What was done, and what could not be.
 #[derive(Debug, Default)]
@@ -85,7 +85,7 @@ impl System {
             Fault::Kill(node, _) => self.process(node)?.start()?,
             Fault::Restart(node) => {
                 let process = self.process(node)?;
-                process.ended(PATIENCE).await?;
+                process.ended().await?;
                 process.start()?;
             }
             Fault::Freeze(node) => self.process(node)?.thaw(),
@@ -124,7 +124,7 @@ impl System {
             process.start()?;
         }
         for process in self.processes.values_mut() {
-            process.ready(PATIENCE).await?;
+            process.ready().await?;
         }
         Ok(())
     }

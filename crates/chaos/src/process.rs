@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -28,15 +28,16 @@ pub struct Process {
     server: Option<Server>,
     frozen: bool,
     client: reqwest::Client,
+    patience: Duration,
 }
 
 impl Process {
-    /// Sets its health listener; starts nothing.
-    pub fn new(mut program: Program) -> Self {
+    /// Sets its health listener; starts nothing. It is waited for so long.
+    pub fn new(mut program: Program, patience: Duration) -> Self {
         let health = address();
         program.environment.push(("TOLLGATE_LISTENERS__HEALTH".into(), health.to_string()));
         let client = reqwest::Client::new();
-        Self { program, health, server: None, frozen: false, client }
+        Self { program, health, server: None, frozen: false, client, patience }
     }
 
     /// Starts it, unless it runs; does not wait for it.
@@ -86,17 +87,29 @@ impl Process {
     }
 
     /// Waits for the end after [`Process::terminate`], which must be a good one.
-    pub async fn ended(&mut self, patience: Duration) -> Result<()> {
-        let Some(mut server) = self.server.take() else { return Ok(()) };
-        let end = Instant::now() + patience;
+    pub async fn ended(&mut self) -> Result<()> {
+        let Some(server) = &mut self.server else { return Ok(()) };
+        let end = Instant::now() + self.patience;
         loop {
             if let Some(status) = server.exited() {
-                ensure!(status.success(), "{} ended with {status} on SIGTERM", self.name());
+                self.server = None;
+                ensure!(status.success(), "{} ended with {status} on SIGTERM", self.program.name);
                 return Ok(());
             }
-            ensure!(Instant::now() < end, "{} does not stop on SIGTERM", self.name());
+            ensure!(Instant::now() < end, "{} does not stop on SIGTERM", self.program.name);
             sleep(PAUSE).await;
         }
+    }
+
+    /// What its threads are doing, for whoever looks into a failure; nothing without gdb.
+    pub fn keep_stacks(&self, dir: &Path) {
+        let Some(server) = &self.server else { return };
+        let file = dir.join(format!("{}.stacks", self.name()));
+        let _ = std::fs::File::create(file).and_then(|file| {
+            let pid = server.id().to_string();
+            let all = ["-batch", "-ex", "thread apply all backtrace 16", "-p", &pid];
+            Command::new("gdb").args(all).stdin(Stdio::null()).stdout(file).status()
+        });
     }
 
     /// Fails when it has ended by itself.
@@ -108,9 +121,9 @@ impl Process {
     }
 
     /// Waits until it says that it is ready.
-    pub async fn ready(&mut self, patience: Duration) -> Result<()> {
+    pub async fn ready(&mut self) -> Result<()> {
         let url = format!("http://{}/readyz", self.health);
-        let end = Instant::now() + patience;
+        let end = Instant::now() + self.patience;
         loop {
             let answer = self.client.get(&url).timeout(Duration::from_secs(2)).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
@@ -119,8 +132,9 @@ impl Process {
             self.still_runs()?;
             ensure!(
                 Instant::now() < end,
-                "{} is not ready after {patience:?}: see {}",
+                "{} is not ready after {:?}: see {}",
                 self.name(),
+                self.patience,
                 self.program.log.display()
             );
             sleep(PAUSE).await;

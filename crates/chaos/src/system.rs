@@ -17,7 +17,7 @@ use crate::server::Orders;
 use crate::tmpfs::Tmpfs;
 
 /// For a debug build on a busy machine to become ready, or to stop.
-pub const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Small, so that segments come and go within a run.
 const SEGMENT_BYTES: &str = "524288";
@@ -102,12 +102,12 @@ impl System {
             };
             let program =
                 Program { name: node.name(), binary: binary.to_owned(), command, environment, log };
-            let mut process = Process::new(program);
+            let mut process = Process::new(program, PATIENCE + schedule.setback());
             process.start()?;
             system.processes.insert(node, process);
         }
         for process in system.processes.values_mut() {
-            process.ready(PATIENCE).await?;
+            process.ready().await?;
         }
         Ok(system)
     }
