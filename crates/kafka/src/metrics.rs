@@ -49,7 +49,7 @@ pub const SENT_ALONE: Metric = Metric::counter(
 pub const RECREATIONS: Metric = Metric::counter(
     "tollgate_kafka_client_recreations_total",
     &["client"],
-    "Clients made anew after a fatal error",
+    "Clients made anew: after a fatal error, or when they hear from no broker or group any more",
 );
 
 /// Errors that librdkafka reports.

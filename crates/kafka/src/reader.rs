@@ -20,7 +20,7 @@ use rdkafka::message::Message;
 use tokio::sync::mpsc;
 use tollgate_stream::{Incoming, ReadFrom, StreamError, TopicPartition, TopicReader};
 
-use crate::context::{Common, Context, Extra, Role};
+use crate::context::{Common, Context, Extra, Role, STRANDED};
 use crate::ends::Ends;
 use crate::settings::Settings;
 use crate::trouble::{Trouble, code_of};
@@ -183,6 +183,11 @@ fn pump(
 ) {
     while !sender.is_closed() {
         let item = match client.poll(SLICE) {
+            None if client.context().is_stranded() => {
+                let error = StreamError::Transient(format!("{STRANDED}: open anew"));
+                let _ = sender.blocking_send(Err(error));
+                return;
+            }
             None => continue,
             Some(Ok(message)) => {
                 let partition = TopicPartition::new(message.topic(), message.partition());

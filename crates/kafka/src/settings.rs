@@ -62,8 +62,8 @@ pub struct Settings {
     /// How long a client may take to close, that is, a consumer to leave its group, in
     /// milliseconds. Default 10,000.
     pub close_timeout_ms: u32,
-    /// How often the clients' statistics become metrics, in milliseconds; 0 is never. Default
-    /// 10,000.
+    /// How often the clients' statistics are looked at, in milliseconds: they become metrics, and
+    /// show which clients must be made anew. 0 is never, for tests. Default 10,000.
     pub statistics_interval_ms: u32,
 }
 

@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
+use tollgate_testkit::eventually_true;
 
-use crate::support::{connect, producer, record, settings, topic};
+use crate::support::{PATIENCE, connect, producer, record, settings, topic};
 use crate::wire::{Meddler, Path};
 
 const METADATA: u16 = 3;
@@ -41,25 +42,32 @@ fn without_brokers(answer: &[u8]) -> Vec<u8> {
     forged
 }
 
+/// Whether librdkafka finds its way back by itself is a race, which it loses one time in three or so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_that_was_told_of_no_broker_goes_on() -> Result<()> {
-    let (_kafka, path) = Path::to_new_broker(CutOff::default()).await?;
-    let stream = connect(&settings(&path.bootstrap()));
-    let known = topic(&stream, "known", 1).await?;
-    let new = topic(&stream, "new", 1).await?;
-    let (producer, ear) = producer(&stream);
-    producer.send(&record(&known, "k", "before"), 0)?;
-    ear.await_all(1).await;
-    // A topic that it has not met makes it ask.
-    path.meddler.armed.store(true, Ordering::Release);
-    producer.send(&record(&new, "k", "after"), 1)?;
-    ear.await_all(2).await;
-    assert!(!path.meddler.armed.load(Ordering::Acquire), "it did not ask");
-    // Whoever sends is asked to send again, and can.
-    if ear.heard()[&1].is_err() {
-        producer.send(&record(&new, "k", "again"), 2)?;
-        ear.await_all(3).await;
-        assert!(ear.heard()[&2].is_ok(), "{:?}", ear.heard());
+    let (kafka, path) = Path::to_new_broker(CutOff::default()).await?;
+    let direct = connect(&settings(&kafka.bootstrap()));
+    let mut topics = Vec::new();
+    for _ in 0..3 {
+        topics.push(topic(&direct, "unmet", 1).await?);
+    }
+    let (producer, ear) = producer(&connect(&settings(&path.bootstrap())));
+    let mut sent = 0;
+    for topic in topics {
+        // It asks when it connects again, and about a topic that it has not met.
+        path.meddler.armed.store(true, Ordering::Release);
+        path.cut();
+        // Whoever sends is asked to send again, and refused while the client is made anew.
+        eventually_true("a confirmed record", PATIENCE, async || {
+            if producer.send(&record(&topic, "k", "text"), sent).is_err() {
+                return false;
+            }
+            sent += 1;
+            ear.await_all(sent as usize).await;
+            ear.heard()[&(sent - 1)].is_ok()
+        })
+        .await;
+        assert!(!path.meddler.armed.load(Ordering::Acquire), "it did not ask");
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tollgate_testkit::{Kafka, KafkaOptions};
 
 /// Name of the listener that is behind the way.
@@ -27,6 +27,7 @@ pub trait Meddler: Send + Sync + 'static {
 pub struct Path<M> {
     port: u16,
     upstream: AtomicU16,
+    cut: Notify,
     pub meddler: M,
 }
 
@@ -35,7 +36,8 @@ impl<M: Meddler> Path<M> {
     pub async fn to_new_broker(meddler: M) -> Result<(Kafka, Arc<Self>)> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
-        let path = Arc::new(Self { port, upstream: AtomicU16::new(0), meddler });
+        let path =
+            Arc::new(Self { port, upstream: AtomicU16::new(0), cut: Notify::new(), meddler });
         let kafka = Kafka::start(&KafkaOptions::new().listener(LISTENER, &[port]))?;
         path.upstream.store(kafka.broker(0).listener_port(LISTENER), Ordering::Release);
         let accepting = Arc::clone(&path);
@@ -52,6 +54,11 @@ impl<M: Meddler> Path<M> {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Ends the connections there are.
+    pub fn cut(&self) {
+        self.cut.notify_waiters();
+    }
+
     async fn carry(self: Arc<Self>, client: TcpStream) -> Result<()> {
         let upstream = self.upstream.load(Ordering::Acquire);
         let (from_broker, to_broker) =
@@ -60,6 +67,7 @@ impl<M: Meddler> Path<M> {
         // Requests are answered in order, so the keys of those under way say what an answer is to.
         let (asked, answered) = mpsc::unbounded_channel();
         tokio::select! {
+            () = self.cut.notified() => Ok(()),
             done = self.forth(from_client, to_broker, asked) => done,
             done = self.back(from_broker, to_client, answered) => done,
         }

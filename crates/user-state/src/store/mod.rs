@@ -1,14 +1,16 @@
 //! The store: what is written in the transaction of some batches, once for both databases.
 //!
 //! ```text
-//!  batch ─▶ fence ─▶ lock calls (sorted) ─▶ merge events, fold ─▶ write calls and legs
+//!  batch ─▶ fence ─▶ outbox ─▶ lock calls (sorted) ─▶ merge events, fold ─▶ write calls and legs
 //!                                                                     │ legs that differ
-//!           commit ◀─ outbox ◀─ raise versions, mark changed ◀─ lock numbers (sorted), then
+//!                     commit ◀─ raise versions, mark changed ◀─ lock numbers (sorted), then
 //!                                                               read their legs again
 //! ```
 //!
 //! Two sources may touch one call, and any two may touch one number: calls are locked before
-//! numbers, and each in the order of their keys, so that transactions wait and never deadlock.
+//! numbers, and each in the order of their keys, so that transactions wait and never deadlock; a
+//! relay takes changes away in that order too. Numbers come last: others wait for them until the
+//! commit.
 //! Legs are read again, in a statement of their own, once the numbers are locked: what another
 //! transaction committed before it let go of the lock is seen, and the last one through sees all.
 
