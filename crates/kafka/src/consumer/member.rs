@@ -411,7 +411,7 @@ impl Member {
 }
 
 fn new_client(options: &Options) -> Result<Client, StreamError> {
-    let membership = Membership::new(options.protocol, options.rejoin_after);
+    let membership = Membership::new(options.protocol, options.rejoin_after, Instant::now());
     let rebalances = Rebalances::new(options.protocol, membership);
     let context = Context::new(Role::Consumer, &options.common, rebalances);
     options

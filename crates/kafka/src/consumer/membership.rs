@@ -19,8 +19,10 @@ use crate::settings::GroupProtocol;
 #[derive(Debug)]
 pub struct Membership {
     protocol: GroupProtocol,
-    /// How long to look for the coordinator while brokers are there.
+    /// How long to look for the coordinator while brokers are there, and how long a client stays
+    /// before it may be doubted for an answer: joining anew must not become a habit.
     patience: Duration,
+    born: Instant,
     /// Requests to the coordinator that timed out, up to the last report.
     timeouts: u64,
     /// Some did since the coordinator was last known to answer.
@@ -29,8 +31,8 @@ pub struct Membership {
 }
 
 impl Membership {
-    pub fn new(protocol: GroupProtocol, patience: Duration) -> Self {
-        Self { protocol, patience, timeouts: 0, unheard: false, astray_since: None }
+    pub fn new(protocol: GroupProtocol, patience: Duration, born: Instant) -> Self {
+        Self { protocol, patience, born, timeouts: 0, unheard: false, astray_since: None }
     }
 
     /// Why the client should be made anew, if it should.
@@ -46,7 +48,8 @@ impl Membership {
         if state == "up" {
             self.astray_since = None;
             // Not while answers are still missing: a new client would fare no better.
-            return (self.unheard && !lately).then_some(LOST_ANSWER);
+            let is_due = !lately && now.duration_since(self.born) >= self.patience;
+            return (self.unheard && is_due).then_some(LOST_ANSWER);
         }
         if !brokers().any(|broker| broker.nodeid >= 0 && broker.state == "UP") {
             self.astray_since = None;
@@ -95,8 +98,9 @@ mod tests {
 
     #[test]
     fn a_lost_answer_is_doubted_once_the_coordinator_answers_again() {
-        let now = Instant::now();
-        let mut member = Membership::new(GroupProtocol::Consumer, PATIENCE);
+        let born = Instant::now();
+        let now = born + PATIENCE;
+        let mut member = Membership::new(GroupProtocol::Consumer, PATIENCE, born);
         assert_eq!(member.doubt(&report("up", 0, "UP"), now), None);
         assert_eq!(member.doubt(&report("up", 1, "UP"), now), None);
         assert_eq!(member.doubt(&report("up", 2, "UP"), now), None);
@@ -105,9 +109,19 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_has_just_joined_is_not_doubted_yet() {
+        let born = Instant::now();
+        let mut member = Membership::new(GroupProtocol::Consumer, PATIENCE, born);
+        assert_eq!(member.doubt(&report("up", 1, "UP"), born), None);
+        assert_eq!(member.doubt(&report("up", 1, "UP"), born + PATIENCE / 2), None);
+        assert_eq!(member.doubt(&report("up", 1, "UP"), born + PATIENCE), Some(LOST_ANSWER));
+    }
+
+    #[test]
     fn a_classic_group_asks_again_by_itself() {
-        let now = Instant::now();
-        let mut member = Membership::new(GroupProtocol::Classic, PATIENCE);
+        let born = Instant::now();
+        let now = born + PATIENCE;
+        let mut member = Membership::new(GroupProtocol::Classic, PATIENCE, born);
         assert_eq!(member.doubt(&report("up", 1, "UP"), now), None);
         assert_eq!(member.doubt(&report("up", 1, "UP"), now), None);
     }
@@ -116,7 +130,7 @@ mod tests {
     fn a_coordinator_that_is_not_found_is_waited_for_while_brokers_are_there() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let mut member = Membership::new(GroupProtocol::Classic, PATIENCE);
+        let mut member = Membership::new(GroupProtocol::Classic, PATIENCE, start);
         assert_eq!(member.doubt(&report("query-coord", 0, "DOWN"), after(0)), None);
         assert_eq!(member.doubt(&report("query-coord", 0, "DOWN"), after(100)), None);
         assert_eq!(member.doubt(&report("query-coord", 0, "UP"), after(200)), None);
