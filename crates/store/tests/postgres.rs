@@ -48,6 +48,7 @@ async fn every_session_has_its_timeouts_and_its_name() -> anyhow::Result<()> {
             ("search_path", "tollgate"),
             ("synchronous_commit", "on"),
             ("enable_seqscan", "off"),
+            ("jit", "off"),
         ] {
             let value: String = sqlx::query_scalar("SELECT current_setting($1)")
                 .bind(name)
