@@ -32,6 +32,9 @@ pub fn base(settings: &Settings) -> Result<ClientConfig, StreamError> {
         .set("reconnect.backoff.max.ms", "2000")
         .set("topic.metadata.refresh.interval.ms", "15000")
         .set("topic.metadata.propagation.max.ms", "10000")
+        // Back to the brokers of the settings when those it knows say nothing; after five minutes
+        // by default.
+        .set("metadata.recovery.rebootstrap.trigger.ms", "30000")
         .set("socket.timeout.ms", (2 * settings.request_timeout_ms).to_string())
         .set("statistics.interval.ms", settings.statistics_interval_ms.to_string())
         .set_log_level(RDKafkaLogLevel::Info);
