@@ -9,7 +9,7 @@ use crate::bodies::Kind;
 use crate::figures::{Spread, text};
 use crate::load::{self, Options, Seen};
 use crate::machine::{self, SyncProbe};
-use crate::service::{cluster, tollgate};
+use crate::service::{beside, cluster, tollgate};
 use crate::subject::{Running, Subject};
 use crate::table::Table;
 
@@ -100,7 +100,9 @@ fn one_round(plan: &Plan, round: usize) -> Result<Vec<Measured>> {
             kafka.stop();
         }
         let mut subjects = vec![Subject::Floor, cell.subject];
-        if cell.kafka {
+        if beside().is_ok() && cell.subject == Subject::Spooled {
+            subjects.push(Subject::Beside);
+        } else if cell.kafka {
             subjects.extend([Subject::PlainEnqueued, Subject::PlainDelivered]);
         }
         // Whoever comes first meets a colder machine: that goes round.
@@ -206,6 +208,7 @@ fn report(measured: &[Measured], plan: &Plan) -> String {
             Subject::PlainDelivered,
             Subject::Spooled,
             Subject::Delivered,
+            Subject::Beside,
         ] {
             let of = |subject| {
                 measured

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tollgate_testkit::{Kafka, KafkaOptions, Server, dies_with_us, free_port};
 
 use crate::client::Client;
@@ -22,6 +22,14 @@ pub fn tollgate() -> Result<PathBuf> {
         path.display()
     );
     Ok(path)
+}
+
+/// Names another build to measure beside this one.
+const BESIDE: &str = "BENCH_BESIDE";
+
+/// Another build of the binary, where one is named.
+pub fn beside() -> Result<PathBuf> {
+    std::env::var_os(BESIDE).map(PathBuf::from).with_context(|| format!("{BESIDE} names no build"))
 }
 
 /// A new broker with the topics, and a directory beside. One for each part: its log would outgrow

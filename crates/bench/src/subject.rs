@@ -11,7 +11,7 @@ use tollgate_testkit::{Server, dies_with_us, free_port};
 
 use crate::client::Client;
 use crate::machine;
-use crate::service::tollgate;
+use crate::service::{beside, tollgate};
 
 const PATIENCE: Duration = Duration::from_mins(2);
 const REFUSED: &str = "tollgate_edge_refused_total{reason=\"";
@@ -24,6 +24,8 @@ pub enum Subject {
     PlainDelivered,
     Spooled,
     Delivered,
+    /// Another build of Tollgate, `spooled`.
+    Beside,
 }
 
 impl Subject {
@@ -34,6 +36,7 @@ impl Subject {
             Self::PlainDelivered => "plain, delivered",
             Self::Spooled => "Tollgate, `spooled`",
             Self::Delivered => "Tollgate, `delivered`",
+            Self::Beside => "the other build, `spooled`",
         }
     }
 
@@ -42,7 +45,7 @@ impl Subject {
             Self::Floor => Some("floor"),
             Self::PlainEnqueued => Some("plain-enqueued"),
             Self::PlainDelivered => Some("plain-delivered"),
-            Self::Spooled | Self::Delivered => None,
+            Self::Spooled | Self::Delivered | Self::Beside => None,
         }
     }
 }
@@ -86,6 +89,7 @@ impl Running {
         let health: SocketAddr = ([127, 0, 0, 1], free_port()).into();
         let (program, pending) = match subject.server() {
             Some(_) => (std::env::current_exe()?, format!("http://{address}/pending")),
+            None if subject == Subject::Beside => (beside()?, format!("http://{health}/metrics")),
             None => (tollgate()?, format!("http://{health}/metrics")),
         };
         let line = dies_with_us(&program)?;
