@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 use tollgate_spool::Position as SpoolPosition;
 use tollgate_stream::{Deliveries, DeliveryError, Outgoing, Position, Token};
 
 use crate::meters::Published;
 use crate::metrics::RETRIED;
+use crate::numbered::Numbered;
 
 type Outcome = Result<Position, DeliveryError>;
 
@@ -57,25 +57,34 @@ impl Deliveries for Reports {
 /// All records of a publisher that are not confirmed.
 pub struct Flight {
     reports: Arc<Reports>,
-    next_token: Token,
     /// Of what is flying or must go again.
     bytes: usize,
     /// Sent, not reported.
-    flying: FxHashMap<Token, Sent>,
+    flying: Numbered<Sent>,
     /// Reported as not confirmed; in the order they were first sent.
     again: BTreeMap<Token, Sent>,
     /// Refused for good.
     refused: Vec<(Sent, String)>,
     /// Records left for each request of the spool.
-    left: FxHashMap<SpoolPosition, Left>,
+    left: Numbered<Left>,
     done: Vec<Done>,
     meters: Published,
 }
 
+/// What a request waits for.
 struct Left {
+    request: SpoolPosition,
     records: usize,
     received_at_ms: i64,
     announced: Instant,
+}
+
+/// A request that a publisher has announced.
+#[derive(Debug, Clone, Copy)]
+pub struct Announced {
+    /// Its position in the spool.
+    pub request: SpoolPosition,
+    number: u64,
 }
 
 /// A request all of whose records are confirmed or kept as dead letters.
@@ -91,8 +100,8 @@ pub struct Done {
 
 /// A record and the request it came from.
 pub struct Sent {
-    /// Position of the request in the spool.
-    pub request: SpoolPosition,
+    /// The request.
+    pub of: Announced,
     /// The record.
     pub record: Outgoing,
     /// What it takes of the bound on bytes.
@@ -100,10 +109,10 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// A record of the request at this position.
-    pub fn new(request: SpoolPosition, record: Outgoing) -> Self {
+    /// A record of this request.
+    pub fn new(of: Announced, record: Outgoing) -> Self {
         let size = record.size();
-        Self { request, record, size }
+        Self { of, record, size }
     }
 }
 
@@ -121,25 +130,31 @@ impl Flight {
     pub fn new(reports: Arc<Reports>) -> Self {
         Self {
             reports,
-            next_token: 0,
             bytes: 0,
-            flying: FxHashMap::default(),
+            flying: Numbered::new(),
             again: BTreeMap::new(),
             refused: Vec::new(),
-            left: FxHashMap::default(),
+            left: Numbered::new(),
             done: Vec::new(),
             meters: Published::default(),
         }
     }
 
     /// Announces a request and how many records it has. One without records is done at once.
-    pub fn announce(&mut self, request: SpoolPosition, received_at_ms: i64, records: usize) {
+    pub fn announce(
+        &mut self,
+        request: SpoolPosition,
+        received_at_ms: i64,
+        records: usize,
+    ) -> Announced {
+        let number = self.left.next();
         if records == 0 {
             self.done.push(Done { request, received_at_ms, took: Duration::ZERO });
         } else {
             let announced = Instant::now();
-            self.left.insert(request, Left { records, received_at_ms, announced });
+            self.left.push(Left { request, records, received_at_ms, announced });
         }
+        Announced { request, number }
     }
 
     /// Notes a record as sent once `send` has handed it over; its report is not looked at before.
@@ -150,13 +165,11 @@ impl Flight {
         sent: Sent,
         send: impl FnOnce(&Outgoing, Token) -> Result<(), E>,
     ) -> Result<(), (Sent, E)> {
-        let token = self.next_token;
-        self.next_token += 1;
-        if let Err(reason) = send(&sent.record, token) {
+        if let Err(reason) = send(&sent.record, self.flying.next()) {
             return Err((sent, reason));
         }
         self.bytes += sent.size;
-        self.flying.insert(token, sent);
+        self.flying.push(sent);
         Ok(())
     }
 
@@ -166,14 +179,17 @@ impl Flight {
     }
 
     /// A refused record is kept elsewhere; its request waits for it no longer.
-    pub fn put_away(&mut self, request: SpoolPosition) {
-        let Some(left) = self.left.get_mut(&request) else { return };
+    pub fn put_away(&mut self, of: Announced) {
+        let Some(left) = self.left.get_mut(of.number) else { return };
         left.records -= 1;
-        if left.records == 0 {
-            let (received_at_ms, took) = (left.received_at_ms, left.announced.elapsed());
-            self.left.remove(&request);
-            self.done.push(Done { request, received_at_ms, took });
+        if left.records > 0 {
+            return;
         }
+        let Some(Left { request, received_at_ms, announced, .. }) = self.left.remove(of.number)
+        else {
+            return;
+        };
+        self.done.push(Done { request, received_at_ms, took: announced.elapsed() });
     }
 
     /// Records sent and not reported.
@@ -216,7 +232,7 @@ impl Flight {
                 Ok(_) => {
                     self.meters.count(&sent.record.topic);
                     reports.published.fetch_add(1, Ordering::Relaxed);
-                    self.put_away(sent.request);
+                    self.put_away(sent.of);
                 }
                 Err(DeliveryError::Retry(_)) => {
                     metrics::counter!(RETRIED.name, "reason" => "not_confirmed").increment(1);
@@ -236,7 +252,7 @@ impl Flight {
 
     /// Takes a record out of the air.
     fn land(&mut self, token: Token) -> Option<Sent> {
-        let sent = self.flying.remove(&token)?;
+        let sent = self.flying.remove(token)?;
         self.bytes -= sent.size;
         Some(sent)
     }
@@ -246,14 +262,14 @@ impl Flight {
 mod tests {
     use super::*;
 
-    fn sent(sequence: u64, name: &str) -> Sent {
+    fn sent(of: Announced, name: &str) -> Sent {
         let record = Outgoing {
             topic: "cdrs".into(),
             key: name.to_owned().into(),
             value: None,
             headers: Vec::new(),
         };
-        Sent::new(SpoolPosition { epoch: 1, sequence }, record)
+        Sent::new(of, record)
     }
 
     /// Hands it to a producer that takes it.
@@ -281,9 +297,9 @@ mod tests {
     #[test]
     fn a_request_is_done_when_its_last_record_is_confirmed() {
         let (reports, mut flight) = flight();
-        flight.announce(SpoolPosition { epoch: 1, sequence: 7 }, 0, 2);
-        let first = take_off(&mut flight, sent(7, "a"));
-        let second = take_off(&mut flight, sent(7, "b"));
+        let of = flight.announce(SpoolPosition { epoch: 1, sequence: 7 }, 0, 2);
+        let first = take_off(&mut flight, sent(of, "a"));
+        let second = take_off(&mut flight, sent(of, "b"));
         reports.delivered(second, Ok(STORED));
         assert!(done(&mut flight).is_empty());
         assert!(!flight.is_empty());
@@ -300,8 +316,9 @@ mod tests {
             .into_iter()
             .enumerate()
             .map(|(index, name)| {
-                flight.announce(SpoolPosition { epoch: 1, sequence: index as u64 }, 0, 1);
-                take_off(&mut flight, sent(index as u64, name))
+                let request = SpoolPosition { epoch: 1, sequence: index as u64 };
+                let of = flight.announce(request, 0, 1);
+                take_off(&mut flight, sent(of, name))
             })
             .collect();
         let failed = || Err(DeliveryError::Retry("broker gone".into()));
@@ -321,23 +338,23 @@ mod tests {
     fn a_refused_record_holds_its_request_until_it_is_put_away() {
         let (reports, mut flight) = flight();
         let request = SpoolPosition { epoch: 1, sequence: 1 };
-        flight.announce(request, 0, 1);
-        let token = take_off(&mut flight, sent(1, "a"));
+        let of = flight.announce(request, 0, 1);
+        let token = take_off(&mut flight, sent(of, "a"));
         reports.delivered(token, Err(DeliveryError::Permanent("too large".into())));
         let landed = flight.landed();
         assert!(landed.done.is_empty());
         assert_eq!(landed.refused.len(), 1);
-        flight.put_away(request);
+        flight.put_away(of);
         assert_eq!(done(&mut flight), vec![request]);
     }
 
     #[test]
     fn what_flies_and_what_must_go_again_is_bounded_by_number_and_bytes() {
         let (reports, mut flight) = flight();
-        flight.announce(SpoolPosition { epoch: 1, sequence: 1 }, 0, 1);
-        let size = sent(1, "a").size;
+        let of = flight.announce(SpoolPosition { epoch: 1, sequence: 1 }, 0, 1);
+        let size = sent(of, "a").size;
         assert!(!flight.is_full(1, 1));
-        let token = take_off(&mut flight, sent(1, "a"));
+        let token = take_off(&mut flight, sent(of, "a"));
         assert!(flight.is_full(1, size + 1) && flight.is_full(2, size));
         reports.delivered(token, Err(DeliveryError::Retry("broker gone".into())));
         assert!(done(&mut flight).is_empty());

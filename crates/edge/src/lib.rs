@@ -27,6 +27,7 @@ mod delivered;
 mod flight;
 mod meters;
 pub mod metrics;
+mod numbered;
 mod prepare;
 mod publisher;
 mod quota;

@@ -2,7 +2,7 @@
 //! takes longer than to count.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tollgate_schema::topics::{CALL_EVENTS, CDRS, QUARANTINE};
@@ -147,8 +147,8 @@ impl Default for Published {
 }
 
 impl Published {
-    pub fn count(&self, topic: &Arc<str>) {
-        if let Some((_, counter)) = self.0.iter().find(|(name, _)| **name == **topic) {
+    pub fn count(&self, topic: &str) {
+        if let Some((_, counter)) = self.0.iter().find(|(name, _)| *name == topic) {
             counter.increment(1);
         }
     }

@@ -111,9 +111,9 @@ impl Publisher {
 
     async fn publish(&mut self, prepared: Prepared) {
         let Prepared { request, received_at_ms, records } = prepared;
-        self.flight.announce(request, received_at_ms, records.len());
+        let announced = self.flight.announce(request, received_at_ms, records.len());
         for record in records {
-            send(&mut self.flight, self.producer.as_ref(), Sent::new(request, record)).await;
+            send(&mut self.flight, self.producer.as_ref(), Sent::new(announced, record)).await;
         }
     }
 
@@ -168,11 +168,11 @@ impl Publisher {
         loop {
             let (letters, record, reason) =
                 (Arc::clone(&self.dead_letters), sent.record.clone(), reason.to_owned());
-            let request = sent.request;
+            let request = sent.of.request;
             let kept =
                 tokio::task::spawn_blocking(move || keep(&letters, record, request, reason)).await;
             match kept {
-                Ok(Ok(())) => return self.flight.put_away(request),
+                Ok(Ok(())) => return self.flight.put_away(sent.of),
                 Ok(Err(error)) => tracing::error!(%error, "dead letter not kept; trying again"),
                 Err(error) => tracing::error!(%error, "dead letter task failed; trying again"),
             }

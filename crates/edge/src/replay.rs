@@ -73,9 +73,9 @@ async fn read(mut adopted: Adopted) -> Result<(Vec<Stored>, Adopted), EdgeError>
 
 async fn publish(decoder: &Decoder, flight: &mut Flight, producer: &dyn Producer, stored: &Stored) {
     let records = decoder.normalise(&stored.request, Some(stored.position)).records;
-    flight.announce(stored.position, stored.request.received_at_ms, records.len());
+    let of = flight.announce(stored.position, stored.request.received_at_ms, records.len());
     for record in records {
-        send(flight, producer, Sent::new(stored.position, record)).await;
+        send(flight, producer, Sent::new(of, record)).await;
     }
 }
 
@@ -89,8 +89,8 @@ async fn wait_for_all(
     while positions.len() < requests {
         let Landed { done, refused } = flight.landed();
         for (sent, reason) in refused {
-            keep(letters, sent.record, sent.request, reason)?;
-            flight.put_away(sent.request);
+            keep(letters, sent.record, sent.of.request, reason)?;
+            flight.put_away(sent.of);
         }
         positions.extend(done.into_iter().map(|done| done.request));
         for sent in flight.take_again() {

@@ -1,7 +1,5 @@
 //! Records to and from librdkafka.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use rdkafka::TopicPartitionList;
 use rdkafka::error::KafkaResult;
@@ -32,7 +30,7 @@ pub fn incoming(message: &BorrowedMessage<'_>, partition: TopicPartition) -> Inc
     let headers: Headers = message.headers().map_or_else(Headers::new, |headers| {
         headers
             .iter()
-            .map(|header| (Arc::from(header.key), copy(header.value).unwrap_or_default()))
+            .map(|header| (header.key.to_owned().into(), copy(header.value).unwrap_or_default()))
             .collect()
     });
     Incoming {

@@ -1,7 +1,5 @@
 //! Headers of a record as one column: a count, then name and value, each with its length.
 
-use std::sync::Arc;
-
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tollgate_stream::Headers;
 
@@ -27,8 +25,8 @@ pub(crate) fn decode(bytes: Vec<u8>) -> Option<Headers> {
     let mut headers = Vec::with_capacity(count.min(rest.remaining() / 8));
     for _ in 0..count {
         let name = part(&mut rest)?;
-        let name: Arc<str> = std::str::from_utf8(&name).ok()?.into();
-        headers.push((name, part(&mut rest)?));
+        let name = std::str::from_utf8(&name).ok()?.to_owned();
+        headers.push((name.into(), part(&mut rest)?));
     }
     rest.is_empty().then_some(headers)
 }
@@ -49,7 +47,7 @@ mod tests {
             headers in prop::collection::vec((".{0,20}", prop::collection::vec(any::<u8>(), 0..50)), 0..8)
         ) {
             let headers: Headers =
-                headers.into_iter().map(|(n, v)| (Arc::from(n), Bytes::from(v))).collect();
+                headers.into_iter().map(|(n, v)| (n.into(), Bytes::from(v))).collect();
             prop_assert_eq!(decode(encode(&headers)), Some(headers));
         }
 

@@ -189,7 +189,7 @@ fn read_pending(row: &SqliteRow) -> Result<Pending, sqlx::Error> {
     Ok(Pending {
         position: row.try_get("position")?,
         record: Outgoing {
-            topic: row.try_get::<&str, _>("topic")?.into(),
+            topic: row.try_get::<String, _>("topic")?.into(),
             key: row.try_get::<Vec<u8>, _>("key")?.into(),
             value: row.try_get::<Option<Vec<u8>>, _>("value")?.map(Bytes::from),
             headers,

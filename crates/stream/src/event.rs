@@ -1,33 +1,12 @@
 //! From the catalogue of `tollgate-schema` to records and topic specifications.
 
 use std::borrow::Cow;
-use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use tollgate_schema::headers::cloud_event;
 use tollgate_schema::topics::{ALL, Topic};
 
 use crate::{Headers, Outgoing, TopicSpec};
-
-/// Header names and topic names are the same few texts in every record: shared, not copied.
-static NAMES: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
-    let headers = ALL.iter().flat_map(|topic| cloud_event(topic, "", Some(0)));
-    let mut names: Vec<Arc<str>> = headers
-        .map(|(name, _)| name)
-        .chain(ALL.iter().map(|topic| topic.name))
-        .map(Arc::from)
-        .collect();
-    names.sort();
-    names.dedup();
-    names
-});
-
-fn shared(name: &str) -> Arc<str> {
-    match NAMES.binary_search_by(|known| (**known).cmp(name)) {
-        Ok(index) => Arc::clone(&NAMES[index]),
-        Err(_) => Arc::from(name),
-    }
-}
 
 impl Outgoing {
     /// A record of the catalogue with its CloudEvents headers. `event_id` is what readers drop
@@ -40,7 +19,7 @@ impl Outgoing {
         value: impl Into<Bytes>,
     ) -> Self {
         Self {
-            topic: shared(topic.name),
+            topic: topic.name.into(),
             key: key.into(),
             value: Some(value.into()),
             headers: event_headers(topic, event_id, time_ms),
@@ -55,7 +34,7 @@ impl Outgoing {
         time_ms: Option<i64>,
     ) -> Self {
         Self {
-            topic: shared(topic.name),
+            topic: topic.name.into(),
             key: key.into(),
             value: None,
             headers: event_headers(topic, event_id, time_ms),
@@ -72,13 +51,12 @@ impl Outgoing {
 
 fn event_headers(topic: &Topic, event_id: &str, time_ms: Option<i64>) -> Headers {
     cloud_event(topic, event_id, time_ms)
-        .into_iter()
         .map(|(name, value)| {
             let value = match value {
                 Cow::Borrowed(constant) => Bytes::from_static(constant.as_bytes()),
                 Cow::Owned(text) => Bytes::from(text),
             };
-            (shared(name), value)
+            (name.into(), value)
         })
         .collect()
 }

@@ -31,7 +31,7 @@ pub use api::{
     Relay, Stream, Token, TopicDescription, TopicReader, TopicSpec,
 };
 pub use error::{DeliveryError, EnqueueError, RelayError, StreamError};
-pub use record::{Headers, Incoming, Outgoing, TopicPartition};
+pub use record::{Headers, Incoming, Name, Outgoing, TopicPartition};
 pub use settings::{ConsumerSettings, EmbeddedSettings};
 pub use store::{
     Batch, Claim, Decode, Entry, Fence, Mark, Outcome, Pending, Rejection, Source, Store,

@@ -1,18 +1,23 @@
 //! What travels through a stream.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 /// Headers in the order they were added. Values are text in every header Tollgate writes.
-pub type Headers = Vec<(Arc<str>, Bytes)>;
+pub type Headers = Vec<(Name, Bytes)>;
+
+/// Name of a header, or of a topic to send to: nearly always one of the few of `tollgate-schema`,
+/// which are neither copied nor counted.
+pub type Name = Cow<'static, str>;
 
 /// A record on its way into a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
     /// Name of the topic, from the catalogue in `tollgate-schema`.
-    pub topic: Arc<str>,
+    pub topic: Name,
     /// Key; decides the partition by murmur2, as the Java client does. An empty key is
     /// hashed like any other.
     pub key: Bytes,

@@ -123,7 +123,7 @@ impl Shown {
 
     fn into_incoming(self, topic: &Topic) -> anyhow::Result<Incoming> {
         let value = self.value.map(|text| BASE64_STANDARD.decode(text)).transpose()?;
-        let headers = self.ce_id.map(|id| (Arc::from("ce_id"), id.into_bytes().into()));
+        let headers = self.ce_id.map(|id| ("ce_id".into(), id.into_bytes().into()));
         Ok(Incoming {
             partition: TopicPartition::new(topic.name, self.partition),
             offset: self.offset,

@@ -29,7 +29,7 @@ async fn records_arrive_whole_in_order_and_in_javas_partition() -> Result<()> {
         }
     }
     let empty = |value: Option<Bytes>| Outgoing {
-        topic: Arc::clone(&topic),
+        topic: topic.to_string().into(),
         key: Bytes::from_static(b"bare"),
         value,
         headers: Vec::new(),
@@ -237,7 +237,7 @@ async fn a_delivered_record_gives_up_at_its_deadline() -> Result<()> {
     let ear = Arc::new(Ear::default());
     let deadline = Duration::from_millis(200);
     let producer = stream.producer(ProducerKind::Delivered { deadline }, ear.clone())?;
-    producer.send(&record(&"t".into(), "k", "v"), 7)?;
+    producer.send(&record("t", "k", "v"), 7)?;
     ear.await_all(1).await;
     assert!(matches!(ear.heard()[&7], Err(DeliveryError::Retry(_))));
     Ok(())

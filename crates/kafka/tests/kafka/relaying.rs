@@ -76,7 +76,7 @@ async fn each_record_that_only_the_broker_refuses_is_found_by_sending_one_by_one
         config: vec![("max.message.bytes".into(), "1000".into())],
     };
     stream.create_topics(&[spec]).await?;
-    let topic = name.into();
+    let topic = name;
     let mut relay = stream.relay(&unique("relay")).await?;
     let wide = random_text(3_000);
     for refused in [&[0][..], &[1], &[2], &[0, 1, 2], &[1, 2]] {

@@ -58,9 +58,9 @@ pub async fn topic(stream: &KafkaStream, name: &str, partitions: i32) -> Result<
     Ok(name.into())
 }
 
-pub fn record(topic: &Arc<str>, key: &str, value: &str) -> Outgoing {
+pub fn record(topic: &str, key: &str, value: &str) -> Outgoing {
     Outgoing {
-        topic: Arc::clone(topic),
+        topic: topic.to_owned().into(),
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: Some(Bytes::copy_from_slice(value.as_bytes())),
         headers: vec![("ce_id".into(), Bytes::copy_from_slice(key.as_bytes()))],

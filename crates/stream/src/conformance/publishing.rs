@@ -86,7 +86,7 @@ pub async fn each_token_is_reported_exactly_once(harness: &dyn Harness) {
 pub async fn records_come_back_as_they_were_sent(harness: &dyn Harness) {
     let topic = topic(harness, 2).await;
     let many = Outgoing {
-        topic: topic.as_str().into(),
+        topic: topic.clone().into(),
         key: Bytes::from_static(&[0, 255, 10]),
         value: Some(Bytes::from_static(&[0, 1, 2, 0])),
         headers: vec![

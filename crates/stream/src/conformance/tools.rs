@@ -69,7 +69,7 @@ pub async fn eventually<T>(
 /// A record with an id, as the conformance store expects it.
 pub fn record(topic: &str, key: &str, id: &str, text: &str) -> Outgoing {
     Outgoing {
-        topic: topic.into(),
+        topic: topic.to_owned().into(),
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: Some(Bytes::copy_from_slice(text.as_bytes())),
         headers: vec![("ce_id".into(), Bytes::copy_from_slice(id.as_bytes()))],

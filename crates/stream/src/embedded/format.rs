@@ -10,7 +10,6 @@
 //! atomic. A block has a checksum of its own, so that a reader fetches only what it wants.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use prost::Message;
@@ -171,7 +170,7 @@ pub(super) fn read_block(
         let headers: Headers = stored
             .headers
             .into_iter()
-            .map(|header| (Arc::from(header.name), header.value))
+            .map(|header| (header.name.into(), header.value))
             .collect();
         records.push(Incoming {
             partition: partition.clone(),

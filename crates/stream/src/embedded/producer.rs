@@ -16,7 +16,7 @@ const OVERHEAD: usize = 512;
 /// Why this record can never be written, if so. `Err` when its topic is missing.
 pub(super) fn refusal(shared: &Shared, record: &Outgoing) -> Result<Option<String>, String> {
     let state = shared.state();
-    let Some(topic) = state.topics.get(&record.topic) else {
+    let Some(topic) = state.topics.get(&*record.topic) else {
         return Err(format!("topic {} is missing; run `tollgate topics create`", record.topic));
     };
     let (size, most) = (record.size() + OVERHEAD, topic.max_message_bytes);

@@ -315,10 +315,10 @@ impl Draft {
     }
 
     fn add(&mut self, state: &State, record: &Outgoing, now_ms: i64) -> Option<Position> {
-        let topic = state.topics.get(&record.topic)?;
+        let (name, topic) = state.topics.get_key_value(&*record.topic)?;
         let partition = partition_of(&record.key, topic.partitions.len() as i32);
         let log = topic.partitions.get(partition as usize)?;
-        let key = (Arc::clone(&record.topic), partition);
+        let key = (Arc::clone(name), partition);
         let block = self.blocks.entry(key).or_insert_with(|| Block {
             base: log.next,
             count: 0,
@@ -337,7 +337,7 @@ impl Draft {
             let _ = transaction.reply.send(Err(RelayError::Fenced));
             return;
         }
-        if transaction.records.iter().any(|record| !state.topics.contains_key(&record.topic)) {
+        if transaction.records.iter().any(|record| !state.topics.contains_key(&*record.topic)) {
             return Request::Transaction(transaction).refuse("no such topic");
         }
         for record in &transaction.records {

@@ -188,7 +188,7 @@ fn nowhere() -> Source {
 
 fn incoming(record: &Outgoing) -> Incoming {
     Incoming {
-        partition: TopicPartition::new(Arc::clone(&record.topic), 0),
+        partition: TopicPartition::new(&*record.topic, 0),
         offset: 0,
         timestamp_ms: 0,
         key: record.key.clone(),
