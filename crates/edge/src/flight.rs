@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use tollgate_spool::Position as SpoolPosition;
-use tollgate_stream::{Deliveries, DeliveryError, Outgoing, Position, Token};
+use tollgate_spool::{Position as SpoolPosition, Stored};
+use tollgate_stream::{Deliveries, DeliveryError, Name, Outgoing, Position, Token};
 
 use crate::meters::Published;
 use crate::metrics::RETRIED;
@@ -64,27 +64,35 @@ pub struct Flight {
     /// Reported as not confirmed; in the order they were first sent.
     again: BTreeMap<Token, Sent>,
     /// Refused for good.
-    refused: Vec<(Sent, String)>,
-    /// Records left for each request of the spool.
-    left: Numbered<Left>,
+    refused: Vec<(Part, String)>,
+    /// Requests that wait for records.
+    waiting: Numbered<Waiting>,
     done: Vec<Done>,
     meters: Published,
 }
 
-/// What a request waits for.
-struct Left {
-    request: SpoolPosition,
+/// A request and what it waits for.
+struct Waiting {
+    stored: Stored,
     records: usize,
-    received_at_ms: i64,
     announced: Instant,
 }
 
-/// A request that a publisher has announced.
-#[derive(Debug, Clone, Copy)]
-pub struct Announced {
-    /// Its position in the spool.
-    pub request: SpoolPosition,
-    number: u64,
+/// A record, by its request and its place there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Of the request, as [`Flight::announce`] gave it.
+    pub number: u64,
+    /// Among the request's records.
+    pub index: usize,
+}
+
+/// A record that was handed over.
+struct Sent {
+    part: Part,
+    topic: Name,
+    /// What it takes of the bound on bytes.
+    size: usize,
 }
 
 /// A request all of whose records are confirmed or kept as dead letters.
@@ -98,31 +106,13 @@ pub struct Done {
     pub took: Duration,
 }
 
-/// A record and the request it came from.
-pub struct Sent {
-    /// The request.
-    pub of: Announced,
-    /// The record.
-    pub record: Outgoing,
-    /// What it takes of the bound on bytes.
-    size: usize,
-}
-
-impl Sent {
-    /// A record of this request.
-    pub fn new(of: Announced, record: Outgoing) -> Self {
-        let size = record.size();
-        Self { of, record, size }
-    }
-}
-
 /// What has landed since the last look.
 pub struct Landed {
     /// Requests that are done.
     pub done: Vec<Done>,
     /// Records that no topic will ever take; each must be kept and then reported by
     /// [`Flight::put_away`].
-    pub refused: Vec<(Sent, String)>,
+    pub refused: Vec<(Part, String)>,
 }
 
 impl Flight {
@@ -134,62 +124,56 @@ impl Flight {
             flying: Numbered::new(),
             again: BTreeMap::new(),
             refused: Vec::new(),
-            left: Numbered::new(),
+            waiting: Numbered::new(),
             done: Vec::new(),
             meters: Published::default(),
         }
     }
 
-    /// Announces a request and how many records it has. One without records is done at once.
-    pub fn announce(
-        &mut self,
-        request: SpoolPosition,
-        received_at_ms: i64,
-        records: usize,
-    ) -> Announced {
-        let number = self.left.next();
-        if records == 0 {
-            self.done.push(Done { request, received_at_ms, took: Duration::ZERO });
-        } else {
-            let announced = Instant::now();
-            self.left.push(Left { request, records, received_at_ms, announced });
+    /// Announces a request and how many records it has; gives its number. One without records is
+    /// done at once.
+    pub fn announce(&mut self, stored: Stored, records: usize) -> u64 {
+        let announced = Instant::now();
+        let waiting = Waiting { stored, records, announced };
+        if records > 0 {
+            return self.waiting.push(waiting);
         }
-        Announced { request, number }
+        self.done.push(waiting.done());
+        self.waiting.next()
+    }
+
+    /// A request that is not done.
+    pub fn stored(&self, number: u64) -> Option<&Stored> {
+        self.waiting.get(number).map(|waiting| &waiting.stored)
     }
 
     /// Notes a record as sent once `send` has handed it over; its report is not looked at before.
-    /// Gives back one that was not taken, with the reason.
-    #[expect(clippy::result_large_err, reason = "what was not taken is given back as it is")]
     pub fn take_off<E>(
         &mut self,
-        sent: Sent,
+        part: Part,
+        record: &Outgoing,
         send: impl FnOnce(&Outgoing, Token) -> Result<(), E>,
-    ) -> Result<(), (Sent, E)> {
-        if let Err(reason) = send(&sent.record, self.flying.next()) {
-            return Err((sent, reason));
-        }
+    ) -> Result<(), E> {
+        send(record, self.flying.next())?;
+        let sent = Sent { part, topic: record.topic.clone(), size: record.size() };
         self.bytes += sent.size;
         self.flying.push(sent);
         Ok(())
     }
 
     /// A record that the producer refuses at once and for good.
-    pub fn refuse(&mut self, sent: Sent, reason: String) {
-        self.refused.push((sent, reason));
+    pub fn refuse(&mut self, part: Part, reason: String) {
+        self.refused.push((part, reason));
     }
 
     /// A refused record is kept elsewhere; its request waits for it no longer.
-    pub fn put_away(&mut self, of: Announced) {
-        let Some(left) = self.left.get_mut(of.number) else { return };
-        left.records -= 1;
-        if left.records > 0 {
-            return;
+    pub fn put_away(&mut self, part: Part) {
+        let Some(waiting) = self.waiting.get_mut(part.number) else { return };
+        waiting.records -= 1;
+        if waiting.records == 0 {
+            let done = self.waiting.remove(part.number).map(|waiting| waiting.done());
+            self.done.extend(done);
         }
-        let Some(Left { request, received_at_ms, announced, .. }) = self.left.remove(of.number)
-        else {
-            return;
-        };
-        self.done.push(Done { request, received_at_ms, took: announced.elapsed() });
     }
 
     /// Records sent and not reported.
@@ -204,18 +188,18 @@ impl Flight {
 
     /// Whether nothing is announced that is not done.
     pub fn is_empty(&self) -> bool {
-        self.left.is_empty() && self.done.is_empty()
+        self.waiting.is_empty() && self.done.is_empty()
     }
 
     /// What must be sent again, in order, once nothing is in flight any more: sending earlier
     /// would let a record overtake its neighbours of the same session.
-    pub fn take_again(&mut self) -> Vec<Sent> {
+    pub fn take_again(&mut self) -> Vec<Part> {
         if !self.flying.is_empty() {
             return Vec::new();
         }
-        let again: Vec<Sent> = std::mem::take(&mut self.again).into_values().collect();
-        self.bytes -= again.iter().map(|sent| sent.size).sum::<usize>();
-        again
+        let again = std::mem::take(&mut self.again);
+        self.bytes -= again.values().map(|sent| sent.size).sum::<usize>();
+        again.into_values().map(|sent| sent.part).collect()
     }
 
     /// Whether something waits to be sent again.
@@ -230,16 +214,16 @@ impl Flight {
             let Some(sent) = self.land(token) else { continue };
             match outcome {
                 Ok(_) => {
-                    self.meters.count(&sent.record.topic);
+                    self.meters.count(&sent.topic);
                     reports.published.fetch_add(1, Ordering::Relaxed);
-                    self.put_away(sent.of);
+                    self.put_away(sent.part);
                 }
                 Err(DeliveryError::Retry(_)) => {
                     metrics::counter!(RETRIED.name, "reason" => "not_confirmed").increment(1);
                     self.bytes += sent.size;
                     self.again.insert(token, sent);
                 }
-                Err(DeliveryError::Permanent(reason)) => self.refused.push((sent, reason)),
+                Err(DeliveryError::Permanent(reason)) => self.refused.push((sent.part, reason)),
             }
         }
         Landed { done: std::mem::take(&mut self.done), refused: std::mem::take(&mut self.refused) }
@@ -258,24 +242,39 @@ impl Flight {
     }
 }
 
+impl Waiting {
+    /// What is told of it in the end.
+    fn done(&self) -> Done {
+        Done {
+            request: self.stored.position,
+            received_at_ms: self.stored.request.received_at_ms,
+            took: self.announced.elapsed(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sent(of: Announced, name: &str) -> Sent {
-        let record = Outgoing {
+    fn record(name: &str) -> Outgoing {
+        Outgoing {
             topic: "cdrs".into(),
             key: name.to_owned().into(),
             value: None,
             headers: Vec::new(),
-        };
-        Sent::new(of, record)
+        }
+    }
+
+    fn stored(sequence: u64) -> Stored {
+        let position = SpoolPosition { epoch: 1, sequence };
+        Stored { position, request: Arc::default() }
     }
 
     /// Hands it to a producer that takes it.
-    fn take_off(flight: &mut Flight, sent: Sent) -> Token {
+    fn take_off(flight: &mut Flight, number: u64, index: usize) -> Token {
         let mut given = None;
-        let taken = flight.take_off(sent, |_, token| {
+        let taken = flight.take_off(Part { number, index }, &record("a"), |_, token| {
             given = Some(token);
             Ok::<_, ()>(())
         });
@@ -297,30 +296,25 @@ mod tests {
     #[test]
     fn a_request_is_done_when_its_last_record_is_confirmed() {
         let (reports, mut flight) = flight();
-        let of = flight.announce(SpoolPosition { epoch: 1, sequence: 7 }, 0, 2);
-        let first = take_off(&mut flight, sent(of, "a"));
-        let second = take_off(&mut flight, sent(of, "b"));
+        let number = flight.announce(stored(7), 2);
+        let first = take_off(&mut flight, number, 0);
+        let second = take_off(&mut flight, number, 1);
         reports.delivered(second, Ok(STORED));
         assert!(done(&mut flight).is_empty());
         assert!(!flight.is_empty());
         reports.delivered(first, Ok(STORED));
         reports.delivered(first, Ok(STORED));
-        assert_eq!(done(&mut flight), vec![SpoolPosition { epoch: 1, sequence: 7 }]);
+        assert_eq!(done(&mut flight), vec![stored(7).position]);
         assert!(flight.is_empty());
     }
 
     #[test]
     fn what_failed_goes_again_in_the_old_order_and_only_when_all_has_landed() {
         let (reports, mut flight) = flight();
-        let tokens: Vec<Token> = ["a", "b", "c"]
-            .into_iter()
-            .enumerate()
-            .map(|(index, name)| {
-                let request = SpoolPosition { epoch: 1, sequence: index as u64 };
-                let of = flight.announce(request, 0, 1);
-                take_off(&mut flight, sent(of, name))
-            })
-            .collect();
+        let tokens = [0, 1, 2].map(|sequence| {
+            let number = flight.announce(stored(sequence), 1);
+            take_off(&mut flight, number, 0)
+        });
         let failed = || Err(DeliveryError::Retry("broker gone".into()));
         reports.delivered(tokens[2], failed());
         reports.delivered(tokens[0], failed());
@@ -329,41 +323,41 @@ mod tests {
         assert!(flight.take_again().is_empty(), "one is still in flight");
         reports.delivered(tokens[1], Ok(STORED));
         assert_eq!(done(&mut flight).len(), 1);
-        let names: Vec<_> =
-            flight.take_again().into_iter().map(|sent| sent.record.key.clone()).collect();
-        assert_eq!(names, vec!["a", "c"]);
+        let again = flight.take_again();
+        let sequences = again.iter().map(|part| flight.stored(part.number));
+        let sequences: Vec<_> = sequences.map(|stored| stored.unwrap().position.sequence).collect();
+        assert_eq!(sequences, vec![0, 2]);
     }
 
     #[test]
     fn a_refused_record_holds_its_request_until_it_is_put_away() {
         let (reports, mut flight) = flight();
-        let request = SpoolPosition { epoch: 1, sequence: 1 };
-        let of = flight.announce(request, 0, 1);
-        let token = take_off(&mut flight, sent(of, "a"));
+        let number = flight.announce(stored(1), 1);
+        let token = take_off(&mut flight, number, 0);
         reports.delivered(token, Err(DeliveryError::Permanent("too large".into())));
         let landed = flight.landed();
         assert!(landed.done.is_empty());
         assert_eq!(landed.refused.len(), 1);
-        flight.put_away(of);
-        assert_eq!(done(&mut flight), vec![request]);
+        flight.put_away(landed.refused[0].0);
+        assert_eq!(done(&mut flight), vec![stored(1).position]);
     }
 
     #[test]
     fn what_flies_and_what_must_go_again_is_bounded_by_number_and_bytes() {
         let (reports, mut flight) = flight();
-        let of = flight.announce(SpoolPosition { epoch: 1, sequence: 1 }, 0, 1);
-        let size = sent(of, "a").size;
+        let number = flight.announce(stored(1), 1);
+        let size = record("a").size();
         assert!(!flight.is_full(1, 1));
-        let token = take_off(&mut flight, sent(of, "a"));
+        let token = take_off(&mut flight, number, 0);
         assert!(flight.is_full(1, size + 1) && flight.is_full(2, size));
         reports.delivered(token, Err(DeliveryError::Retry("broker gone".into())));
         assert!(done(&mut flight).is_empty());
         assert!(flight.is_full(1, size + 1) && flight.is_full(2, size));
         let again = flight.take_again().remove(0);
         assert!(!flight.is_full(1, 1));
-        let (again, _) = flight.take_off(again, |_, _| Err("full")).err().unwrap();
+        assert!(flight.take_off(again, &record("a"), |_, _| Err("full")).is_err());
         assert!(!flight.is_full(1, 1), "what is not taken does not fly");
-        take_off(&mut flight, again);
+        take_off(&mut flight, again.number, again.index);
         assert!(flight.is_full(1, 1));
     }
 }

@@ -32,13 +32,20 @@ impl<T> Numbered<T> {
     }
 
     /// The one with this number, if it is still here.
+    pub fn get(&self, number: u64) -> Option<&T> {
+        self.places.get(self.index(number)?)?.as_ref()
+    }
+
+    /// The same, to change it.
     pub fn get_mut(&mut self, number: u64) -> Option<&mut T> {
-        self.place(number)?.as_mut()
+        let index = self.index(number)?;
+        self.places.get_mut(index)?.as_mut()
     }
 
     /// Takes the one with this number out, if it is still here.
     pub fn remove(&mut self, number: u64) -> Option<T> {
-        let thing = self.place(number)?.take()?;
+        let index = self.index(number)?;
+        let thing = self.places.get_mut(index)?.take()?;
         self.len -= 1;
         while let Some(None) = self.places.front() {
             self.places.pop_front();
@@ -57,9 +64,8 @@ impl<T> Numbered<T> {
         self.len == 0
     }
 
-    fn place(&mut self, number: u64) -> Option<&mut Option<T>> {
-        let index = number.checked_sub(self.first)?;
-        self.places.get_mut(usize::try_from(index).ok()?)
+    fn index(&self, number: u64) -> Option<usize> {
+        usize::try_from(number.checked_sub(self.first)?).ok()
     }
 }
 
@@ -86,7 +92,8 @@ mod tests {
                 } else {
                     // Of the last ones, some of which have gone already or never came.
                     let number = (came + 5).saturating_sub(step - 14);
-                    prop_assert_eq!(numbered.get_mut(number).copied(), model.get(&number).copied());
+                    prop_assert_eq!(numbered.get(number), model.get(&number));
+                    prop_assert_eq!(numbered.get_mut(number), model.get_mut(&number));
                     prop_assert_eq!(numbered.remove(number), model.remove(&number));
                 }
                 prop_assert_eq!(numbered.len(), model.len());

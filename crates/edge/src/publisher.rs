@@ -1,25 +1,26 @@
-//! From the spool to the stream: prepare, produce, confirm.
+//! From the spool to the stream: read, send, confirm.
 //!
 //! ```text
-//!  spool ──read──▶ Preparing ──records──▶ Publisher ──▶ producer
-//!    ▲                                        │ ▲          │
-//!    └──────────────── confirm ───────────────┘ └── fates ─┘
+//!  spool ──requests──▶ Publisher ──records──▶ producer
+//!    ▲                    │  ▲                   │
+//!    └───── confirm ──────┘  └────── fates ──────┘
 //! ```
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tollgate_spool::{Confirmer, DeadLetter, DeadLetters, Position, SpoolError};
-use tollgate_stream::{EnqueueError, Outgoing, Producer};
+use tollgate_spool::{Confirmer, DeadLetter, DeadLetters, Position, Reader, SpoolError, Stored};
+use tollgate_stream::Outgoing;
 
 use crate::delivered::Delivery;
-use crate::flight::{Done, Flight, Landed, Sent};
-use crate::metrics::{IN_FLIGHT, PUBLISH_SECONDS, RETRIED};
-use crate::prepare::{Prepared, Preparing};
+use crate::flight::{Done, Landed};
+use crate::metrics::{IN_FLIGHT, PUBLISH_SECONDS};
 use crate::receive::now_ms;
+use crate::sending::{Refused, Sending};
 
-/// How long to wait before a send is tried again that the producer did not take.
+/// How long to wait before what was not confirmed is sent again.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a confirmation may wait for company while there is nothing else to do.
@@ -28,15 +29,25 @@ const SETTLE: Duration = Duration::from_millis(5);
 /// Requests sent before confirmations are looked at.
 const BURST: usize = 64;
 
-/// Pause after the disk refused a dead letter.
+/// Requests read from the spool at a time.
+const READ_REQUESTS: usize = 1024;
+
+/// Bytes read from the spool at a time.
+const READ_BYTES: u64 = 1024 * 1024;
+
+/// Longest wait for new requests.
+const READ_WAIT: Duration = Duration::from_secs(5);
+
+/// Pause after the disk refused a read or a dead letter.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Publishes what the spool holds, until told to stop.
 pub struct Publisher {
-    pub(crate) preparing: Preparing,
+    pub(crate) reader: Reader,
+    /// Read and not sent: at most one reading.
+    pub(crate) at_hand: VecDeque<Stored>,
     pub(crate) confirmer: Confirmer,
-    pub(crate) producer: Arc<dyn Producer>,
-    pub(crate) flight: Flight,
+    pub(crate) sending: Sending,
     pub(crate) dead_letters: Arc<DeadLetters>,
     pub(crate) delivery: Option<Arc<Delivery>>,
     pub(crate) max_in_flight: usize,
@@ -58,41 +69,55 @@ impl Publisher {
             () = self.publish_all() => {}
         }
         // What has landed meanwhile need not be published again.
-        let done = self.flight.landed().done;
+        let done = self.sending.flight.landed().done;
         self.confirm(&done);
         // Writes the position once more, on a blocking thread.
-        let reader = self.preparing.stop().await;
+        let reader = self.reader;
         let _ = tokio::task::spawn_blocking(move || reader.close()).await;
     }
 
     async fn publish_all(&mut self) {
         loop {
             self.settle().await;
-            if self.flight.must_repeat() {
+            if self.sending.flight.must_repeat() {
                 self.repeat().await;
-            } else if self.flight.is_full(self.max_in_flight, self.max_in_flight_bytes) {
-                self.flight.news().await;
-            } else if self.preparing.has_next() {
+            } else if self.is_full() {
+                self.sending.flight.news().await;
+            } else if !self.at_hand.is_empty() {
                 self.publish_some().await;
-            } else if !self.preparing.is_over() {
+            } else if !self.reader.is_exhausted() {
                 self.fetch().await;
-            } else if !self.flight.is_empty() {
-                self.flight.news().await;
+            } else if !self.sending.flight.is_empty() {
+                self.sending.flight.news().await;
             } else {
                 return;
             }
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.sending.flight.is_full(self.max_in_flight, self.max_in_flight_bytes)
+    }
+
     async fn fetch(&mut self) {
-        let flight = &self.flight;
+        let (reader, flight) = (&mut self.reader, &self.sending.flight);
+        let read = async {
+            match reader.next(READ_REQUESTS, READ_BYTES, READ_WAIT).await {
+                Ok(stored) => stored,
+                Err(error) => {
+                    tracing::error!(%error, "spool cannot be read; trying again");
+                    tokio::time::sleep(DISK_PAUSE).await;
+                    Vec::new()
+                }
+            }
+        };
         let some_landed = async {
             flight.news().await;
             // More will have by then.
             tokio::time::sleep(SETTLE).await;
         };
         tokio::select! {
-            () = self.preparing.fetch() => {}
+            stored = read => self.at_hand.extend(stored),
             () = some_landed => {}
         }
     }
@@ -100,46 +125,35 @@ impl Publisher {
     /// A burst, after which what has landed is looked at again.
     async fn publish_some(&mut self) {
         for _ in 0..BURST {
-            if self.flight.is_full(self.max_in_flight, self.max_in_flight_bytes) {
+            if self.is_full() {
                 break;
             }
-            let Some(prepared) = self.preparing.next() else { break };
-            self.publish(prepared).await;
+            let Some(stored) = self.at_hand.pop_front() else { break };
+            self.sending.publish(stored).await;
         }
-        metrics::gauge!(IN_FLIGHT.name).set(self.flight.in_flight() as f64);
-    }
-
-    async fn publish(&mut self, prepared: Prepared) {
-        let Prepared { request, received_at_ms, records } = prepared;
-        let announced = self.flight.announce(request, received_at_ms, records.len());
-        for record in records {
-            send(&mut self.flight, self.producer.as_ref(), Sent::new(announced, record)).await;
-        }
+        metrics::gauge!(IN_FLIGHT.name).set(self.sending.flight.in_flight() as f64);
     }
 
     async fn repeat(&mut self) {
-        let again = self.flight.take_again();
-        if again.is_empty() {
-            return self.flight.news().await;
+        if self.sending.flight.in_flight() > 0 {
+            return self.sending.flight.news().await;
         }
         // What was refused once in this moment is likely refused again in it.
         tokio::time::sleep(PAUSE).await;
-        for sent in again {
-            send(&mut self.flight, self.producer.as_ref(), sent).await;
-        }
+        self.sending.repeat().await;
     }
 
     /// Confirms to the spool what has landed, and keeps what no topic takes; more may be refused
     /// while that is written.
     async fn settle(&mut self) {
         loop {
-            let Landed { done, refused } = self.flight.landed();
+            let Landed { done, refused } = self.sending.flight.landed();
             self.confirm(&done);
             if refused.is_empty() {
                 return;
             }
-            for (sent, reason) in refused {
-                self.put_away(&sent, &reason).await;
+            for refused in self.sending.refused(refused) {
+                self.put_away(&refused).await;
             }
         }
     }
@@ -154,7 +168,7 @@ impl Publisher {
             let seconds = (now - landed.received_at_ms).max(0) as f64 / 1000.0;
             publish_seconds.record(seconds);
         }
-        metrics::gauge!(IN_FLIGHT.name).set(self.flight.in_flight() as f64);
+        metrics::gauge!(IN_FLIGHT.name).set(self.sending.flight.in_flight() as f64);
         if let (Some(delivery), Some(fastest)) =
             (&self.delivery, done.iter().map(|landed| landed.took).min())
         {
@@ -164,36 +178,21 @@ impl Publisher {
         self.confirmer.confirm(&positions);
     }
 
-    async fn put_away(&mut self, sent: &Sent, reason: &str) {
+    async fn put_away(&mut self, refused: &Refused) {
         loop {
+            let Refused { part, record, request, reason } = refused;
             let (letters, record, reason) =
-                (Arc::clone(&self.dead_letters), sent.record.clone(), reason.to_owned());
-            let request = sent.of.request;
+                (Arc::clone(&self.dead_letters), record.clone(), reason.clone());
+            let request = *request;
             let kept =
                 tokio::task::spawn_blocking(move || keep(&letters, record, request, reason)).await;
             match kept {
-                Ok(Ok(())) => return self.flight.put_away(sent.of),
+                Ok(Ok(())) => return self.sending.flight.put_away(*part),
                 Ok(Err(error)) => tracing::error!(%error, "dead letter not kept; trying again"),
                 Err(error) => tracing::error!(%error, "dead letter task failed; trying again"),
             }
             tokio::time::sleep(DISK_PAUSE).await;
         }
-    }
-}
-
-/// Hands one record over; a full queue is back-pressure.
-pub async fn send(flight: &mut Flight, producer: &dyn Producer, mut sent: Sent) {
-    loop {
-        let refusal = flight.take_off(sent, |record, token| producer.send(record, token));
-        let Err((refused, reason)) = refusal else { return };
-        let reason = match reason {
-            EnqueueError::Permanent(reason) => return flight.refuse(refused, reason),
-            EnqueueError::QueueFull => "queue_full",
-            EnqueueError::Unavailable(_) => "unavailable",
-        };
-        sent = refused;
-        metrics::counter!(RETRIED.name, "reason" => reason).increment(1);
-        tokio::time::sleep(PAUSE).await;
     }
 }
 

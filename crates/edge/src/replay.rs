@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use tollgate_spool::disk::Disk;
 use tollgate_spool::{Adopted, Adoption, DeadLetters, Finding, Settings, SpoolError, Stored};
-use tollgate_stream::{Producer, ProducerKind, Stream};
+use tollgate_stream::{ProducerKind, Stream};
 
 use crate::applications::Applications;
 use crate::decode::Decoder;
-use crate::flight::{Flight, Landed, Reports, Sent};
-use crate::publisher::{keep, send};
+use crate::flight::{Flight, Landed, Reports};
+use crate::publisher::keep;
+use crate::sending::{Refused, Sending};
 use crate::service::EdgeError;
 
 /// Requests read, published and confirmed together.
@@ -43,8 +44,8 @@ pub async fn replay(
     let letters = Arc::new(DeadLetters::open(dir, bound, disk)?);
     let reports = Arc::new(Reports::default());
     let producer = stream.producer(ProducerKind::Spooled, Arc::clone(&reports) as _)?;
-    let mut flight = Flight::new(reports);
-    let decoder = Decoder::for_looking(applications);
+    let decoder = Arc::new(Decoder::for_looking(applications));
+    let mut sending = Sending::new(decoder, producer, Flight::new(reports));
     let mut adopted = adopted;
     let mut requests = 0;
     loop {
@@ -53,12 +54,13 @@ pub async fn replay(
         if chunk.is_empty() {
             return Ok(Replayed { requests, findings: adopted.findings().to_vec() });
         }
-        for stored in &chunk {
-            publish(&decoder, &mut flight, producer.as_ref(), stored).await;
+        let count = chunk.len();
+        for stored in chunk {
+            sending.publish(stored).await;
         }
-        let done = wait_for_all(&mut flight, producer.as_ref(), &letters, chunk.len()).await?;
+        let done = wait_for_all(&mut sending, &letters, count).await?;
         adopted.confirm(&done)?;
-        requests += chunk.len() as u64;
+        requests += count as u64;
         progress(requests);
     }
 }
@@ -71,33 +73,22 @@ async fn read(mut adopted: Adopted) -> Result<(Vec<Stored>, Adopted), EdgeError>
     Ok(read.await??)
 }
 
-async fn publish(decoder: &Decoder, flight: &mut Flight, producer: &dyn Producer, stored: &Stored) {
-    let records = decoder.normalise(&stored.request, Some(stored.position)).records;
-    let of = flight.announce(stored.position, stored.request.received_at_ms, records.len());
-    for record in records {
-        send(flight, producer, Sent::new(of, record)).await;
-    }
-}
-
 async fn wait_for_all(
-    flight: &mut Flight,
-    producer: &dyn Producer,
+    sending: &mut Sending,
     letters: &DeadLetters,
     requests: usize,
 ) -> Result<Vec<tollgate_spool::Position>, EdgeError> {
     let mut positions = Vec::with_capacity(requests);
     while positions.len() < requests {
-        let Landed { done, refused } = flight.landed();
-        for (sent, reason) in refused {
-            keep(letters, sent.record, sent.of.request, reason)?;
-            flight.put_away(sent.of);
+        let Landed { done, refused } = sending.flight.landed();
+        for Refused { part, record, request, reason } in sending.refused(refused) {
+            keep(letters, record, request, reason)?;
+            sending.flight.put_away(part);
         }
         positions.extend(done.into_iter().map(|done| done.request));
-        for sent in flight.take_again() {
-            send(flight, producer, sent).await;
-        }
+        sending.repeat().await;
         if positions.len() < requests {
-            let _ = tokio::time::timeout(PAUSE, flight.news()).await;
+            let _ = tokio::time::timeout(PAUSE, sending.flight.news()).await;
         }
     }
     Ok(positions)

@@ -1,5 +1,6 @@
 //! The edge as a whole: what starts in which order, and what stops in which.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -26,10 +27,10 @@ use crate::decode::Decoder;
 use crate::delivered::Delivery;
 use crate::flight::{Flight, Reports};
 use crate::meters::Acknowledged;
-use crate::prepare::Preparing;
 use crate::publisher::Publisher;
 use crate::quota::Quota;
 use crate::receive::{Receiver, open_path, secret_path, unknown_path};
+use crate::sending::Sending;
 use crate::settings::{Ack, Settings};
 use crate::{background, tls, topics_guard};
 
@@ -205,9 +206,9 @@ impl Edge {
         let server = serve(&settings, connections, listener, &receiver, &stop)?;
         let publisher = Publisher {
             confirmer: reader.confirmer(),
-            preparing: Preparing::start(reader, decoder)?,
-            producer,
-            flight: Flight::new(Arc::clone(&reports)),
+            reader,
+            at_hand: VecDeque::new(),
+            sending: Sending::new(decoder, producer, Flight::new(Arc::clone(&reports))),
             dead_letters,
             delivery: delivery.clone(),
             max_in_flight: settings.max_in_flight,
