@@ -17,8 +17,7 @@ if [ "$purpose" = test ]; then
   fi
   need mvn maven
   need setpriv util-linux
-  command -v faketime >/dev/null 2>&1 ||
-    echo "faketime is not installed (optional): the tests leave out what steps a process's clock"
+  need faketime faketime
   ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || packages+=(postgresql)
 fi
 

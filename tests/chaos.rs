@@ -21,6 +21,9 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_billed_twice_under_schedule
         let outcome = runner.run(seed).await?;
         println!("{outcome}");
         ensure!(outcome.figures.failures.is_empty(), "{outcome}");
+        // scripts/require.sh installs what they need.
+        let clocks = outcome.figures.skipped.iter().find(|what| what.starts_with("clock"));
+        ensure!(clocks.is_none(), "{outcome}");
     }
     Ok(())
 }

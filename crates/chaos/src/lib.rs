@@ -16,6 +16,7 @@
 
 mod attack;
 mod check;
+mod clock;
 mod damage;
 mod faults;
 mod figures;

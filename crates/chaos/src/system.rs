@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tollgate_testkit::{Kafka, Postgres, PostgresOptions, run};
 
+use crate::clock;
 use crate::links::Links;
 use crate::process::{Process, Program, address};
 use crate::schedule::{BROKERS, Node, Schedule};
@@ -145,10 +146,10 @@ impl System {
             environment.extend(self.consumer(node, schedule));
         }
         let clock = dir.join(format!("{}.clock", node.name()));
-        if let Some(library) = faketime(&self.binary) {
+        if let Some(libraries) = clock::libraries(dir)? {
             std::fs::write(&clock, "+0\n")?;
             environment.extend([
-                ("LD_PRELOAD", library),
+                ("LD_PRELOAD", libraries),
                 ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
                 // Read anew each second; clocks that only count are left alone.
                 ("FAKETIME_CACHE_DURATION", "1".to_owned()),
@@ -252,15 +253,4 @@ impl System {
             let _ = std::fs::write(dir.join(format!("broker-{number}.log")), log);
         }
     }
-}
-
-/// The library that gives a process a clock of its own, where it is installed and the binary starts
-/// with it: an allocator that replaces malloc may not survive a library that is loaded before it.
-fn faketime(binary: &Path) -> Option<String> {
-    let places =
-        ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib", "/usr/lib64"];
-    let path = |place| format!("{place}/faketime/libfaketimeMT.so.1");
-    let library = places.into_iter().map(path).find(|path| Path::new(path).exists())?;
-    let output = Command::new(binary).arg("--version").env("LD_PRELOAD", &library).output();
-    output.is_ok_and(|output| output.status.success()).then_some(library)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
-use tollgate_spool::{AppendError, DeadLetters, Position, Request, Spool, Usage};
+use tollgate_spool::{AppendError, DeadLetters, Position, Request, Spool};
 use tollgate_stream::Outgoing;
 
 use crate::admission::Share;
@@ -56,11 +56,6 @@ pub struct Acknowledger {
 }
 
 impl Acknowledger {
-    /// How full the spool is.
-    pub fn spool_usage(&self) -> Usage {
-        self.spool.usage()
-    }
-
     /// Returns when the request is held as the contract demands. The request is complete: once
     /// this is called it goes its way, whether or not anybody waits for the answer. `share` is
     /// given back when its bytes are the spool's or the stream's.

@@ -164,9 +164,9 @@ impl Publisher {
         }
         let now = now_ms();
         let publish_seconds = metrics::histogram!(PUBLISH_SECONDS.name);
-        for landed in done {
-            let seconds = (now - landed.received_at_ms).max(0) as f64 / 1000.0;
-            publish_seconds.record(seconds);
+        for same in done.chunk_by(|one, next| one.received_at_ms == next.received_at_ms) {
+            let seconds = (now - same[0].received_at_ms).max(0) as f64 / 1000.0;
+            publish_seconds.record_many(seconds, same.len());
         }
         metrics::gauge!(IN_FLIGHT.name).set(self.sending.flight.in_flight() as f64);
         if let (Some(delivery), Some(fastest)) =

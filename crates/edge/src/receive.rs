@@ -186,7 +186,7 @@ impl Receiver {
     }
 
     fn is_reserved(&self) -> bool {
-        self.acknowledger.spool_usage().is_in_reserve() || self.budget.is_reserved()
+        self.acknowledger.spool.is_in_reserve() || self.budget.is_reserved()
     }
 
     fn notification(&self, request: &HttpRequest, body: Bytes, known: Option<&Known>) -> Request {

@@ -4,7 +4,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::answers;
+use crate::answers::{self, Reply};
 use crate::error::AppendError;
 use crate::metrics as m;
 use crate::record::Position;
@@ -58,7 +58,7 @@ impl Drop for Ending {
         state.queue_bytes = 0;
         state.report();
         drop(state);
-        refuse_all(left, AppendError::Failed);
+        refuse_all(left.into_iter().map(Queued::into_reply), AppendError::Failed);
         self.0.arrived.notify_waiters();
         self.0.progress.notify_all();
     }
@@ -142,7 +142,7 @@ impl Committer {
             if first.frame_len > self.writer.room()
                 && let Err(reason) = self.new_segment()
             {
-                return refuse_all(rest, reason);
+                return refuse_all(rest.map(Queued::into_reply), reason);
             }
             let mut room = self.writer.room();
             let mut batch = Vec::new();
@@ -152,39 +152,43 @@ impl Committer {
             }
             if batch.is_empty() {
                 // Larger than an empty segment; refused when it was queued, so it cannot be.
-                return refuse_all(rest, AppendError::TooLarge);
+                return refuse_all(rest.map(Queued::into_reply), AppendError::TooLarge);
             }
             if !self.write(batch) && self.new_segment().is_err() {
-                return refuse_all(rest, AppendError::Failed);
+                return refuse_all(rest.map(Queued::into_reply), AppendError::Failed);
             }
         }
     }
 
     fn write(&mut self, batch: Vec<Queued>) -> bool {
-        let requests: Vec<_> = batch.iter().map(|queued| queued.request.clone()).collect();
+        let (requests, replies): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|queued| (queued.request, queued.reply)).unzip();
         let began = Instant::now();
         match self.writer.write(&requests) {
             Ok(written) => {
                 let took = began.elapsed();
-                (self.pace.last_began, self.pace.last_group) = (began, batch.len());
+                let count = requests.len();
+                (self.pace.last_began, self.pace.last_group) = (began, count);
                 let mut state = self.shared.lock();
-                state.committed(&batch, written, self.shared.settings.tail_bytes);
+                state.committed(requests, written, self.shared.settings.tail_bytes);
                 state.report();
                 drop(state);
                 metrics::histogram!(m::SYNC_SECONDS.name).record(took.as_secs_f64());
-                metrics::histogram!(m::GROUP_RECORDS.name).record(batch.len() as f64);
-                metrics::counter!(m::APPENDED.name).increment(batch.len() as u64);
+                metrics::histogram!(m::GROUP_RECORDS.name).record(count as f64);
+                metrics::counter!(m::APPENDED.name).increment(count as u64);
                 metrics::counter!(m::APPENDED_BYTES.name).increment(written.bytes);
                 let sequences = written.first.sequence..;
-                answers::answer_all(sequences.zip(batch).map(|(sequence, queued)| {
-                    (queued.reply, Ok(Position { sequence, ..written.first }))
-                }));
+                answers::answer_all(
+                    sequences.zip(replies).map(|(sequence, reply)| {
+                        (reply, Ok(Position { sequence, ..written.first }))
+                    }),
+                );
                 self.shared.arrived.notify_one();
                 true
             }
             Err(error) => {
                 self.failed("write", &error);
-                refuse_all(batch, AppendError::Failed);
+                refuse_all(replies, AppendError::Failed);
                 false
             }
         }
@@ -269,10 +273,10 @@ fn take_group(state: &mut State, group_bytes: u64) -> Vec<Queued> {
     group
 }
 
-fn refuse_all(queued: impl IntoIterator<Item = Queued>, reason: AppendError) {
-    answers::answer_all(queued.into_iter().map(|queued| {
+fn refuse_all(replies: impl IntoIterator<Item = Reply>, reason: AppendError) {
+    answers::answer_all(replies.into_iter().map(|reply| {
         metrics::counter!(m::REFUSED.name, "reason" => reason.reason()).increment(1);
-        (queued.reply, Err(reason))
+        (reply, Err(reason))
     }));
 }
 

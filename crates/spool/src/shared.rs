@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::metrics as m;
 use crate::record::{Position, Request, Stored};
 use crate::segment::{HEADER_BLOCK, Key};
 use crate::settings::Settings;
-use crate::spool::Usage;
+use crate::spool::{Usage, is_in_reserve};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::window::Window;
 use crate::writer::{Opened, Written};
@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     /// Wakes the reader.
     pub arrived: Notify,
     pub allow_removal: AtomicBool,
+    /// See [`State::filled`].
+    filled: Arc<AtomicU64>,
 }
 
 /// Milliseconds since 1970, counted on from the start by the monotonic clock.
@@ -63,10 +65,19 @@ pub(crate) struct Queued {
     pub reply: Reply,
 }
 
+impl Queued {
+    pub fn into_reply(self) -> Reply {
+        self.reply
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct State {
     pub queue: VecDeque<Queued>,
     pub queue_bytes: u64,
+    /// Bytes that are stored or queued, as of the last change. Every request asks for it, and must
+    /// not wait for the lock only to look.
+    pub filled: Arc<AtomicU64>,
     pub closing: bool,
     /// The committer has ended; nothing will be written any more.
     pub closed: bool,
@@ -94,6 +105,7 @@ pub(crate) struct State {
 impl Shared {
     pub fn new(disk: Arc<dyn Disk>, settings: Settings, clock: Clock, state: State) -> Self {
         metrics::gauge!(m::MAX_BYTES.name).set(settings.max_bytes as f64);
+        let filled = Arc::clone(&state.filled);
         Self {
             disk,
             dir: settings.dir.clone(),
@@ -104,6 +116,7 @@ impl Shared {
             progress: Condvar::new(),
             arrived: Notify::new(),
             allow_removal: AtomicBool::new(true),
+            filled,
         }
     }
 
@@ -183,6 +196,7 @@ impl Shared {
         let first = state.queue.is_empty();
         state.queue_bytes += frame_len;
         state.queue.push_back(Queued { request: Arc::new(request), frame_len, reply });
+        state.note_filled();
         drop(state);
         if first {
             self.work.notify_one();
@@ -201,6 +215,10 @@ impl Shared {
             damaged: state.damaged,
             segments: state.segments.len() as u64,
         }
+    }
+
+    pub fn is_in_reserve(&self) -> bool {
+        is_in_reserve(self.filled.load(Ordering::Relaxed), self.settings.max_bytes)
     }
 
     pub fn removal_allowed(&self) -> bool {
@@ -243,8 +261,13 @@ impl State {
         self.sealed_bytes = sealed.map(|segment| segment.len).sum();
     }
 
+    fn note_filled(&self) {
+        self.filled.store(self.used_bytes() + self.queue_bytes, Ordering::Relaxed);
+    }
+
     /// Shows the state in the metrics.
     pub fn report(&self) {
+        self.note_filled();
         metrics::gauge!(m::DEPTH.name).set(self.unconfirmed as f64);
         metrics::gauge!(m::BYTES.name).set(self.used_bytes() as f64);
         metrics::gauge!(m::WRITABLE.name).set(f64::from(u8::from(self.is_writable())));
@@ -293,17 +316,17 @@ impl State {
     }
 
     /// A group is synced: readers may have it.
-    pub fn committed(&mut self, group: &[Queued], written: Written, tail_bytes: u64) {
+    pub fn committed(&mut self, group: Vec<Arc<Request>>, written: Written, tail_bytes: u64) {
         if let Some(active) = self.segments.back_mut() {
             active.end = written.end;
         }
         let sequences = written.first.sequence..;
-        for (sequence, queued) in sequences.zip(group) {
-            let position = Position { epoch: written.first.epoch, sequence };
-            self.tail_bytes += queued.request.weight();
-            self.tail.push_back(Stored { position, request: queued.request.clone() });
-        }
         self.unconfirmed += group.len() as u64;
+        for (sequence, request) in sequences.zip(group) {
+            let position = Position { epoch: written.first.epoch, sequence };
+            self.tail_bytes += request.weight();
+            self.tail.push_back(Stored { position, request });
+        }
         self.failures_in_a_row = 0;
         while self.tail_bytes > tail_bytes {
             let Some(evicted) = self.tail.pop_front() else { break };

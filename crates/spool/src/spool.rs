@@ -69,8 +69,13 @@ pub struct Usage {
 impl Usage {
     /// Whether 80 % of the bound is reached, and what is left is reserved.
     pub fn is_in_reserve(&self) -> bool {
-        (self.bytes + self.queued_bytes).saturating_mul(5) >= self.max_bytes.saturating_mul(4)
+        is_in_reserve(self.bytes + self.queued_bytes, self.max_bytes)
     }
+}
+
+/// Whether 80 % of a bound are taken.
+pub(crate) fn is_in_reserve(bytes: u64, max_bytes: u64) -> bool {
+    bytes.saturating_mul(5) >= max_bytes.saturating_mul(4)
 }
 
 impl Spool {
@@ -135,6 +140,11 @@ impl Spool {
     /// How full it is. Cheap.
     pub fn usage(&self) -> Usage {
         self.handle.shared.usage()
+    }
+
+    /// As [`Usage::is_in_reserve`], without a lock: for every request.
+    pub fn is_in_reserve(&self) -> bool {
+        self.handle.shared.is_in_reserve()
     }
 
     /// Whether the disk takes writes: false after two failures in a row, until a probe succeeds.
@@ -226,6 +236,7 @@ pub(crate) fn first_state(catalog: Catalog, last: Option<LastSegment>) -> (State
     let mut state = State {
         queue: std::collections::VecDeque::new(),
         queue_bytes: 0,
+        filled: Arc::default(),
         closing: false,
         closed: false,
         failures_in_a_row: 0,

@@ -39,15 +39,22 @@ impl Window {
 
     /// Notes a record as confirmed; whether that is news.
     pub fn confirm(&mut self, position: Position) -> bool {
-        let Ok(index) = self.served.binary_search_by_key(&position, |served| served.position)
-        else {
-            return false;
-        };
+        let Some(index) = self.index(position) else { return false };
         let news = !std::mem::replace(&mut self.served[index].confirmed, true);
         while self.served.front().is_some_and(|served| served.confirmed) {
             self.served.pop_front();
         }
         news
+    }
+
+    fn index(&self, position: Position) -> Option<usize> {
+        // Nothing is missing between the first and this one, as a rule.
+        let first = self.served.front()?.position;
+        let likely = position.sequence.wrapping_sub(first.sequence) as usize;
+        if self.served.get(likely).is_some_and(|served| served.position == position) {
+            return Some(likely);
+        }
+        self.served.binary_search_by_key(&position, |served| served.position).ok()
     }
 
     /// The lowest record that is not confirmed, or the position behind everything served.
@@ -73,6 +80,24 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn records_are_found_across_gaps_and_epochs(
+            served in prop::collection::btree_set((1u64..3, 1u64..20), 1..20),
+            asked in prop::collection::vec((1u64..4, 0u64..22), 0..60),
+        ) {
+            let at = |(epoch, sequence)| Position { epoch, sequence };
+            let mut window = Window::new(at((1, 1)));
+            for position in &served {
+                window.serve(at(*position), 0);
+            }
+            let mut left = served;
+            for position in asked {
+                prop_assert_eq!(window.confirm(at(position)), left.remove(&position));
+                let lowest = left.first().copied().map(at);
+                prop_assert_eq!(lowest.is_some_and(|lowest| lowest == window.lowest()), lowest.is_some());
+            }
+        }
+
         #[test]
         fn the_lowest_is_always_the_first_that_nobody_confirmed(
             count in 1u64..40,
