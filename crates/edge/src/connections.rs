@@ -1,115 +1,156 @@
-//! Cuts connections that hold a place and ask for nothing.
+//! How long a connection may ask for nothing, and how it ended.
 //!
-//! actix-web times a connection's first head and its idleness, and nothing else: a second head
-//! that never ends, a refused body that is never finished, or answers that nobody reads would
-//! hold their connection's place for ever. All of them have in common that no request is in
-//! progress, and that is what is timed here.
+//! actix-http times a connection's first head. What it does not time would hold a place for ever:
+//! a second head that never ends, a refused body that is never finished, answers that nobody
+//! reads. All of them have in common that no request is in progress, and that is what is timed
+//! here, idleness between requests included: one timer for the life of a connection, where
+//! actix-http would make one for each request. A connection is its worker's alone, so nothing
+//! here is locked.
 
-use std::any::Any;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::time::Duration;
 
-use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::HttpRequest;
-use actix_web::dev::Extensions;
-use actix_web::rt::net::TcpStream;
-use rustix::net::{Shutdown, shutdown};
-use tokio_util::sync::CancellationToken;
+use metrics::{Counter, Gauge, counter, gauge};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 use crate::metrics::{CONNECTIONS, CONNECTIONS_ENDED};
 
-/// Stands for "a request is in progress".
-const BUSY: u64 = u64::MAX;
-
-/// Every open connection, and how long it may ask for nothing.
-pub struct Connections {
-    patience: Duration,
-    started: Instant,
-    open: Mutex<Vec<Weak<Connection>>>,
+/// How long a connection may ask for nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// When not a byte has come since the last answer.
+    pub idle: Duration,
+    /// In all; must exceed the time for a head and `idle` together.
+    pub most: Duration,
 }
 
-/// One connection. Lives as long as actix-web's own state of it, so that the second handle on
-/// the socket is closed together with the first.
+/// What the connections of one worker share.
+pub struct Connections {
+    patience: Patience,
+    is_closing: Cell<bool>,
+    closing: Notify,
+    open: Gauge,
+    cut: Counter,
+    served: Counter,
+    no_request: Counter,
+}
+
+/// One connection.
 pub struct Connection {
-    socket: OwnedFd,
-    started: Instant,
-    /// Milliseconds after `started`, or [`BUSY`].
-    idle_since: AtomicU64,
-    served: AtomicBool,
-    cut: AtomicBool,
+    all: Rc<Connections>,
+    /// None while a request is in progress.
+    idle_since: Cell<Option<Instant>>,
+    /// Whether anything has come since.
+    has_heard: Cell<bool>,
+    has_served: Cell<bool>,
+    is_cut: Cell<bool>,
 }
 
 /// A request in progress on a connection; ends when dropped.
-pub struct Busy(Option<Arc<Connection>>);
+pub struct Busy(Option<Rc<Connection>>);
 
 impl Connections {
-    /// `patience` must exceed the keep-alive time and the deadline of a head together, or honest
-    /// connections are cut.
-    pub fn new(patience: Duration) -> Self {
-        Self { patience, started: Instant::now(), open: Mutex::default() }
+    pub fn new(patience: Patience) -> Self {
+        let ended = |end: &'static str| counter!(CONNECTIONS_ENDED.name, "end" => end);
+        Self {
+            patience,
+            is_closing: Cell::new(false),
+            closing: Notify::new(),
+            open: gauge!(CONNECTIONS.name),
+            cut: ended("cut"),
+            served: ended("served"),
+            no_request: ended("no_request"),
+        }
     }
 
-    /// To be called by actix-web with each new connection.
-    pub fn opened(&self, stream: &dyn Any, data: &mut Extensions) {
-        let tcp = stream
-            .downcast_ref::<TcpStream>()
-            .or_else(|| Some(stream.downcast_ref::<TlsStream<TcpStream>>()?.get_ref().0));
-        // Without a second handle, for want of descriptors, the connection is only not watched.
-        let Some(Ok(socket)) = tcp.map(|tcp| tcp.as_fd().try_clone_to_owned()) else { return };
-        let connection = Arc::new(Connection {
-            socket,
-            started: self.started,
-            idle_since: AtomicU64::new(millis(self.started.elapsed())),
-            served: AtomicBool::new(false),
-            cut: AtomicBool::new(false),
-        });
-        metrics::gauge!(CONNECTIONS.name).increment(1.0);
-        self.lock().push(Arc::downgrade(&connection));
-        data.insert(connection);
+    /// Lets every connection end with the request that is in progress on it.
+    pub fn close(&self) {
+        self.is_closing.set(true);
+        self.closing.notify_waiters();
+    }
+}
+
+impl Connection {
+    pub fn new(all: Rc<Connections>) -> Self {
+        all.open.increment(1.0);
+        Self {
+            all,
+            idle_since: Cell::new(Some(Instant::now())),
+            has_heard: Cell::new(false),
+            has_served: Cell::new(false),
+            is_cut: Cell::new(false),
+        }
     }
 
-    /// Cuts what has asked for nothing for too long, until told to stop.
-    pub async fn watch(&self, stop: CancellationToken) {
-        let mut every = tokio::time::interval((self.patience / 4).min(Duration::from_secs(1)));
+    /// Notes that bytes have come.
+    pub fn hears(&self) {
+        self.has_heard.set(true);
+    }
+
+    /// Whether nothing more is to be read from it.
+    pub fn is_over(&self) -> bool {
+        self.all.is_closing.get() && self.idle_since.get().is_some()
+    }
+
+    /// Waits for the end of `serving`, which is all that is done for this connection, or until
+    /// the connection has asked for nothing for too long. Dropping `serving` then closes it.
+    pub async fn serve(&self, mut serving: Pin<&mut impl Future>) {
+        let mut timer = pin!(sleep_until(Instant::now() + self.all.patience.idle));
+        let mut closing = pin!(self.all.closing.notified());
+        let mut is_told = false;
         loop {
             tokio::select! {
-                _ = every.tick() => self.cut_idle(),
-                () = stop.cancelled() => return,
+                biased;
+                _ = &mut serving => return,
+                // It finds that it is over when it reads next.
+                () = &mut closing, if !is_told => is_told = true,
+                () = &mut timer => match self.deadline() {
+                    Some(deadline) => timer.as_mut().reset(deadline),
+                    None => return,
+                }
             }
         }
     }
 
-    fn cut_idle(&self) {
-        let now = millis(self.started.elapsed());
-        let patience = millis(self.patience);
-        self.lock().retain(|connection| {
-            let Some(connection) = connection.upgrade() else { return false };
-            let idle_since = connection.idle_since.load(Ordering::Relaxed);
-            if idle_since == BUSY || now.saturating_sub(idle_since) < patience {
-                return true;
-            }
-            connection.cut.store(true, Ordering::Relaxed);
-            // actix-web sees the end and lets go; a socket that is gone already needs nothing.
-            let _ = shutdown(&connection.socket, Shutdown::Both);
-            false
-        });
+    /// When to look at it again; None if its time is over.
+    fn deadline(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let patience = self.all.patience;
+        let Some(since) = self.idle_since.get() else { return Some(now + patience.idle) };
+        let is_quiet = self.has_served.get() && !self.has_heard.get();
+        let deadline = since + if is_quiet { patience.idle } else { patience.most };
+        if now < deadline {
+            return Some(deadline);
+        }
+        self.is_cut.set(!is_quiet);
+        None
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Connection>>> {
-        // Pushes and removals leave whole entries behind.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.all.open.decrement(1.0);
+        let end = match (self.is_cut.get(), self.has_served.get()) {
+            (true, _) => &self.all.cut,
+            (false, true) => &self.all.served,
+            (false, false) => &self.all.no_request,
+        };
+        end.increment(1);
     }
 }
 
 impl Busy {
     /// Notes that this request is in progress on its connection.
     pub fn on(request: &HttpRequest) -> Self {
-        let connection = request.conn_data::<Arc<Connection>>().cloned();
+        let connection = request.conn_data::<Rc<Connection>>().cloned();
         if let Some(connection) = &connection {
-            connection.idle_since.store(BUSY, Ordering::Relaxed);
-            connection.served.store(true, Ordering::Relaxed);
+            connection.idle_since.set(None);
+            connection.has_served.set(true);
         }
         Self(connection)
     }
@@ -118,24 +159,8 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         if let Some(connection) = &self.0 {
-            let now = millis(connection.started.elapsed());
-            connection.idle_since.store(now, Ordering::Relaxed);
+            connection.idle_since.set(Some(Instant::now()));
+            connection.has_heard.set(false);
         }
     }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        let end = match (self.cut.load(Ordering::Relaxed), self.served.load(Ordering::Relaxed)) {
-            (true, _) => "cut",
-            (false, true) => "served",
-            (false, false) => "no_request",
-        };
-        metrics::gauge!(CONNECTIONS.name).decrement(1.0);
-        metrics::counter!(CONNECTIONS_ENDED.name, "end" => end).increment(1);
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(BUSY - 1)
 }

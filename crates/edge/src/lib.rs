@@ -35,8 +35,10 @@ mod receive;
 mod refusal;
 mod replay;
 mod requalify;
+mod server;
 mod service;
 mod settings;
+mod socket;
 mod tls;
 mod topics_guard;
 
