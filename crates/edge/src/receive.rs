@@ -101,7 +101,7 @@ async fn answer(
     let mut payload = payload.into_inner();
     let mut open = Open::new(receiver, request);
     let taken = match path {
-        Ok(known) => receiver.take(request, &mut payload, known).await,
+        Ok(known) => receiver.take(request, &mut payload, known, &open.busy).await,
         Err(refusal) => Err(NoBody::Refused(refusal)),
     };
     let mut response = match taken {
@@ -144,13 +144,13 @@ fn count(refusal: Refusal) {
 struct Open<'a> {
     receiver: &'a Receiver,
     answered: bool,
-    _busy: Busy,
+    busy: Busy,
 }
 
 impl<'a> Open<'a> {
     fn new(receiver: &'a Receiver, request: &HttpRequest) -> Self {
         receiver.open.fetch_add(1, Ordering::Relaxed);
-        Self { receiver, answered: false, _busy: Busy::on(request) }
+        Self { receiver, answered: false, busy: Busy::on(request) }
     }
 }
 
@@ -169,6 +169,7 @@ impl Receiver {
         request: &HttpRequest,
         payload: &mut Payload,
         known: Option<&Known>,
+        busy: &Busy,
     ) -> Result<(Held, u64), NoBody> {
         if request.method() != Method::POST {
             return Err(NoBody::Refused(Refusal::Method));
@@ -176,7 +177,8 @@ impl Receiver {
         self.taken.fetch_add(1, Ordering::Relaxed);
         let reserved = self.is_reserved();
         let Body { bytes, share } =
-            body::read(payload, announced(request), self.limits, &self.budget, reserved).await?;
+            body::read(payload, announced(request), self.limits, &self.budget, reserved, busy)
+                .await?;
         let length = bytes.len() as u64;
         let notification = self.notification(request, bytes, known);
         self.look(&notification, reserved, known).map_err(NoBody::Refused)?;

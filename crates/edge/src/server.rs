@@ -4,7 +4,6 @@
 //! from outside would take a second file descriptor for each.
 
 use std::net::TcpListener;
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -83,14 +82,13 @@ pub fn serve(
                         let peer = stream.peer_addr().ok();
                         let stream = match tls {
                             None => Stream::Plain(stream),
-                            Some(tls) => match tls.call(stream).await {
+                            Some(tls) => match Box::pin(tls.call(stream)).await {
                                 Ok(stream) => Stream::Tls(Box::new(stream)),
                                 Err(_) => return Ok(()),
                             },
                         };
-                        let connection = Rc::new(Connection::new(connections));
-                        let socket = Socket::new(stream, Rc::clone(&connection));
-                        connection.serve(pin!(http.call((socket, peer)))).await;
+                        let connection = Rc::new(Connection::new(stream, connections));
+                        connection.serve(|socket| http.call((socket, peer))).await;
                         Ok::<_, ()>(())
                     })
                 };

@@ -1,4 +1,4 @@
-//! A connection's socket as actix-web sees it: tells the connection what comes.
+//! A connection's socket as actix-http sees it: tells the connection what comes and goes.
 
 use std::io;
 use std::pin::Pin;
@@ -19,39 +19,47 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// A stream and whose it is.
-pub struct Socket {
-    stream: Stream,
-    connection: Rc<Connection>,
+impl Stream {
+    /// Waits until the peer has sent something or is gone.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let tcp = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        tcp.poll_read_ready(cx).map(drop)
+    }
 }
 
+/// To be dropped when a connection rests: the stream is the connection's.
+pub struct Socket(Rc<Connection>);
+
 impl Socket {
-    pub fn new(stream: Stream, connection: Rc<Connection>) -> Self {
-        Self { stream, connection }
+    pub fn new(connection: Rc<Connection>) -> Self {
+        Self(connection)
     }
 
     pub fn connection(&self) -> &Rc<Connection> {
-        &self.connection
+        &self.0
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.connection.is_over() {
-            // Reads as if the peer had closed its side: what is written is still flushed.
+        if self.0.is_over() {
+            // As if the peer had closed its side: what is written is still flushed.
             return Poll::Ready(Ok(()));
         }
         let before = into.filled().len();
-        ready!(match &mut self.stream {
+        ready!(match &mut *self.0.stream.borrow_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, into),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, into),
         })?;
         if into.filled().len() > before {
-            self.connection.hears();
+            self.0.hears(into.filled());
         }
         Poll::Ready(Ok(()))
     }
@@ -59,26 +67,29 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        self.0.set_flushed(false);
+        match &mut *self.0.stream.borrow_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(match &mut *self.0.stream.borrow_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        })?;
+        self.0.set_flushed(true);
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            // actix-web drops it next, and closing it says the same to the peer.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self.0.stream.borrow_mut() {
+            // actix-http has done with it then, and closing it says the same to the peer.
             Stream::Plain(_) => Poll::Ready(Ok(())),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
