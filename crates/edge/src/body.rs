@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use actix_web::dev::Payload;
-use actix_web::error::PayloadError;
+use actix_http::Payload;
+use actix_http::error::PayloadError;
 use actix_web::web::Bytes;
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};

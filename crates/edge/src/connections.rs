@@ -22,12 +22,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix_web::HttpRequest;
+use actix_http::Request;
 use actix_web::web::Bytes;
 use metrics::{Counter, Gauge, counter, gauge};
 use tokio::sync::Notify;
@@ -64,6 +65,8 @@ pub struct Connections {
 /// One connection.
 pub struct Connection {
     pub(crate) stream: RefCell<Stream>,
+    /// Address of the sender, as text.
+    peer: Box<str>,
     all: Rc<Connections>,
     /// None while a request is in progress.
     idle_since: Cell<Option<Instant>>,
@@ -112,10 +115,11 @@ impl Connections {
 }
 
 impl Connection {
-    pub fn new(stream: Stream, all: Rc<Connections>) -> Self {
+    pub fn new(stream: Stream, peer: Option<SocketAddr>, all: Rc<Connections>) -> Self {
         all.open.increment(1.0);
         Self {
             stream: RefCell::new(stream),
+            peer: peer.map_or_else(Box::default, |peer| peer.ip().to_string().into()),
             all,
             idle_since: Cell::new(Some(Instant::now())),
             has_heard: Cell::new(false),
@@ -150,8 +154,8 @@ impl Connection {
         let mut closing = pin!(self.all.closing.notified());
         let mut is_closing = false;
         loop {
-            let mut serving = pin!(Some(dispatch(Socket::new(Rc::clone(&self)))));
-            while let Some(dispatcher) = serving.as_mut().as_pin_mut() {
+            let mut serving = Some(Box::pin(dispatch(Socket::new(Rc::clone(&self)))));
+            while let Some(dispatcher) = &mut serving {
                 tokio::select! {
                     biased;
                     _ = dispatcher => return,
@@ -159,7 +163,7 @@ impl Connection {
                     () = &mut closing, if !is_closing => is_closing = true,
                     () = &mut timer => match self.look() {
                         Look::Again(then) => timer.as_mut().reset(then),
-                        Look::Rests => serving.set(None),
+                        Look::Rests => serving = None,
                         Look::Over => return,
                     }
                 }
@@ -224,7 +228,7 @@ impl Drop for Connection {
 
 impl Busy {
     /// Notes that this request is in progress on its connection.
-    pub fn on(request: &HttpRequest) -> Self {
+    pub fn on(request: &Request) -> Self {
         let connection = request.conn_data::<Rc<Connection>>().cloned();
         if let Some(connection) = &connection {
             connection.idle_since.set(None);
@@ -235,6 +239,11 @@ impl Busy {
 }
 
 impl Busy {
+    /// Address it comes from, as text.
+    pub fn peer(&self) -> &str {
+        self.0.as_ref().map_or("", |connection| &connection.peer)
+    }
+
     /// Notes a part of the request's body as actix-http hands it over. It is a part of the buffer
     /// that was read into, not a copy, so it tells by its place whether anything was read beyond
     /// it: bytes of a next request, which must not be dropped with that buffer.

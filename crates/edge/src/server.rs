@@ -1,22 +1,22 @@
-//! The HTTP server: actix-web's application over actix-http's connections.
+//! The HTTP server: actix-http's connections on actix-server's workers.
 //!
 //! actix-web's own `HttpServer` gives no hold on a connection once it is accepted: to end one
-//! from outside would take a second file descriptor for each.
+//! from outside would take a second file descriptor for each. Its router and extractors would be
+//! FIGURE of a request, for two paths.
 
 use std::net::TcpListener;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use actix_http::{HttpService, KeepAlive, Request, Response};
-use actix_service::{ServiceFactoryExt as _, map_config};
+use actix_http::{HttpService, KeepAlive};
 use actix_tls::accept::rustls_0_23::Acceptor;
-use actix_web::dev::{AppConfig, Server, Service, ServiceFactory, fn_factory, fn_service};
+use actix_web::dev::{Server, Service, ServiceFactory, fn_factory, fn_service};
 use actix_web::rt::net::TcpStream;
-use actix_web::{App, web};
 use tokio_util::sync::CancellationToken;
 
 use crate::connections::{Connection, Connections, Patience};
-use crate::receive::{Receiver, open_path, secret_path, unknown_path};
+use crate::receive::{Receiver, answer};
 use crate::service::EdgeError;
 use crate::settings::Settings;
 use crate::socket::{Socket, Stream};
@@ -31,7 +31,7 @@ pub fn serve(
     settings: &Settings,
     connections: usize,
     listener: TcpListener,
-    receiver: &web::Data<Receiver>,
+    receiver: &Arc<Receiver>,
     closing: CancellationToken,
 ) -> Result<Server, EdgeError> {
     let workers = match settings.workers {
@@ -43,7 +43,7 @@ pub fn serve(
     let keep_alive = Duration::from_secs(settings.keep_alive_seconds);
     // A connection has it from its listener.
     socket2::SockRef::from(&listener).set_tcp_nodelay(true)?;
-    let receiver = receiver.clone();
+    let receiver = Arc::clone(receiver);
     let worker = move || {
         let (receiver, tls, closing) = (receiver.clone(), tls.clone(), closing.clone());
         let patience =
@@ -51,6 +51,8 @@ pub fn serve(
         // Idleness is timed by `connections`.
         let keep_alive = if keep_alive.is_zero() { KeepAlive::Disabled } else { KeepAlive::Os };
         fn_factory(move || {
+            let receiver = Rc::new(Arc::clone(&receiver));
+            let answer = move |request| answer(Rc::clone(&receiver), request);
             let http = HttpService::build()
                 .keep_alive(keep_alive)
                 .client_request_timeout(head_deadline)
@@ -58,7 +60,7 @@ pub fn serve(
                 .on_connect_ext(|socket: &Socket, data| {
                     data.insert(Rc::clone(socket.connection()));
                 })
-                .h1(application(receiver.clone()));
+                .h1(fn_service(answer));
             let (tls, closing) = (tls.clone(), closing.clone());
             async move {
                 let http = Rc::new(http.new_service(()).await?);
@@ -87,7 +89,7 @@ pub fn serve(
                                 Err(_) => return Ok(()),
                             },
                         };
-                        let connection = Rc::new(Connection::new(stream, connections));
+                        let connection = Rc::new(Connection::new(stream, peer, connections));
                         connection.serve(|socket| http.call((socket, peer))).await;
                         Ok::<_, ()>(())
                     })
@@ -103,24 +105,4 @@ pub fn serve(
         .disable_signals()
         .listen("notifications", listener, worker)?;
     Ok(server.run())
-}
-
-fn application(
-    receiver: web::Data<Receiver>,
-) -> impl ServiceFactory<
-    Request,
-    Config = (),
-    Response = impl Into<Response<actix_web::body::BoxBody>>,
-    Error = Response<actix_web::body::BoxBody>,
-    InitError = (),
-> {
-    let app = App::new()
-        .app_data(receiver)
-        .route("/status", web::route().to(open_path))
-        .route("/fee", web::route().to(open_path))
-        .route("/{secret}/status", web::route().to(secret_path))
-        .route("/{secret}/fee", web::route().to(secret_path))
-        .default_service(web::route().to(unknown_path));
-    map_config(app, |()| AppConfig::default())
-        .map_err(|error: actix_web::Error| error.error_response().into())
 }

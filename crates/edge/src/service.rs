@@ -2,11 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
-use actix_web::web;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +27,7 @@ use crate::meters::Acknowledged;
 use crate::prepare::Preparing;
 use crate::publisher::Publisher;
 use crate::quota::Quota;
-use crate::receive::Receiver;
+use crate::receive::{Progress, Receiver};
 use crate::settings::{Ack, Settings};
 use crate::{background, server, topics_guard};
 
@@ -103,7 +102,7 @@ pub struct Counts {
 #[derive(Clone)]
 pub struct Watch {
     spool: Spool,
-    receiver: web::Data<Receiver>,
+    receiver: Arc<Receiver>,
     reports: Arc<Reports>,
     delivery: Option<Arc<Delivery>>,
 }
@@ -113,8 +112,8 @@ impl Watch {
     pub fn counts(&self) -> Counts {
         let delivered = self.delivery.as_ref().map_or(0, |delivery| delivery.published());
         Counts {
-            taken: self.receiver.taken.load(Ordering::Relaxed),
-            acknowledged: self.receiver.acknowledged.load(Ordering::Relaxed),
+            taken: self.receiver.progress.taken.load(Ordering::Relaxed),
+            acknowledged: self.receiver.progress.acknowledged.load(Ordering::Relaxed),
             published: self.reports.published() + delivered,
         }
     }
@@ -172,7 +171,7 @@ impl Edge {
         let delivery = delivery(&settings, &applications, stream.as_ref())?;
 
         let on_their_way = TaskTracker::new();
-        let receiver = web::Data::new(Receiver {
+        let receiver = Arc::new(Receiver {
             edge_id: settings.edge_id.clone(),
             ack: settings.ack,
             limits: Limits {
@@ -193,9 +192,7 @@ impl Edge {
                 runtime: Handle::current(),
             },
             draining: AtomicBool::new(false),
-            open: AtomicUsize::new(0),
-            taken: AtomicU64::new(0),
-            acknowledged: AtomicU64::new(0),
+            progress: Progress::default(),
             meters: Acknowledged::new(),
         });
         let closing = CancellationToken::new();
@@ -256,7 +253,7 @@ struct Parts {
     closing: CancellationToken,
     publisher: Publisher,
     spool: Spool,
-    receiver: web::Data<Receiver>,
+    receiver: Arc<Receiver>,
     on_their_way: TaskTracker,
     /// Lives as long as its producers are needed.
     _stream: Arc<dyn Stream>,
@@ -312,7 +309,7 @@ async fn supervise(
 
 async fn stop_serving(handle: &ServerHandle, receiver: &Receiver) {
     handle.stop(true).await;
-    let open = receiver.open.load(Ordering::Relaxed);
+    let open = receiver.progress.open.load(Ordering::Relaxed);
     if open > 0 {
         tracing::warn!(
             open,
@@ -335,7 +332,7 @@ fn delivery(
     Ok(Some(Arc::new(Delivery::new(stream, deadline)?)))
 }
 
-fn add_health(health: &Health, spool: Spool, receiver: &web::Data<Receiver>) {
+fn add_health(health: &Health, spool: Spool, receiver: &Arc<Receiver>) {
     health.add("spool", move || {
         if spool.is_writable() {
             Ok(())
