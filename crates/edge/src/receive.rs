@@ -77,8 +77,11 @@ pub struct Progress {
     pub acknowledged: AtomicU64,
 }
 
-/// Answers one request. The receiver is counted by its worker: a count that all workers write
-/// for each request would go to and fro between them.
+/// Answers one request.
+#[expect(
+    clippy::redundant_allocation,
+    reason = "a count that all workers write for each request would go to and fro between them"
+)]
 pub async fn answer(
     receiver: Rc<Arc<Receiver>>,
     mut request: actix_http::Request,
@@ -132,7 +135,7 @@ fn count(refusal: Refusal) {
 }
 
 /// A request between its head and its answer. Dropped without an answer it counts as aborted:
-/// actix-web drops a request's future when its connection breaks.
+/// actix-http drops a request's future when its connection breaks.
 struct Open<'a> {
     receiver: &'a Receiver,
     answered: bool,
