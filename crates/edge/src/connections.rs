@@ -44,7 +44,7 @@ const UNTIL_REST: Duration = Duration::from_secs(2);
 /// How long a connection may ask for nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// When not a byte has come since the last answer.
+    /// When the last answer is gone and not a byte has come since.
     pub idle: Duration,
     /// In all; must exceed the time for a head and `idle` together.
     pub most: Duration,
@@ -198,13 +198,13 @@ impl Connection {
         let now = Instant::now();
         let patience = self.all.patience;
         let Some(since) = self.idle_since.get() else { return Look::Again(now + UNTIL_REST) };
-        let is_quiet = self.has_served.get() && !self.has_heard.get();
+        let is_quiet = self.has_served.get() && !self.has_heard.get() && self.is_flushed.get();
         let deadline = since + if is_quiet { patience.idle } else { patience.most };
         let rest = since + UNTIL_REST;
         if now >= deadline {
             self.is_cut.set(!is_quiet);
             Look::Over
-        } else if !is_quiet || !self.is_read_up.get() || !self.is_flushed.get() {
+        } else if !is_quiet || !self.is_read_up.get() {
             Look::Again(deadline)
         } else if now < rest {
             Look::Again(rest.min(deadline))
