@@ -137,7 +137,8 @@ impl Scale {
     }
 
     fn full() -> Self {
-        let (memory_bytes, shared_bytes) = (1024 * MIB, 64 * MIB);
+        // Admits 22,000 connections, more than a process here may have files open.
+        let (memory_bytes, shared_bytes) = (6 * 1024 * MIB, 64 * MIB);
         Self {
             memory_bytes,
             shared_bytes,

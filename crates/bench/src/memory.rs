@@ -19,6 +19,8 @@ const MIB: f64 = (1 << 20) as f64;
 /// Room for 10,000 connections: the limit follows from this setting, 272 KiB each beside what bodies,
 /// the spool's tail and records in flight may take.
 const ROOM: &[(&str, &str)] = &[("TOLLGATE_EDGE__MEMORY_BYTES", "3221225472")];
+/// The edge gives back what a connection has held once it has been idle for two seconds.
+const UNTIL_IDLE: Duration = Duration::from_secs(4);
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Plan {
@@ -26,7 +28,7 @@ pub struct Plan {
     #[arg(long, default_value_t = 10.0)]
     load: f64,
     /// Idle connections
-    #[arg(long, default_value_t = 9_500)]
+    #[arg(long, default_value_t = 10_000)]
     connections: usize,
     /// Write the table to this file too
     #[arg(long)]
@@ -85,6 +87,7 @@ fn idle_connections(plan: &Plan) -> Result<Vec<Cell>> {
     {
         let running = Running::start_with(subject, &brokers, dir.path(), ROOM)?;
         let open = connect(&running, plan.connections)?;
+        std::thread::park_timeout(UNTIL_IDLE);
         let name = format!("{}: {} idle connections, brokers down", subject.name(), open.len());
         cells.push(cell(name, settings, &running)?);
     }

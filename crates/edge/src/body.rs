@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use actix_web::dev::Payload;
-use actix_web::error::PayloadError;
+use actix_http::Payload;
+use actix_http::error::PayloadError;
 use actix_web::web::Bytes;
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::admission::{Budget, Share};
+use crate::connections::Busy;
 use crate::refusal::Refusal;
 use crate::settings::FREE_BYTES;
 
@@ -47,6 +48,7 @@ pub async fn read(
     limits: Limits,
     budget: &Budget,
     only_small: bool,
+    busy: &Busy,
 ) -> Result<Body, NoBody> {
     let refuse = |refusal| Err(NoBody::Refused(refusal));
     let too_long = |length| {
@@ -77,6 +79,7 @@ pub async fn read(
             Ok(Some(Err(error))) => return Err(broken(&error)),
             Ok(Some(Ok(chunk))) => chunk,
         };
+        busy.takes(&chunk);
         let length = bytes.len() + chunk.len();
         if let Some(refusal) = too_long(length) {
             return refuse(refusal);

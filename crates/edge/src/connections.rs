@@ -1,141 +1,265 @@
-//! Cuts connections that hold a place and ask for nothing.
+//! A connection between its requests: how long it may ask for nothing, what it keeps meanwhile,
+//! how it ends.
 //!
-//! actix-web times a connection's first head and its idleness, and nothing else: a second head
-//! that never ends, a refused body that is never finished, or answers that nobody reads would
-//! hold their connection's place for ever. All of them have in common that no request is in
-//! progress, and that is what is timed here.
+//! ```text
+//!  accepted ─▶ serving ◀─────▶ resting: the socket and nothing else
+//!                 │                │
+//!                 └────▶ over ◀────┘  asked for nothing for too long, or the edge stops
+//! ```
+//!
+//! actix-http times a connection's first head. What it does not time would hold a place for ever:
+//! a second head that never ends, a refused body that is never finished, answers that nobody
+//! reads. All of them have in common that no request is in progress, and that is what is timed
+//! here, idleness between requests included: one timer for the life of a connection, where
+//! actix-http would make one for each request.
+//!
+//! actix-http also keeps 16 KiB of buffers for a connection whatever it does, of which 8 become
+//! resident. So its dispatcher is dropped when a connection rests, and made anew when something
+//! comes: 5,000 idle connections took 49 MiB instead of 73, the whole edge counted. Nothing may be in those buffers then; see
+//! [`Busy::takes`].
+//!
+//! A connection is its worker's alone, so nothing here is locked.
 
-use std::any::Any;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::time::Duration;
 
-use actix_tls::accept::rustls_0_23::TlsStream;
-use actix_web::HttpRequest;
-use actix_web::dev::Extensions;
-use actix_web::rt::net::TcpStream;
-use rustix::net::{Shutdown, shutdown};
-use tokio_util::sync::CancellationToken;
+use actix_http::Request;
+use actix_web::web::Bytes;
+use metrics::{Counter, Gauge, counter, gauge};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::metrics::{CONNECTIONS, CONNECTIONS_ENDED};
+use crate::metrics::{CONNECTIONS, CONNECTIONS_ENDED, CONNECTIONS_RESTING};
+use crate::socket::{Socket, Stream};
 
-/// Stands for "a request is in progress".
-const BUSY: u64 = u64::MAX;
+/// A connection that has been idle for so long rests.
+const UNTIL_REST: Duration = Duration::from_secs(2);
 
-/// Every open connection, and how long it may ask for nothing.
-pub struct Connections {
-    patience: Duration,
-    started: Instant,
-    open: Mutex<Vec<Weak<Connection>>>,
+/// How long a connection may ask for nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// When the last answer is gone and not a byte has come since.
+    pub idle: Duration,
+    /// In all; must exceed the time for a head and `idle` together.
+    pub most: Duration,
 }
 
-/// One connection. Lives as long as actix-web's own state of it, so that the second handle on
-/// the socket is closed together with the first.
+/// What the connections of one worker share.
+pub struct Connections {
+    patience: Patience,
+    is_closing: Cell<bool>,
+    closing: Notify,
+    open: Gauge,
+    resting: Gauge,
+    cut: Counter,
+    served: Counter,
+    no_request: Counter,
+}
+
+/// One connection.
 pub struct Connection {
-    socket: OwnedFd,
-    started: Instant,
-    /// Milliseconds after `started`, or [`BUSY`].
-    idle_since: AtomicU64,
-    served: AtomicBool,
-    cut: AtomicBool,
+    pub(crate) stream: RefCell<Stream>,
+    /// Address of the sender, as text.
+    peer: Box<str>,
+    all: Rc<Connections>,
+    /// None while a request is in progress.
+    idle_since: Cell<Option<Instant>>,
+    /// Whether anything has come since.
+    has_heard: Cell<bool>,
+    /// Address behind the last byte that was read.
+    read_to: Cell<usize>,
+    /// Whether that byte was the last one of a body.
+    is_read_up: Cell<bool>,
+    is_flushed: Cell<bool>,
+    has_served: Cell<bool>,
+    is_cut: Cell<bool>,
+}
+
+/// What a look at an idle connection says.
+enum Look {
+    /// Look again then.
+    Again(Instant),
+    Rests,
+    Over,
 }
 
 /// A request in progress on a connection; ends when dropped.
-pub struct Busy(Option<Arc<Connection>>);
+pub struct Busy(Option<Rc<Connection>>);
 
 impl Connections {
-    /// `patience` must exceed the keep-alive time and the deadline of a head together, or honest
-    /// connections are cut.
-    pub fn new(patience: Duration) -> Self {
-        Self { patience, started: Instant::now(), open: Mutex::default() }
+    pub fn new(patience: Patience) -> Self {
+        let ended = |end: &'static str| counter!(CONNECTIONS_ENDED.name, "end" => end);
+        Self {
+            patience,
+            is_closing: Cell::new(false),
+            closing: Notify::new(),
+            open: gauge!(CONNECTIONS.name),
+            resting: gauge!(CONNECTIONS_RESTING.name),
+            cut: ended("cut"),
+            served: ended("served"),
+            no_request: ended("no_request"),
+        }
     }
 
-    /// To be called by actix-web with each new connection.
-    pub fn opened(&self, stream: &dyn Any, data: &mut Extensions) {
-        let tcp = stream
-            .downcast_ref::<TcpStream>()
-            .or_else(|| Some(stream.downcast_ref::<TlsStream<TcpStream>>()?.get_ref().0));
-        // Without a second handle, for want of descriptors, the connection is only not watched.
-        let Some(Ok(socket)) = tcp.map(|tcp| tcp.as_fd().try_clone_to_owned()) else { return };
-        let connection = Arc::new(Connection {
-            socket,
-            started: self.started,
-            idle_since: AtomicU64::new(millis(self.started.elapsed())),
-            served: AtomicBool::new(false),
-            cut: AtomicBool::new(false),
-        });
-        metrics::gauge!(CONNECTIONS.name).increment(1.0);
-        self.lock().push(Arc::downgrade(&connection));
-        data.insert(connection);
+    /// Lets every connection end with the request that is in progress on it.
+    pub fn close(&self) {
+        self.is_closing.set(true);
+        self.closing.notify_waiters();
+    }
+}
+
+impl Connection {
+    pub fn new(stream: Stream, peer: Option<SocketAddr>, all: Rc<Connections>) -> Self {
+        all.open.increment(1.0);
+        Self {
+            stream: RefCell::new(stream),
+            peer: peer.map_or_else(Box::default, |peer| peer.ip().to_string().into()),
+            all,
+            idle_since: Cell::new(Some(Instant::now())),
+            has_heard: Cell::new(false),
+            read_to: Cell::new(0),
+            is_read_up: Cell::new(false),
+            is_flushed: Cell::new(true),
+            has_served: Cell::new(false),
+            is_cut: Cell::new(false),
+        }
     }
 
-    /// Cuts what has asked for nothing for too long, until told to stop.
-    pub async fn watch(&self, stop: CancellationToken) {
-        let mut every = tokio::time::interval((self.patience / 4).min(Duration::from_secs(1)));
+    /// Notes what has come.
+    pub fn hears(&self, bytes: &[u8]) {
+        self.has_heard.set(true);
+        self.read_to.set(bytes.as_ptr_range().end.addr());
+        self.is_read_up.set(false);
+    }
+
+    /// Notes whether all that was written has reached the kernel.
+    pub fn set_flushed(&self, is_flushed: bool) {
+        self.is_flushed.set(is_flushed);
+    }
+
+    /// Whether nothing more is to be read from it.
+    pub fn is_over(&self) -> bool {
+        self.all.is_closing.get() && self.idle_since.get().is_some()
+    }
+
+    /// Lets `dispatch` serve it until either has had enough.
+    pub async fn serve<F: Future>(self: Rc<Self>, dispatch: impl Fn(Socket) -> F) {
+        let mut timer = pin!(sleep_until(Instant::now() + UNTIL_REST));
+        let mut closing = pin!(self.all.closing.notified());
+        let mut is_closing = false;
         loop {
-            tokio::select! {
-                _ = every.tick() => self.cut_idle(),
-                () = stop.cancelled() => return,
+            let mut serving = Some(Box::pin(dispatch(Socket::new(Rc::clone(&self)))));
+            while let Some(dispatcher) = &mut serving {
+                tokio::select! {
+                    biased;
+                    _ = dispatcher => return,
+                    // It finds that it is over when it reads next.
+                    () = &mut closing, if !is_closing => is_closing = true,
+                    () = &mut timer => match self.look() {
+                        Look::Again(then) => timer.as_mut().reset(then),
+                        Look::Rests => serving = None,
+                        Look::Over => return,
+                    }
+                }
             }
+            if self.is_over() || self.rest(timer.as_mut(), closing.as_mut()).await.is_break() {
+                return;
+            }
+            timer.as_mut().reset(Instant::now() + UNTIL_REST);
         }
     }
 
-    fn cut_idle(&self) {
-        let now = millis(self.started.elapsed());
-        let patience = millis(self.patience);
-        self.lock().retain(|connection| {
-            let Some(connection) = connection.upgrade() else { return false };
-            let idle_since = connection.idle_since.load(Ordering::Relaxed);
-            if idle_since == BUSY || now.saturating_sub(idle_since) < patience {
-                return true;
-            }
-            connection.cut.store(true, Ordering::Relaxed);
-            // actix-web sees the end and lets go; a socket that is gone already needs nothing.
-            let _ = shutdown(&connection.socket, Shutdown::Both);
-            false
-        });
+    /// Waits until something comes.
+    async fn rest(
+        &self,
+        mut timer: Pin<&mut Sleep>,
+        closing: Pin<&mut Notified<'_>>,
+    ) -> ControlFlow<()> {
+        let since = self.idle_since.get().unwrap_or_else(Instant::now);
+        timer.as_mut().reset(since + self.all.patience.idle);
+        self.all.resting.increment(1.0);
+        let flow = tokio::select! {
+            biased;
+            () = poll_fn(|cx| self.stream.borrow().poll_read_ready(cx)) => ControlFlow::Continue(()),
+            () = closing => ControlFlow::Break(()),
+            () = timer => ControlFlow::Break(()),
+        };
+        self.all.resting.decrement(1.0);
+        flow
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Connection>>> {
-        // Pushes and removals leave whole entries behind.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Busy {
-    /// Notes that this request is in progress on its connection.
-    pub fn on(request: &HttpRequest) -> Self {
-        let connection = request.conn_data::<Arc<Connection>>().cloned();
-        if let Some(connection) = &connection {
-            connection.idle_since.store(BUSY, Ordering::Relaxed);
-            connection.served.store(true, Ordering::Relaxed);
-        }
-        Self(connection)
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        if let Some(connection) = &self.0 {
-            let now = millis(connection.started.elapsed());
-            connection.idle_since.store(now, Ordering::Relaxed);
+    fn look(&self) -> Look {
+        let now = Instant::now();
+        let patience = self.all.patience;
+        let Some(since) = self.idle_since.get() else { return Look::Again(now + UNTIL_REST) };
+        let is_quiet = self.has_served.get() && !self.has_heard.get() && self.is_flushed.get();
+        let deadline = since + if is_quiet { patience.idle } else { patience.most };
+        let rest = since + UNTIL_REST;
+        if now >= deadline {
+            self.is_cut.set(!is_quiet);
+            Look::Over
+        } else if !is_quiet || !self.is_read_up.get() {
+            Look::Again(deadline)
+        } else if now < rest {
+            Look::Again(rest.min(deadline))
+        } else {
+            Look::Rests
         }
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let end = match (self.cut.load(Ordering::Relaxed), self.served.load(Ordering::Relaxed)) {
-            (true, _) => "cut",
-            (false, true) => "served",
-            (false, false) => "no_request",
+        self.all.open.decrement(1.0);
+        let end = match (self.is_cut.get(), self.has_served.get()) {
+            (true, _) => &self.all.cut,
+            (false, true) => &self.all.served,
+            (false, false) => &self.all.no_request,
         };
-        metrics::gauge!(CONNECTIONS.name).decrement(1.0);
-        metrics::counter!(CONNECTIONS_ENDED.name, "end" => end).increment(1);
+        end.increment(1);
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(BUSY - 1)
+impl Busy {
+    /// Notes that this request is in progress on its connection.
+    pub fn on(request: &Request) -> Self {
+        let connection = request.conn_data::<Rc<Connection>>().cloned();
+        if let Some(connection) = &connection {
+            connection.idle_since.set(None);
+            connection.has_served.set(true);
+        }
+        Self(connection)
+    }
+}
+
+impl Busy {
+    /// Address it comes from, as text.
+    pub fn peer(&self) -> &str {
+        self.0.as_ref().map_or("", |connection| &connection.peer)
+    }
+
+    /// Notes a part of the request's body as actix-http hands it over. It is a part of the buffer
+    /// that was read into, not a copy, so it tells by its place whether anything was read beyond
+    /// it: bytes of a next request, which must not be dropped with that buffer.
+    pub fn takes(&self, part: &Bytes) {
+        if let Some(connection) = &self.0 {
+            let end = part.as_ptr_range().end.addr();
+            connection.is_read_up.set(!part.is_empty() && end == connection.read_to.get());
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.0 {
+            connection.idle_since.set(Some(Instant::now()));
+            connection.has_heard.set(false);
+        }
+    }
 }

@@ -12,7 +12,7 @@
 //! never throws away what it answered 200. Where processor time is short, publishing gives way to
 //! answers.
 //!
-//! HTTP itself is actix-web's: it answers malformed heads (400), a head of more than 128 KiB or
+//! HTTP itself is actix-http's: it answers malformed heads (400), a head of more than 128 KiB or
 //! 95 lines (431), and a first head that is too slow (408) before anything here sees them. What
 //! it does not time, `connections` does.
 
@@ -35,8 +35,10 @@ mod refusal;
 mod replay;
 mod requalify;
 mod sending;
+mod server;
 mod service;
 mod settings;
+mod socket;
 mod tls;
 mod topics_guard;
 

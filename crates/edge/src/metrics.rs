@@ -31,6 +31,13 @@ pub const ABORTED: Metric = Metric::counter(
 pub const CONNECTIONS: Metric =
     Metric::gauge("tollgate_edge_connections", &[], "Connections open at ingest");
 
+/// Connections that keep no buffers.
+pub const CONNECTIONS_RESTING: Metric = Metric::gauge(
+    "tollgate_edge_connections_resting",
+    &[],
+    "Connections among them that have been idle for two seconds and keep nothing but their socket",
+);
+
 /// Connections that are over.
 pub const CONNECTIONS_ENDED: Metric = Metric::counter(
     "tollgate_edge_connections_ended_total",
@@ -133,6 +140,7 @@ pub const ALL: &[Metric] = &[
     REFUSED,
     ABORTED,
     CONNECTIONS,
+    CONNECTIONS_RESTING,
     CONNECTIONS_ENDED,
     ACK_SECONDS,
     RECEIVED_BYTES,

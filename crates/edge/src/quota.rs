@@ -1,6 +1,7 @@
 //! How many bytes that are not JSON a path may send in an hour.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -9,6 +10,8 @@ const HOUR_MS: i64 = 3_600_000;
 /// spent is the syntax checked before it.
 pub struct Quota {
     limit: u64,
+    /// Whether anything was ever spent: most edges never come to the lock.
+    is_used: AtomicBool,
     spent: Mutex<HashMap<String, Hour>>,
 }
 
@@ -21,12 +24,13 @@ struct Hour {
 impl Quota {
     /// `limit` in bytes an hour.
     pub fn new(limit: u64) -> Self {
-        Self { limit, spent: Mutex::default() }
+        Self { limit, is_used: AtomicBool::new(false), spent: Mutex::default() }
     }
 
     /// Counts a body that was not well-formed. `application` names the path: its owner, or empty
     /// for the paths without a secret; so there are as many entries as applications.
     pub fn spend(&self, application: &str, bytes: usize, now_ms: i64) {
+        self.is_used.store(true, Ordering::Relaxed);
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         let hour = spent.entry(application.to_owned()).or_default();
         if now_ms < hour.since_ms {
@@ -41,6 +45,9 @@ impl Quota {
 
     /// Whether this path has nothing left in the present hour.
     pub fn is_spent(&self, application: &str, now_ms: i64) -> bool {
+        if !self.is_used.load(Ordering::Relaxed) {
+            return false;
+        }
         let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         spent
             .get(application)

@@ -1,14 +1,16 @@
 //! One request, from its head to its answer.
 
+use std::convert::Infallible;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use actix_web::dev::Payload;
-use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH};
-use actix_web::http::{ConnectionType, Method};
+use actix_http::body::BoxBody;
+use actix_http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_http::{ConnectionType, HttpMessage as _, Method, Payload, Response, StatusCode};
 use actix_web::web::Bytes;
-use actix_web::{HttpRequest, HttpResponse, web};
+use percent_encoding::percent_decode_str;
 use tollgate_schema::v1::Authenticity;
 use tollgate_spool::Request;
 use tollgate_voicecall::{Peek, is_well_formed, peek};
@@ -27,6 +29,12 @@ use crate::settings::Ack;
 
 /// What the platform reads when its notification was taken.
 const SUCCESS: &str = r#"{"resultcode":"0","resultdesc":"Success"}"#;
+
+/// What it and every other answer is.
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json;charset=UTF-8");
+
+const X_AKSK: HeaderName = HeaderName::from_static("x-aksk");
+const X_WSSE: HeaderName = HeaderName::from_static("x-wsse");
 
 /// Bytes of an authentication header that are kept; a longer one cannot be right.
 const HEADER_BYTES: usize = 4096;
@@ -51,65 +59,46 @@ pub struct Receiver {
     pub acknowledger: Acknowledger,
     /// Set while the process shuts down: connections are closed after their answer.
     pub draining: AtomicBool,
+    /// How many there are.
+    pub progress: Progress,
+    /// Counts those.
+    pub meters: Acknowledged,
+}
+
+/// Written by all workers for each request, so apart from what they only read.
+#[derive(Default)]
+#[repr(align(128))]
+pub struct Progress {
     /// Requests between head and answer.
     pub open: AtomicUsize,
     /// Notifications that came since the start.
     pub taken: AtomicU64,
     /// Those answered 200.
     pub acknowledged: AtomicU64,
-    /// Counts those.
-    pub meters: Acknowledged,
 }
 
-/// `/status` and `/fee`: no application is named by the path.
-pub async fn open_path(
-    request: HttpRequest,
-    payload: web::Payload,
-    receiver: web::Data<Receiver>,
-) -> HttpResponse {
-    answer(&receiver, &request, payload, Ok(None)).await
-}
-
-/// `/<secret>/status` and `/<secret>/fee`.
-pub async fn secret_path(
-    request: HttpRequest,
-    payload: web::Payload,
-    receiver: web::Data<Receiver>,
-) -> HttpResponse {
-    let secret = request.match_info().get("secret").unwrap_or_default();
-    let known = receiver.applications.by_path_secret(secret).ok_or(Refusal::UnknownPath);
-    answer(&receiver, &request, payload, known.map(Some)).await
-}
-
-/// Anything else.
-pub async fn unknown_path(
-    request: HttpRequest,
-    payload: web::Payload,
-    receiver: web::Data<Receiver>,
-) -> HttpResponse {
-    answer(&receiver, &request, payload, Err(Refusal::UnknownPath)).await
-}
-
-/// `path` is what the path says about the application.
-async fn answer(
-    receiver: &Receiver,
-    request: &HttpRequest,
-    payload: web::Payload,
-    path: Result<Option<&Known>, Refusal>,
-) -> HttpResponse {
+/// Answers one request.
+#[expect(
+    clippy::redundant_allocation,
+    reason = "a count that all workers write for each request would go to and fro between them"
+)]
+pub async fn answer(
+    receiver: Rc<Arc<Receiver>>,
+    mut request: actix_http::Request,
+) -> Result<Response<BoxBody>, Infallible> {
     let started = Instant::now();
-    let mut payload = payload.into_inner();
-    let mut open = Open::new(receiver, request);
-    let taken = match path {
-        Ok(known) => receiver.take(request, &mut payload, known).await,
+    let mut payload = request.take_payload();
+    let mut open = Open::new(&receiver, &request);
+    let taken = match receiver.path(request.path()) {
+        Ok(known) => receiver.take(&request, &mut payload, known, &open.busy).await,
         Err(refusal) => Err(NoBody::Refused(refusal)),
     };
     let mut response = match taken {
         Ok((held, length)) => {
             open.answered = true;
-            receiver.acknowledged.fetch_add(1, Ordering::Relaxed);
+            receiver.progress.acknowledged.fetch_add(1, Ordering::Relaxed);
             receiver.meters.count(held, length, started.elapsed().as_secs_f64());
-            HttpResponse::Ok().content_type("application/json;charset=UTF-8").body(SUCCESS)
+            success()
         }
         Err(NoBody::Refused(refusal)) => {
             open.answered = true;
@@ -122,7 +111,13 @@ async fn answer(
     if receiver.draining.load(Ordering::Relaxed) {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
-    response
+    Ok(response)
+}
+
+fn success() -> Response<BoxBody> {
+    let mut response = Response::with_body(StatusCode::OK, SUCCESS);
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response.map_into_boxed_body()
 }
 
 fn count(refusal: Refusal) {
@@ -140,23 +135,23 @@ fn count(refusal: Refusal) {
 }
 
 /// A request between its head and its answer. Dropped without an answer it counts as aborted:
-/// actix-web drops a request's future when its connection breaks.
+/// actix-http drops a request's future when its connection breaks.
 struct Open<'a> {
     receiver: &'a Receiver,
     answered: bool,
-    _busy: Busy,
+    busy: Busy,
 }
 
 impl<'a> Open<'a> {
-    fn new(receiver: &'a Receiver, request: &HttpRequest) -> Self {
-        receiver.open.fetch_add(1, Ordering::Relaxed);
-        Self { receiver, answered: false, _busy: Busy::on(request) }
+    fn new(receiver: &'a Receiver, request: &actix_http::Request) -> Self {
+        receiver.progress.open.fetch_add(1, Ordering::Relaxed);
+        Self { receiver, answered: false, busy: Busy::on(request) }
     }
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.receiver.open.fetch_sub(1, Ordering::Relaxed);
+        self.receiver.progress.open.fetch_sub(1, Ordering::Relaxed);
         if !self.answered {
             metrics::counter!(ABORTED.name).increment(1);
         }
@@ -164,21 +159,39 @@ impl Drop for Open<'_> {
 }
 
 impl Receiver {
+    /// What a path says about the application: nothing (`/status`, `/fee`), or its secret
+    /// (`/<secret>/status`, `/<secret>/fee`).
+    fn path(&self, path: &str) -> Result<Option<&Known>, Refusal> {
+        let path = percent_decode_str(path).decode_utf8().map_err(|_| Refusal::UnknownPath)?;
+        let ends = ["/status", "/fee"];
+        let start = ends.iter().find_map(|end| path.strip_suffix(end));
+        match start.ok_or(Refusal::UnknownPath)? {
+            "" => Ok(None),
+            start => {
+                let secret = start.strip_prefix('/').ok_or(Refusal::UnknownPath)?;
+                let known = self.applications.by_path_secret(secret);
+                Ok(Some(known.ok_or(Refusal::UnknownPath)?))
+            }
+        }
+    }
+
     async fn take(
         &self,
-        request: &HttpRequest,
+        request: &actix_http::Request,
         payload: &mut Payload,
         known: Option<&Known>,
+        busy: &Busy,
     ) -> Result<(Held, u64), NoBody> {
         if request.method() != Method::POST {
             return Err(NoBody::Refused(Refusal::Method));
         }
-        self.taken.fetch_add(1, Ordering::Relaxed);
+        self.progress.taken.fetch_add(1, Ordering::Relaxed);
         let reserved = self.is_reserved();
         let Body { bytes, share } =
-            body::read(payload, announced(request), self.limits, &self.budget, reserved).await?;
+            body::read(payload, announced(request), self.limits, &self.budget, reserved, busy)
+                .await?;
         let length = bytes.len() as u64;
-        let notification = self.notification(request, bytes, known);
+        let notification = self.notification(request, bytes, known, busy.peer());
         self.look(&notification, reserved, known).map_err(NoBody::Refused)?;
         let contract = known.and_then(|known| known.settings.ack).unwrap_or(self.ack);
         let held = self.acknowledger.acknowledge(notification, share, contract).await;
@@ -189,10 +202,15 @@ impl Receiver {
         self.acknowledger.spool.is_in_reserve() || self.budget.is_reserved()
     }
 
-    fn notification(&self, request: &HttpRequest, body: Bytes, known: Option<&Known>) -> Request {
-        let header = |name: &str| {
-            let value = request.headers().get(name)?;
-            let bytes = value.as_bytes();
+    fn notification(
+        &self,
+        request: &actix_http::Request,
+        body: Bytes,
+        known: Option<&Known>,
+        peer: &str,
+    ) -> Request {
+        let header = |name: HeaderName| {
+            let bytes = request.headers().get(name)?.as_bytes();
             let kept = &bytes[..bytes.len().min(HEADER_BYTES)];
             Some(String::from_utf8_lossy(kept).into_owned())
         };
@@ -200,9 +218,9 @@ impl Receiver {
             application: known.map_or_else(String::new, |known| known.settings.app_key.clone()),
             received_at_ms: now_ms(),
             edge_id: self.edge_id.clone(),
-            peer: request.peer_addr().map_or_else(String::new, |peer| peer.ip().to_string()),
-            authorization: header(AUTHORIZATION.as_str()),
-            signature: header("x-aksk").or_else(|| header("x-wsse")),
+            peer: peer.to_owned(),
+            authorization: header(AUTHORIZATION),
+            signature: header(X_AKSK).or_else(|| header(X_WSSE)),
             body,
         }
     }
@@ -249,7 +267,7 @@ impl Receiver {
     }
 }
 
-fn announced(request: &HttpRequest) -> Option<usize> {
+fn announced(request: &actix_http::Request) -> Option<usize> {
     request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

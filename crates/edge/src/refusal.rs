@@ -4,11 +4,12 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use actix_web::HttpResponse;
-use actix_web::body::{BodySize, MessageBody};
-use actix_web::dev::Payload;
-use actix_web::http::StatusCode;
+use actix_http::body::{BodySize, BoxBody, MessageBody};
+use actix_http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use actix_http::{Payload, Response, StatusCode};
 use actix_web::web::Bytes;
+
+use crate::receive::JSON;
 
 /// Why a notification was not taken. Nothing of it has been stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,26 +89,28 @@ impl Refusal {
     }
 
     /// The whole answer. `unread` is what the request has of a body beyond what was read.
-    pub fn response(self, unread: Payload) -> HttpResponse {
-        let mut builder = HttpResponse::build(self.status());
-        if let Some(seconds) = self.retry_after() {
-            builder.insert_header(("Retry-After", seconds));
-        }
-        if self == Self::Method {
-            builder.insert_header(("Allow", "POST"));
-        }
+    pub fn response(self, unread: Payload) -> Response<BoxBody> {
         let text = format!(
             r#"{{"resultcode":"{}","resultdesc":"{}"}}"#,
             self.status().as_u16(),
             self.reason()
         );
-        let answer = Answer { text: text.into(), _unread: unread };
-        builder.content_type("application/json;charset=UTF-8").body(answer)
+        let answer = BoxBody::new(Answer { text: text.into(), _unread: unread });
+        let mut response = Response::with_body(self.status(), answer);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, JSON);
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+        }
+        if self == Self::Method {
+            headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        }
+        response
     }
 }
 
 /// A refusal's text. As long as it is being sent it holds on to the unread rest of the body:
-/// actix-web then closes the connection behind it, whereas it would read a chunked body that
+/// actix-http then closes the connection behind it, whereas it would read a chunked body that
 /// nobody wants to its end, which need not come.
 struct Answer {
     text: Bytes,

@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
-use actix_web::{App, HttpServer, web};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,17 +21,16 @@ use crate::ack::Acknowledger;
 use crate::admission::Budget;
 use crate::applications::{Application, Applications};
 use crate::body::Limits;
-use crate::connections::Connections;
 use crate::decode::Decoder;
 use crate::delivered::Delivery;
 use crate::flight::{Flight, Reports};
 use crate::meters::Acknowledged;
 use crate::publisher::Publisher;
 use crate::quota::Quota;
-use crate::receive::{Receiver, open_path, secret_path, unknown_path};
+use crate::receive::{Progress, Receiver};
 use crate::sending::Sending;
 use crate::settings::{Ack, Settings};
-use crate::{background, tls, topics_guard};
+use crate::{background, server, topics_guard};
 
 /// The edge cannot start, or has failed.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +63,6 @@ pub enum EdgeError {
     #[error("the edge's {0} has ended by itself; see the log for the reason")]
     Ended(&'static str),
 }
-
-/// For what an honest sender and the network take beside the deadlines.
-const SLACK: Duration = Duration::from_secs(1);
 
 /// What an edge is started with.
 pub struct Edge {
@@ -108,7 +103,7 @@ pub struct Counts {
 #[derive(Clone)]
 pub struct Watch {
     spool: Spool,
-    receiver: web::Data<Receiver>,
+    receiver: Arc<Receiver>,
     reports: Arc<Reports>,
     delivery: Option<Arc<Delivery>>,
 }
@@ -118,8 +113,8 @@ impl Watch {
     pub fn counts(&self) -> Counts {
         let delivered = self.delivery.as_ref().map_or(0, |delivery| delivery.published());
         Counts {
-            taken: self.receiver.taken.load(Ordering::Relaxed),
-            acknowledged: self.receiver.acknowledged.load(Ordering::Relaxed),
+            taken: self.receiver.progress.taken.load(Ordering::Relaxed),
+            acknowledged: self.receiver.progress.acknowledged.load(Ordering::Relaxed),
             published: self.reports.published() + delivered,
         }
     }
@@ -177,7 +172,7 @@ impl Edge {
         let delivery = delivery(&settings, &applications, stream.as_ref())?;
 
         let on_their_way = TaskTracker::new();
-        let receiver = web::Data::new(Receiver {
+        let receiver = Arc::new(Receiver {
             edge_id: settings.edge_id.clone(),
             ack: settings.ack,
             limits: Limits {
@@ -198,12 +193,11 @@ impl Edge {
                 runtime: Handle::current(),
             },
             draining: AtomicBool::new(false),
-            open: AtomicUsize::new(0),
-            taken: AtomicU64::new(0),
-            acknowledged: AtomicU64::new(0),
+            progress: Progress::default(),
             meters: Acknowledged::new(),
         });
-        let server = serve(&settings, connections, listener, &receiver, &stop)?;
+        let closing = CancellationToken::new();
+        let server = server::serve(&settings, connections, listener, &receiver, closing.clone())?;
         let publisher = Publisher {
             confirmer: reader.confirmer(),
             reader,
@@ -220,6 +214,7 @@ impl Edge {
         topics_guard::spawn(Arc::clone(&stream), spool.clone(), weak, stop.clone());
         let parts = Parts {
             server,
+            closing,
             publisher,
             spool: spool.clone(),
             receiver: receiver.clone(),
@@ -255,9 +250,11 @@ fn check_room(settings: &Settings, spool: &tollgate_spool::Settings) -> Result<(
 
 struct Parts {
     server: Server,
+    /// Ends the server's connections.
+    closing: CancellationToken,
     publisher: Publisher,
     spool: Spool,
-    receiver: web::Data<Receiver>,
+    receiver: Arc<Receiver>,
     on_their_way: TaskTracker,
     /// Lives as long as its producers are needed.
     _stream: Arc<dyn Stream>,
@@ -269,7 +266,7 @@ async fn supervise(
     drain_delay: Duration,
     stop: CancellationToken,
 ) -> Result<(), EdgeError> {
-    let Parts { server, publisher, spool, receiver, on_their_way, _stream } = parts;
+    let Parts { server, closing, publisher, spool, receiver, on_their_way, _stream } = parts;
     let handle = server.handle();
     let mut serving = tokio::spawn(server);
     let stop_publishing = CancellationToken::new();
@@ -292,6 +289,7 @@ async fn supervise(
         tokio::time::sleep(drain_delay).await;
     }
     // The rest of the parts is taken down in the same order, so that what they hold is kept.
+    closing.cancel();
     stop_serving(&handle, &receiver).await;
     // Each ends by itself: their deadline has passed with the last answer.
     on_their_way.close();
@@ -312,7 +310,7 @@ async fn supervise(
 
 async fn stop_serving(handle: &ServerHandle, receiver: &Receiver) {
     handle.stop(true).await;
-    let open = receiver.open.load(Ordering::Relaxed);
+    let open = receiver.progress.open.load(Ordering::Relaxed);
     if open > 0 {
         tracing::warn!(
             open,
@@ -335,52 +333,7 @@ fn delivery(
     Ok(Some(Arc::new(Delivery::new(stream, deadline)?)))
 }
 
-fn serve(
-    settings: &Settings,
-    connections: usize,
-    listener: std::net::TcpListener,
-    receiver: &web::Data<Receiver>,
-    stop: &CancellationToken,
-) -> Result<Server, EdgeError> {
-    let workers = match settings.workers {
-        0 => std::thread::available_parallelism().map_or(2, usize::from),
-        workers => workers,
-    };
-    let (keep_alive, head_deadline) = (
-        Duration::from_secs(settings.keep_alive_seconds),
-        Duration::from_millis(settings.head_deadline_ms),
-    );
-    let open = Arc::new(Connections::new(keep_alive + head_deadline + SLACK));
-    let watched = Arc::clone(&open);
-    let until = stop.clone();
-    tokio::spawn(async move { watched.watch(until).await });
-    let receiver = receiver.clone();
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(receiver.clone())
-            .route("/status", web::route().to(open_path))
-            .route("/fee", web::route().to(open_path))
-            .route("/{secret}/status", web::route().to(secret_path))
-            .route("/{secret}/fee", web::route().to(secret_path))
-            .default_service(web::route().to(unknown_path))
-    })
-    .workers(workers)
-    .max_connections((connections / workers).max(1))
-    .tcp_nodelay(true)
-    .on_connect(move |stream, data| open.opened(stream, data))
-    .keep_alive(keep_alive)
-    .client_request_timeout(head_deadline)
-    .client_disconnect_timeout(SLACK)
-    .shutdown_timeout((settings.body_deadline_ms + settings.delivered_deadline_ms) / 1000 + 5)
-    .disable_signals();
-    let server = match tls::config(settings)? {
-        Some(config) => server.listen_rustls_0_23(listener, config)?,
-        None => server.listen(listener)?,
-    };
-    Ok(server.run())
-}
-
-fn add_health(health: &Health, spool: Spool, receiver: &web::Data<Receiver>) {
+fn add_health(health: &Health, spool: Spool, receiver: &Arc<Receiver>) {
     health.add("spool", move || {
         if spool.is_writable() {
             Ok(())
@@ -395,10 +348,9 @@ fn add_health(health: &Health, spool: Spool, receiver: &web::Data<Receiver>) {
 }
 
 fn warn_about_open_files(connections: usize) {
-    // Beside connections: segments, the producer's sockets, listeners, logs. A connection has
-    // two: see `connections`.
+    // Beside connections: segments, the producer's sockets, listeners, logs.
     const OTHERS: u64 = 256;
-    let needed = 2 * connections as u64 + OTHERS;
+    let needed = connections as u64 + OTHERS;
     match limits::raise_open_files() {
         Some(limit) if limit < needed => {
             tracing::warn!(
