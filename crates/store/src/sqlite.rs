@@ -1,8 +1,11 @@
 //! Fences, offsets and outbox in SQLite. Same functions as [`crate::postgres`].
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, SqliteConnection, Transaction};
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{AssertSqlSafe, Row, Sqlite, SqliteConnection, Transaction};
 use tollgate_stream::{Claim, Fence, Mark, Outgoing, Pending, Source, StoreError, TopicPartition};
 
 use crate::error::{classify, classify_own};
@@ -11,6 +14,41 @@ use crate::{Advance, Position, SqlitePools, Step, headers, source_id};
 
 /// A transaction of this database.
 pub type Tx = Transaction<'static, Sqlite>;
+
+/// A statement and the values bound to it.
+pub type Bound = Query<'static, Sqlite, SqliteArguments>;
+
+/// So many copies of a statement are sent to the driver's thread at a time. Each number of copies
+/// is a text of its own and stays prepared.
+const COPIES: [usize; 3] = [32, 4, 1];
+
+/// Runs a statement for each of these items, in order. Returns the rows of all of them. Its
+/// parameters are plain `?`, bound in their order.
+///
+/// A message to the driver's thread and the way back cost several times what SQLite needs for a
+/// statement, so many go together.
+pub async fn each<T: Sync>(
+    tx: &mut SqliteConnection,
+    statement: &'static str,
+    items: &[T],
+    bind: impl Fn(Bound, &T) -> Bound + Send,
+) -> Result<Vec<SqliteRow>, StoreError> {
+    let mut rows = Vec::new();
+    let mut left = items;
+    for copies in COPIES {
+        if left.len() < copies {
+            continue;
+        }
+        let text = Arc::new(format!("{statement};").repeat(copies));
+        while let Some((now, later)) = left.split_at_checked(copies) {
+            let query = sqlx::query(AssertSqlSafe(Arc::clone(&text)));
+            let query = now.iter().fold(query, &bind);
+            rows.append(&mut query.fetch_all(&mut *tx).await.map_err(classify)?);
+            left = later;
+        }
+    }
+    Ok(rows)
+}
 
 /// Takes a partition over: raises its epoch, making its row first if need be, and says where to
 /// go on. Waits for a transaction of the former holder that is just running.
@@ -146,21 +184,23 @@ async fn append(
     .map_err(classify_own)?;
     let last = last.ok_or_else(|| counted(StoreError::Fenced))?;
 
-    for (position, record) in (last - count + 1..).zip(records) {
-        sqlx::query(
-            "INSERT INTO tollgate_outbox (source, position, topic, key, value, headers)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )
-        .bind(source.as_slice())
-        .bind(position)
-        .bind(&*record.topic)
-        .bind(&*record.key)
-        .bind(record.value.as_deref())
-        .bind(headers::encode(&record.headers))
-        .execute(&mut *tx)
-        .await
-        .map_err(classify)?;
-    }
+    let rows: Vec<(i64, &Outgoing)> = (last - count + 1..).zip(records).collect();
+    each(
+        tx,
+        "INSERT INTO tollgate_outbox (source, position, topic, key, value, headers)
+         VALUES (?, ?, ?, ?, ?, ?)",
+        &rows,
+        |query, (position, record)| {
+            query
+                .bind(source.as_slice())
+                .bind(position)
+                .bind(&*record.topic)
+                .bind(&*record.key)
+                .bind(record.value.as_deref())
+                .bind(headers::encode(&record.headers))
+        },
+    )
+    .await?;
     ::metrics::counter!(metrics::OUTBOX_APPENDED.name).increment(records.len() as u64);
     Ok(())
 }

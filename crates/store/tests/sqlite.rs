@@ -8,6 +8,7 @@ use std::path::Path;
 
 use common::{Fixture, claim, failure, source};
 use sqlx::Row;
+use tollgate_store::sqlite::{Bound, each};
 use tollgate_store::{Database, Settings, SqlitePools, Step, connect, sqlite};
 use tollgate_stream::StoreError;
 
@@ -150,5 +151,33 @@ async fn the_url_may_stand_in_a_file() -> anyhow::Result<()> {
     connect(&settings)?.ping().await?;
     let missing = Settings { url_file: Some(directory.path().join("no")), ..Settings::default() };
     assert!(matches!(failure(connect(&missing).map(drop)), StoreError::Refused(_)));
+    Ok(())
+}
+
+/// More than fit into one message, and a number that leaves a remainder.
+#[tokio::test]
+async fn a_statement_is_run_for_each_item_in_order() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let fixture = Fixture::new(settings(directory.path())).await?;
+    let mut tx = sqlite::begin(pools(&fixture)).await?;
+    sqlx::raw_sql("CREATE TABLE item (number INTEGER PRIMARY KEY, half INTEGER)")
+        .execute(&mut *tx)
+        .await?;
+    let items: Vec<i64> = (0..75).collect();
+    let insert = "INSERT INTO item (half, number) VALUES (?, ?) RETURNING number, half";
+    let bind = |query: Bound, it: &i64| query.bind(*it / 2).bind(*it);
+    let rows = each(&mut tx, insert, &items, bind).await?;
+    let found: Vec<(i64, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(found, items.iter().map(|it| (*it, it / 2)).collect::<Vec<_>>());
+
+    // One of a message fails: nothing after it is done, and the same statement works again.
+    let refused = each(&mut tx, insert, &[91, 90, 74, 92], bind).await;
+    assert!(matches!(refused, Err(StoreError::Rejected(_))), "{refused:?}");
+    let select = "SELECT number FROM item WHERE number = ?";
+    let rows = each(&mut tx, select, &[92, 74, 90, 91], |query, it| query.bind(*it)).await?;
+    let found: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(found, [74, 90, 91]);
+    assert_eq!(each(&mut tx, insert, &[101, 102, 103, 104], bind).await?.len(), 4);
+    assert_eq!(each(&mut tx, insert, &[], bind).await?.len(), 0);
     Ok(())
 }

@@ -349,22 +349,25 @@ async fn a_record_without_session_is_a_call_of_its_own(bench: Bench) -> anyhow::
 }
 
 async fn calls_are_forgotten_after_their_time(bench: Bench) -> anyhow::Result<()> {
-    let keep = 100 * 86_400_000;
+    // What was heard last is kept to the hour.
+    let hour = 3_600_000;
+    let keep = 100 * 24 * hour;
+    let (early, late) = (at(200) + keep, at(200) + keep + hour);
     apply(&bench, &callback("old", "A", "B"), at(200)).await?;
-    apply(&bench, &callback("new", "B", "C"), at(300)).await?;
+    apply(&bench, &callback("new", "B", "C"), at(200) + 2 * hour).await?;
     // A repetition is nothing new.
-    apply(&bench, &callback("old", "A", "B"), at(400)).await?;
+    apply(&bench, &callback("old", "A", "B"), at(200) + 2 * hour).await?;
     let cleaner = bench.call_events(0).await?;
-    cleaner.tick(at(200) + keep).await?;
+    cleaner.tick(early).await?;
     assert!(bench.store.call(&session_key("old", &[])).await?.is_some());
-    bench.call_events(1).await?.tick(at(201) + keep).await?;
+    bench.call_events(1).await?.tick(late).await?;
     assert!(bench.store.call(&session_key("old", &[])).await?.is_some());
-    cleaner.tick(at(201) + keep).await?;
+    cleaner.tick(late).await?;
     assert!(bench.store.call(&session_key("old", &[])).await?.is_none());
     assert!(bench.store.call(&session_key("new", &[])).await?.is_some());
-    let last = bench.state("B", at(201) + keep).await?.last_call.expect("the other call");
+    let last = bench.state("B", late).await?.last_call.expect("the other call");
     assert_eq!(last.session_id, "new");
-    let forgotten = bench.state("A", at(201) + keep).await?;
+    let forgotten = bench.state("A", late).await?;
     assert_eq!((forgotten.presence, forgotten.last_call), (Presence::Idle, None));
     // Readers of the topic are told.
     let owner = bench.call_events(shard(&number_key("A"), PARTITIONS)).await?;

@@ -6,9 +6,9 @@
 use async_trait::async_trait;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{Column, Postgres, Row as _, Sqlite, TypeInfo, ValueRef};
+use sqlx::{Column, Postgres, Row as _, TypeInfo, ValueRef};
 use tollgate_store::classify;
+use tollgate_store::sqlite::Bound;
 use tollgate_stream::StoreError;
 
 /// A value bound to a statement, or read from a row.
@@ -152,7 +152,7 @@ impl Sql for tollgate_store::sqlite::Tx {
         values: Vec<Value>,
     ) -> Result<Vec<Row>, StoreError> {
         let rows = bind_sqlite(sql, values).fetch_all(&mut **self).await.map_err(classify)?;
-        rows.iter().map(read_sqlite).collect::<Result<_, _>>().map_err(classify)
+        read_all_sqlite(&rows)
     }
 
     async fn execute(&mut self, sql: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
@@ -170,7 +170,7 @@ fn bind_postgres(sql: &'static str, values: Vec<Value>) -> Query<'static, Postgr
     })
 }
 
-fn bind_sqlite(sql: &'static str, values: Vec<Value>) -> Query<'static, Sqlite, SqliteArguments> {
+fn bind_sqlite(sql: &'static str, values: Vec<Value>) -> Bound {
     values.into_iter().fold(sqlx::query(sql), |query, value| match value {
         Value::Null => query.bind(None::<i64>),
         Value::Int(value) => query.bind(value),
@@ -194,6 +194,11 @@ fn read_postgres(row: &sqlx::postgres::PgRow) -> Result<Row, sqlx::Error> {
         _ => row.try_get(column).map(Value::Text),
     };
     (0..row.len()).map(value).collect::<Result<_, _>>().map(Row)
+}
+
+/// Rows of a statement that was run for many items, which only SQLite does.
+pub fn read_all_sqlite(rows: &[sqlx::sqlite::SqliteRow]) -> Result<Vec<Row>, StoreError> {
+    rows.iter().map(read_sqlite).collect::<Result<_, _>>().map_err(classify)
 }
 
 fn read_sqlite(row: &sqlx::sqlite::SqliteRow) -> Result<Row, sqlx::Error> {

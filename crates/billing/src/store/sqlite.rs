@@ -1,9 +1,10 @@
-//! Writing to SQLite: prepared statements in loops, within the one immediate transaction.
+//! Writing to SQLite: one statement per row, many at a time, within the one immediate transaction.
 
 use std::collections::HashSet;
 
 use async_trait::async_trait;
 use tollgate_schema::ids::RecordId;
+use tollgate_store::sqlite::{Bound, each};
 use tollgate_store::{source_id, sqlite};
 use tollgate_stream::{Claim, Outgoing, StoreError};
 
@@ -12,7 +13,7 @@ use crate::entry::Entry;
 use crate::keys;
 use crate::ledger::Account;
 use crate::plan::{Need, Writes};
-use crate::store::sql::{Sql, Value};
+use crate::store::sql::{Sql, Value, read_all_sqlite};
 use crate::store::tables::{self, Share, Tables, digest_columns, entry_columns};
 
 type Tx = sqlite::Tx;
@@ -33,28 +34,26 @@ impl Tables for Tx {
         accounts: &[Account],
         partitions: &[i32],
     ) -> Result<HashSet<RecordId>, StoreError> {
-        let mut opened = HashSet::new();
-        for (Account { record_id, charge, .. }, partition) in accounts.iter().zip(partitions) {
-            let inserted = self
-                .execute(
-                    "INSERT INTO billing_records
-                         (record_id, revision, event_id, status, billed_at_ms, partition)
-                     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (record_id) DO NOTHING",
-                    vec![
-                        record_id.as_bytes().as_slice().into(),
-                        i64::from(charge.revision).into(),
-                        charge.event_id.as_bytes().as_slice().into(),
-                        charge.bucket.status.into(),
-                        charge.billed_at_ms().into(),
-                        i64::from(*partition).into(),
-                    ],
-                )
-                .await?;
-            if inserted == 1 {
-                opened.insert(*record_id);
-            }
-        }
-        Ok(opened)
+        let opened: Vec<_> = accounts.iter().zip(partitions).collect();
+        let rows = each(
+            self,
+            "INSERT INTO billing_records
+                 (record_id, revision, event_id, status, billed_at_ms, partition)
+             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (record_id) DO NOTHING
+             RETURNING record_id",
+            &opened,
+            |query, (Account { record_id, charge, .. }, partition)| {
+                query
+                    .bind(record_id.as_bytes().as_slice())
+                    .bind(i64::from(charge.revision))
+                    .bind(charge.event_id.as_bytes().as_slice())
+                    .bind(charge.bucket.status)
+                    .bind(charge.billed_at_ms())
+                    .bind(i64::from(**partition))
+            },
+        )
+        .await?;
+        read_all_sqlite(&rows)?.iter().map(|row| Ok(RecordId::from_bytes(row.key(0)?))).collect()
     }
 
     async fn load(&mut self, needs: &[Need]) -> Result<Vec<Account>, StoreError> {
@@ -155,31 +154,32 @@ async fn write_replaced(tx: &mut Tx, charges: &[Entry]) -> Result<(), StoreError
 }
 
 async fn write_digests(tx: &mut Tx, writes: &Writes) -> Result<(), StoreError> {
-    for (record_id, digest) in &writes.digests {
-        tx.execute(
-            "INSERT INTO billing_digests
-                 (record_id, event_id, authenticity, first_received_ms, application,
-                  application_at_ms, source, source_offset, content)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-             ON CONFLICT (record_id, event_id) DO UPDATE SET
-                 authenticity = excluded.authenticity,
-                 first_received_ms = excluded.first_received_ms,
-                 application = excluded.application,
-                 application_at_ms = excluded.application_at_ms",
-            vec![
-                record_id.as_bytes().as_slice().into(),
-                digest.event_id.as_bytes().as_slice().into(),
-                (digest.authenticity as i64).into(),
-                digest.first_received_ms.into(),
-                digest.application.as_bytes().into(),
-                digest.application_at_ms.into(),
-                digest.read_at.source.into(),
-                digest.read_at.position.offset.into(),
-                digest.content.encode().into(),
-            ],
-        )
-        .await?;
-    }
+    each(
+        tx,
+        "INSERT INTO billing_digests
+             (record_id, event_id, authenticity, first_received_ms, application,
+              application_at_ms, source, source_offset, content)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (record_id, event_id) DO UPDATE SET
+             authenticity = excluded.authenticity,
+             first_received_ms = excluded.first_received_ms,
+             application = excluded.application,
+             application_at_ms = excluded.application_at_ms",
+        &writes.digests,
+        |query, (record_id, digest)| {
+            query
+                .bind(record_id.as_bytes().as_slice())
+                .bind(digest.event_id.as_bytes().as_slice())
+                .bind(digest.authenticity as i64)
+                .bind(digest.first_received_ms)
+                .bind(digest.application.as_bytes())
+                .bind(digest.application_at_ms)
+                .bind(digest.read_at.source.as_slice())
+                .bind(digest.read_at.position.offset)
+                .bind(digest.content.encode())
+        },
+    )
+    .await?;
     Ok(())
 }
 
@@ -201,41 +201,42 @@ async fn write_entries(
         )
         .await?
         .map_or(Ok(count), |row| row.int(0))?;
-    for (position, entry) in (last - count + 1..).zip(entries) {
-        let bucket = &entry.bucket;
-        let mut values: Vec<Value> = vec![
-            entry.record_id.as_bytes().as_slice().into(),
-            i64::from(entry.revision).into(),
-            (entry.kind as i64).into(),
-            entry.event_id.as_bytes().as_slice().into(),
-            source.into(),
-            position.into(),
-            now_ms.into(),
-            entry.billed_at_ms().into(),
-            bucket.hour_ms.into(),
-            bucket.day.as_str().into(),
-            bucket.month.as_str().into(),
-            bucket.currency.as_str().into(),
-            keys::application_key(&bucket.application).into(),
-            bucket.application.as_bytes().into(),
-            service_name(bucket.service).into(),
-            bucket.status.into(),
-        ];
-        values.extend(entry.measures.columns().map(Value::from));
-        values.push(keys::session_key(&entry.message.session_id).into());
-        values.push(entry.message.encode_to_vec().into());
-        tx.execute(
-            "INSERT INTO billing_ledger
-                 (record_id, revision, kind, event_id, source, position, written_ms,
-                  billed_at_ms, hour_ms, day, month, currency, application_key, application,
-                  service, status, attempts, answered, seconds, talk_seconds, billed_minutes,
-                  amount_micros, pdd_ms, pdd_samples, session_key, message)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-                     $18, $19, $20, $21, $22, $23, $24, $25, $26)",
-            values,
-        )
-        .await?;
-    }
+    let placed: Vec<(i64, &Entry)> = (last - count + 1..).zip(entries).collect();
+    each(
+        tx,
+        "INSERT INTO billing_ledger
+             (record_id, revision, kind, event_id, source, position, written_ms,
+              billed_at_ms, hour_ms, day, month, currency, application_key, application,
+              service, status, attempts, answered, seconds, talk_seconds, billed_minutes,
+              amount_micros, pdd_ms, pdd_samples, session_key, message)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        &placed,
+        |query, (position, entry)| {
+            let bucket = &entry.bucket;
+            let query = query
+                .bind(entry.record_id.as_bytes().as_slice())
+                .bind(i64::from(entry.revision))
+                .bind(entry.kind as i64)
+                .bind(entry.event_id.as_bytes().as_slice())
+                .bind(source.as_slice())
+                .bind(position)
+                .bind(now_ms)
+                .bind(entry.billed_at_ms())
+                .bind(bucket.hour_ms)
+                .bind(bucket.day.as_str())
+                .bind(bucket.month.as_str())
+                .bind(bucket.currency.as_str())
+                .bind(keys::application_key(&bucket.application).as_slice())
+                .bind(bucket.application.as_bytes())
+                .bind(service_name(bucket.service))
+                .bind(bucket.status);
+            let query = entry.measures.columns().into_iter().fold(query, Bound::bind);
+            query
+                .bind(keys::session_key(&entry.message.session_id).as_slice())
+                .bind(entry.message.encode_to_vec())
+        },
+    )
+    .await?;
     Ok(())
 }
 

@@ -2,8 +2,6 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use sqlx::Row;
 use tollgate_store::{Advance, Database, Migration, Settings, Step, classify, connect, migrate};
@@ -143,10 +141,10 @@ pub fn mark(offset: i64) -> Mark {
 
 pub fn outgoing(name: &str) -> Outgoing {
     Outgoing {
-        topic: Arc::from("rated-cdrs"),
+        topic: "rated-cdrs".into(),
         key: Bytes::copy_from_slice(name.as_bytes()),
         value: Some(Bytes::from_static(b"\0\xff")),
-        headers: vec![(Arc::from("ce_id"), Bytes::copy_from_slice(name.as_bytes()))],
+        headers: vec![("ce_id".into(), Bytes::copy_from_slice(name.as_bytes()))],
     }
 }
 

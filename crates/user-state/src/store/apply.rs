@@ -1,12 +1,12 @@
 //! Batches: events into calls, calls into legs, legs into numbers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tollgate_store::source_id;
 use tollgate_stream::{Batch, Outcome, Outgoing, StoreError};
 
-use super::rows::{AppliedRow, CallRow, LegRow, Statements, View, group};
-use crate::fold::{Call, EventSet, Expiry, Inserted, Kind, Leg, derive, fold};
+use super::rows::{AppliedRow, CallRow, LegRow, NumberRow, Statements, View, group};
+use crate::fold::{Call, EventSet, Expiry, Inserted, Kind, Leg, NumberLeg, derive, fold};
 use crate::item::Item;
 use crate::keys::{Key, number_key, shard};
 use crate::metrics;
@@ -14,6 +14,10 @@ use crate::metrics;
 /// Events that are held in memory at a time, in bytes as stored; a call that takes more is held
 /// by itself.
 const PORTION_BYTES: i64 = 8 * 1024 * 1024;
+
+/// `touched_ms` is rounded up to this. It is indexed: where it stays as it is, PostgreSQL can keep
+/// an update of a call in its page and out of the indexes.
+const TOUCHED_STEP_MS: i64 = 3_600_000;
 
 /// What a transaction did; told to the metrics once it is committed.
 #[derive(Debug, Default)]
@@ -29,10 +33,12 @@ impl Counts {
         *self.changes.entry(cause).or_default() += numbers as u64;
     }
 
-    fn inserted(&mut self, kind: Kind, outcome: Inserted, late: bool) {
-        *self.events.entry((kind_name(kind), outcome_name(outcome))).or_default() += 1;
-        if late {
-            *self.late.entry(kind_name(kind)).or_default() += 1;
+    fn merged(&mut self, merged: &Merged) {
+        for (kind, outcome, late) in &merged.seen {
+            *self.events.entry((kind_name(*kind), outcome_name(*outcome))).or_default() += 1;
+            if *late {
+                *self.late.entry(kind_name(*kind)).or_default() += 1;
+            }
         }
     }
 
@@ -129,36 +135,82 @@ fn applied_row(batch: &Batch<'_, Item>) -> Option<AppliedRow> {
     })
 }
 
-/// Merges the events into their calls, all of which are locked first. Returns the numbers whose
-/// legs differ from before.
+/// Merges the events into their calls. Returns the numbers whose legs differ from before.
+///
+/// Calls are folded as if none of their events had been seen before. Those that are new, and most
+/// are where a backlog is worked off, are thereby written once; the others are locked, read and
+/// merged.
 async fn update_calls<S: Statements>(
     tx: &mut S,
     calls: &BTreeMap<Key, Vec<&Item>>,
     now_ms: i64,
     expiry: &Expiry,
     counts: &mut Counts,
-) -> Result<BTreeMap<Key, Option<String>>, StoreError> {
-    let named: Vec<(Key, &str)> =
-        calls.iter().map(|(key, items)| (*key, items[0].session_id.as_str())).collect();
-    let sizes = tx.lock_calls(&named).await?;
-    let mut touched = BTreeMap::new();
-    for keys in portions(&sizes) {
+) -> Result<BTreeMap<Key, Touched>, StoreError> {
+    let touched_ms = now_ms.div_euclid(TOUCHED_STEP_MS).saturating_add(1) * TOUCHED_STEP_MS;
+    let mut legs = LegChanges::default();
+    let mut new: Vec<CallRow> = Vec::with_capacity(calls.len());
+    let mut merged = Vec::with_capacity(calls.len());
+    for (key, items) in calls {
+        let mut row = CallRow::begun(*key, &items[0].session_id, touched_ms);
+        merged.push(merge(&mut row, items, expiry)?);
+        new.push(row);
+    }
+    let opened = tx.open_calls(&new).await?;
+    drop(new);
+    let mut known: Vec<Key> = Vec::new();
+    for (key, merged) in calls.keys().zip(merged) {
+        if opened.contains(key) {
+            counts.merged(&merged);
+            let after = merged.call.map_or_else(Vec::new, |call| leg_rows(*key, call.legs));
+            legs.compare(&mut HashMap::new(), after);
+        } else {
+            known.push(*key);
+        }
+    }
+    if !known.is_empty() {
+        update_known(tx, &known, &mut legs, |row| {
+            let merged = merge(row, calls.get(&row.key).map_or(&[], Vec::as_slice), expiry)?;
+            counts.merged(&merged);
+            row.touched_ms = row.touched_ms.max(touched_ms);
+            Ok(merged.call)
+        })
+        .await?;
+    }
+    legs.write(tx).await
+}
+
+/// Locks calls, and writes those of which `merge` makes a call that differs.
+async fn update_known<S: Statements>(
+    tx: &mut S,
+    keys: &[Key],
+    legs: &mut LegChanges,
+    mut merge: impl FnMut(&mut CallRow) -> Result<Option<Call>, StoreError> + Send,
+) -> Result<(), StoreError> {
+    let sizes = tx.lock_calls(keys).await?;
+    if sizes.len() < keys.len() {
+        return Err(StoreError::Transient("a call was forgotten at this instant".to_owned()));
+    }
+    for portion in portions(&sizes) {
         let mut written: Vec<CallRow> = Vec::new();
-        let mut legs: Vec<(Key, Vec<(LegRow, String)>)> = Vec::new();
-        for mut row in tx.read_calls(&keys).await? {
-            let items = calls.get(&row.key).map_or(&[][..], Vec::as_slice);
-            if let Some(call) = merge(&mut row, items, expiry, counts)? {
-                row.touched_ms = row.touched_ms.max(now_ms);
-                legs.push((row.key, leg_rows(row.key, call.legs)));
+        let mut after = Vec::new();
+        for mut row in tx.read_calls(&portion).await? {
+            if let Some(call) = merge(&mut row)? {
+                after.extend(leg_rows(row.key, call.legs));
                 written.push(row);
             }
         }
-        if !written.is_empty() {
-            tx.write_calls(&written).await?;
-            update_legs(tx, legs, &mut touched).await?;
+        if written.is_empty() {
+            continue;
         }
+        tx.write_calls(&written).await?;
+        let keys: Vec<Key> = written.iter().map(|row| row.key).collect();
+        let before = tx.legs_of_calls(&keys).await?.into_iter();
+        let mut before = before.map(|leg| ((leg.session_key, leg.leg), leg)).collect();
+        legs.compare(&mut before, after);
+        legs.remove(before);
     }
-    Ok(touched)
+    Ok(())
 }
 
 /// Cuts a list of calls so that the events of each part take a bounded number of bytes, or are
@@ -179,71 +231,104 @@ fn portions(sizes: &[(Key, i64)]) -> Vec<Vec<Key>> {
     portions
 }
 
-/// Merges events into a call. Returns the call if that made a difference.
-fn merge(
-    row: &mut CallRow,
-    items: &[&Item],
-    expiry: &Expiry,
-    counts: &mut Counts,
-) -> Result<Option<Call>, StoreError> {
+/// What came of merging events into a call.
+struct Merged {
+    /// The call, if that made a difference.
+    call: Option<Call>,
+    /// Kind and outcome of each event, and whether it was late.
+    seen: Vec<(Kind, Inserted, bool)>,
+}
+
+/// Merges events into a call.
+fn merge(row: &mut CallRow, items: &[&Item], expiry: &Expiry) -> Result<Merged, StoreError> {
     let mut set = EventSet::decode(&row.events).map_err(|_| {
         StoreError::Refused(
             "events of a call cannot be read; were they written by a newer release?".to_owned(),
         )
     })?;
-    let mut differs = false;
+    let mut seen = Vec::with_capacity(items.len());
     for item in items {
         let (kind, time) = (item.event.kind(), item.event.time_ms());
         let outcome = set.insert(item.event.clone());
-        counts.inserted(kind, outcome, outcome == Inserted::New && time < row.last_event_ms);
-        differs |= outcome != Inserted::Repeated;
+        seen.push((kind, outcome, outcome == Inserted::New && time < row.last_event_ms));
     }
-    if !differs {
-        return Ok(None);
+    if seen.iter().all(|(_, outcome, _)| *outcome == Inserted::Repeated) {
+        return Ok(Merged { call: None, seen });
     }
     let (call, _) = fold(&set, expiry);
     row.events = set.encode();
     row.last_event_ms = call.last_event_ms;
-    Ok(Some(call))
+    Ok(Merged { call: Some(call), seen })
 }
 
-/// Writes the legs that differ from those before, removes those that are no more, and adds the
-/// numbers of both to `touched`.
-async fn update_legs<S: Statements>(
-    tx: &mut S,
-    after: Vec<(Key, Vec<(LegRow, String)>)>,
-    touched: &mut BTreeMap<Key, Option<String>>,
-) -> Result<(), StoreError> {
-    let keys: Vec<Key> = after.iter().map(|(key, _)| *key).collect();
-    let mut before: HashMap<(Key, i16), LegRow> = HashMap::new();
-    for leg in tx.legs_of_calls(&keys).await? {
-        before.insert((leg.session_key, leg.leg), leg);
-    }
-    let mut written: Vec<LegRow> = Vec::new();
-    for (leg, number) in after.into_iter().flat_map(|(_, legs)| legs) {
-        let old = before.remove(&(leg.session_key, leg.leg));
-        if old.as_ref() == Some(&leg) {
-            continue;
+/// A number whose legs differ from before.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    /// The number, if one of its legs was written.
+    number: Option<String>,
+    /// Those legs.
+    legs: Vec<NumberLeg>,
+}
+
+/// Legs that differ from before.
+#[derive(Default)]
+struct LegChanges {
+    opened: Vec<LegRow>,
+    written: Vec<LegRow>,
+    removed: Vec<(Key, i16)>,
+    touched: BTreeMap<Key, Touched>,
+}
+
+impl LegChanges {
+    /// Notes the legs that were not there before, or otherwise, and takes them out of `before`.
+    fn compare(&mut self, before: &mut HashMap<(Key, i16), LegRow>, after: Vec<(LegRow, String)>) {
+        for (leg, number) in after {
+            let old = before.remove(&(leg.session_key, leg.leg));
+            if old.as_ref() == Some(&leg) {
+                continue;
+            }
+            let touched = self.touched.entry(leg.number_key).or_default();
+            touched.number = Some(number);
+            touched.legs.push(NumberLeg {
+                session_key: leg.session_key,
+                session_id: String::new(),
+                leg: leg.facts.clone(),
+            });
+            match old {
+                None => self.opened.push(leg),
+                Some(old) => {
+                    self.touched.entry(old.number_key).or_default();
+                    self.written.push(leg);
+                }
+            }
         }
-        if let Some(old) = old {
-            touched.entry(old.number_key).or_default();
+    }
+
+    /// Notes legs that are no more.
+    fn remove(&mut self, legs: HashMap<(Key, i16), LegRow>) {
+        for (place, old) in legs {
+            self.touched.entry(old.number_key).or_default();
+            self.removed.push(place);
         }
-        touched.insert(leg.number_key, Some(number));
-        written.push(leg);
     }
-    let mut removed: Vec<(Key, i16)> = Vec::new();
-    for (place, old) in before {
-        touched.entry(old.number_key).or_default();
-        removed.push(place);
+
+    /// Writes what was noted, and returns the numbers of these legs, before and after.
+    async fn write<S: Statements>(
+        mut self,
+        tx: &mut S,
+    ) -> Result<BTreeMap<Key, Touched>, StoreError> {
+        if !self.removed.is_empty() {
+            self.removed.sort_unstable();
+            tx.remove_legs(&self.removed).await?;
+        }
+        if !self.opened.is_empty() {
+            tx.open_legs(&self.opened).await?;
+        }
+        if !self.written.is_empty() {
+            tx.write_legs(&self.written).await?;
+        }
+        Ok(self.touched)
     }
-    if !removed.is_empty() {
-        removed.sort_unstable();
-        tx.remove_legs(&removed).await?;
-    }
-    if !written.is_empty() {
-        tx.write_legs(&written).await?;
-    }
-    Ok(())
 }
 
 /// The legs that have a number, in order, each with its number beside it.
@@ -258,34 +343,49 @@ fn leg_rows(session_key: Key, legs: Vec<Leg>) -> Vec<(LegRow, String)> {
         .collect()
 }
 
-/// Locks the numbers, derives their states anew from their legs and raises their versions.
-/// Returns how many.
+/// Derives the states of the numbers anew and raises their versions. Returns how many.
+///
+/// A number that is not there yet has no legs but those of this transaction: whoever wrote another
+/// has written the number too, or waits for this one to be committed. The others are locked, and
+/// their legs read afterwards.
 pub(super) async fn recompute<S: Statements>(
     tx: &mut S,
-    touched: &BTreeMap<Key, Option<String>>,
+    touched: &BTreeMap<Key, Touched>,
     now_ms: i64,
     partitions: i32,
 ) -> Result<usize, StoreError> {
-    if touched.is_empty() {
-        return Ok(0);
+    let mut new: Vec<NumberRow> = Vec::new();
+    for (key, it) in touched {
+        let Some(number) = &it.number else { continue };
+        let mut row = NumberRow::begun(*key, number, now_ms);
+        restate(&mut row, &it.legs, partitions);
+        new.push(row);
     }
-    let named: Vec<(Key, Option<&str>)> =
-        touched.iter().map(|(key, number)| (*key, number.as_deref())).collect();
-    let mut rows = tx.lock_numbers(&named, partitions).await?;
+    let opened = if new.is_empty() { HashSet::new() } else { tx.open_numbers(&new).await? };
+    let known: Vec<Key> = touched.keys().filter(|key| !opened.contains(*key)).copied().collect();
+    if known.is_empty() {
+        return Ok(opened.len());
+    }
+    let mut rows = tx.lock_numbers(&known).await?;
     for row in &mut rows {
         row.as_of_ms = row.as_of_ms.max(now_ms);
     }
     let wanted: Vec<(Key, i64)> = rows.iter().map(|row| (row.key, row.as_of_ms)).collect();
     let mut legs = group(tx.legs_of_numbers(&wanted, View::Compute).await?);
     for row in &mut rows {
-        let state = derive(&legs.remove(&row.key).unwrap_or_default(), row.as_of_ms);
-        row.version += 1;
-        row.presence = state.presence as i16;
-        row.shard = shard(&row.key, partitions);
-        row.next_expiry_ms = state.next_expiry_ms;
+        restate(row, &legs.remove(&row.key).unwrap_or_default(), partitions);
     }
     tx.write_numbers(&rows).await?;
-    Ok(rows.len())
+    Ok(opened.len() + rows.len())
+}
+
+/// The next version of a number, by its legs at the instant it holds for.
+fn restate(row: &mut NumberRow, legs: &[NumberLeg], partitions: i32) {
+    let state = derive(legs, row.as_of_ms);
+    row.version += 1;
+    row.presence = state.presence as i16;
+    row.shard = shard(&row.key, partitions);
+    row.next_expiry_ms = state.next_expiry_ms;
 }
 
 #[cfg(test)]

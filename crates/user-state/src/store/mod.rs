@@ -1,16 +1,18 @@
 //! The store: what is written in the transaction of some batches, once for both databases.
 //!
 //! ```text
-//!  batch ─▶ fence ─▶ outbox ─▶ lock calls (sorted) ─▶ merge events, fold ─▶ write calls and legs
+//!  batch ─▶ fence ─▶ outbox ─▶ write new calls ─▶ lock the others (sorted), merge events, fold
 //!                                                                     │ legs that differ
-//!                     commit ◀─ raise versions, mark changed ◀─ lock numbers (sorted), then
-//!                                                               read their legs again
+//!     commit ◀─ raise versions, mark changed ◀─ lock the others ◀─ write new numbers
+//!                                               (sorted), then
+//!                                               read their legs again
 //! ```
 //!
-//! Two sources may touch one call, and any two may touch one number: calls are locked before
-//! numbers, and each in the order of their keys, so that transactions wait and never deadlock; a
-//! relay takes changes away in that order too. Numbers come last: others wait for them until the
-//! commit.
+//! Two sources may touch one call, and any two may touch one number. Calls come before numbers;
+//! of each, those that are new are written first, then those that were there are locked, both in
+//! the order of their keys. So transactions wait and never deadlock: whoever waits holds only rows
+//! that come before the one that is waited for. A relay, which takes changes away, waits for no
+//! batch. Numbers come last: others wait for them until the commit.
 //! Legs are read again, in a statement of their own, once the numbers are locked: what another
 //! transaction committed before it let go of the lock is seen, and the last one through sees all.
 
@@ -45,6 +47,10 @@ const MIGRATIONS: &[Migration] = &[
     Migration {
         postgres: include_str!("../../migrations/0002.postgres.sql"),
         sqlite: include_str!("../../migrations/0002.sqlite.sql"),
+    },
+    Migration {
+        postgres: include_str!("../../migrations/0003.postgres.sql"),
+        sqlite: include_str!("../../migrations/0003.sqlite.sql"),
     },
 ];
 

@@ -2,6 +2,10 @@
 
 mod read;
 
+use std::collections::HashSet;
+
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
 use sqlx::{Postgres, Transaction};
 use tollgate_store::{classify, postgres};
 use tollgate_stream::{Claim, Outgoing, StoreError};
@@ -68,26 +72,31 @@ const LEGS_PAST: &str = "
     JOIN state_call AS call USING (session_key)";
 
 impl Statements for Tx<'_> {
-    async fn lock_calls(&mut self, calls: &[(Key, &str)]) -> Result<Vec<(Key, i64)>, StoreError> {
-        let keys: Vec<&[u8]> = calls.iter().map(|(key, _)| key.as_slice()).collect();
-        let sessions: Vec<&[u8]> = calls.iter().map(|(_, session)| session.as_bytes()).collect();
-        sqlx::query(
+    async fn open_calls(&mut self, calls: &[CallRow]) -> Result<HashSet<Key>, StoreError> {
+        // Written in the order of the arrays: unnest keeps it.
+        let opened = sqlx::query(
             "INSERT INTO state_call (session_key, session_id, events, last_event_ms, touched_ms)
-             SELECT row.session_key, row.session_id, ''::bytea, 0, 0
-             FROM unnest($1::bytea[], $2::bytea[]) AS row (session_key, session_id)
-             ORDER BY row.session_key
-             ON CONFLICT (session_key) DO NOTHING",
+             SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bigint[])
+             ON CONFLICT (session_key) DO NOTHING
+             RETURNING session_key AS key",
         )
-        .bind(&keys)
-        .bind(sessions)
-        .execute(&mut **self)
+        .bind(column(calls, |call| call.key.as_slice()))
+        .bind(column(calls, |call| call.session_id.as_bytes()))
+        .bind(column(calls, |call| call.events.as_slice()))
+        .bind(column(calls, |call| call.last_event_ms))
+        .bind(column(calls, |call| call.touched_ms))
+        .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
+        Ok(read_keys(&opened)?.into_iter().collect())
+    }
+
+    async fn lock_calls(&mut self, keys: &[Key]) -> Result<Vec<(Key, i64)>, StoreError> {
         let rows = sqlx::query(
             "SELECT session_key, octet_length(events)::bigint AS bytes FROM state_call
              WHERE session_key = ANY($1) ORDER BY session_key FOR UPDATE",
         )
-        .bind(keys)
+        .bind(slices(keys))
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
@@ -129,10 +138,6 @@ impl Statements for Tx<'_> {
     }
 
     async fn write_calls(&mut self, calls: &[CallRow]) -> Result<(), StoreError> {
-        let keys: Vec<&[u8]> = calls.iter().map(|call| call.key.as_slice()).collect();
-        let events: Vec<&[u8]> = calls.iter().map(|call| call.events.as_slice()).collect();
-        let last: Vec<i64> = calls.iter().map(|call| call.last_event_ms).collect();
-        let touched: Vec<i64> = calls.iter().map(|call| call.touched_ms).collect();
         sqlx::query(
             "UPDATE state_call AS call
              SET events = row.events, last_event_ms = row.last_event_ms, touched_ms = row.touched_ms
@@ -140,50 +145,42 @@ impl Statements for Tx<'_> {
                   AS row (session_key, events, last_event_ms, touched_ms)
              WHERE call.session_key = row.session_key",
         )
-        .bind(keys)
-        .bind(events)
-        .bind(last)
-        .bind(touched)
+        .bind(column(calls, |call| call.key.as_slice()))
+        .bind(column(calls, |call| call.events.as_slice()))
+        .bind(column(calls, |call| call.last_event_ms))
+        .bind(column(calls, |call| call.touched_ms))
         .execute(&mut **self)
         .await
         .map_err(classify)?;
         Ok(())
     }
 
+    async fn open_legs(&mut self, legs: &[LegRow]) -> Result<(), StoreError> {
+        let statement = "
+            INSERT INTO state_leg
+                (session_key, leg, number_key, side, started_ms, alerting_ms, answered_ms, ended,
+                 until_ms, state_code, release_reason, cause, sip_status)
+            SELECT * FROM unnest($1::bytea[], $2::smallint[], $3::bytea[], $4::smallint[],
+                $5::bigint[], $6::bigint[], $7::bigint[], $8::boolean[], $9::bigint[],
+                $10::integer[], $11::integer[], $12::integer[], $13::integer[])";
+        bind_legs(statement, legs).execute(&mut **self).await.map_err(classify)?;
+        Ok(())
+    }
+
     async fn write_legs(&mut self, legs: &[LegRow]) -> Result<(), StoreError> {
-        let sessions: Vec<&[u8]> = legs.iter().map(|leg| leg.session_key.as_slice()).collect();
-        let numbers: Vec<&[u8]> = legs.iter().map(|leg| leg.number_key.as_slice()).collect();
-        sqlx::query(
-            "INSERT INTO state_leg
-                 (session_key, leg, number_key, side, started_ms, alerting_ms, answered_ms, ended,
-                  until_ms, state_code, release_reason, cause, sip_status)
-             SELECT * FROM unnest($1::bytea[], $2::smallint[], $3::bytea[], $4::smallint[],
-                 $5::bigint[], $6::bigint[], $7::bigint[], $8::boolean[], $9::bigint[],
-                 $10::integer[], $11::integer[], $12::integer[], $13::integer[])
-             ON CONFLICT (session_key, leg) DO UPDATE
-             SET number_key = excluded.number_key, side = excluded.side,
-                 started_ms = excluded.started_ms, alerting_ms = excluded.alerting_ms,
-                 answered_ms = excluded.answered_ms, ended = excluded.ended,
-                 until_ms = excluded.until_ms, state_code = excluded.state_code,
-                 release_reason = excluded.release_reason, cause = excluded.cause,
-                 sip_status = excluded.sip_status",
-        )
-        .bind(sessions)
-        .bind(column(legs, |leg| leg.leg))
-        .bind(numbers)
-        .bind(column(legs, |leg| leg.facts.side as i16))
-        .bind(column(legs, |leg| leg.facts.started_ms))
-        .bind(column(legs, |leg| leg.facts.alerting_ms))
-        .bind(column(legs, |leg| leg.facts.answered_ms))
-        .bind(column(legs, |leg| leg.facts.ended))
-        .bind(column(legs, |leg| leg.facts.until_ms))
-        .bind(column(legs, |leg| leg.facts.state_code))
-        .bind(column(legs, |leg| leg.facts.release_reason))
-        .bind(column(legs, |leg| leg.facts.cause))
-        .bind(column(legs, |leg| leg.facts.sip_status))
-        .execute(&mut **self)
-        .await
-        .map_err(classify)?;
+        let statement = "
+            UPDATE state_leg AS own
+            SET number_key = row.number_key, side = row.side, started_ms = row.started_ms,
+                alerting_ms = row.alerting_ms, answered_ms = row.answered_ms, ended = row.ended,
+                until_ms = row.until_ms, state_code = row.state_code,
+                release_reason = row.release_reason, cause = row.cause, sip_status = row.sip_status
+            FROM unnest($1::bytea[], $2::smallint[], $3::bytea[], $4::smallint[],
+                $5::bigint[], $6::bigint[], $7::bigint[], $8::boolean[], $9::bigint[],
+                $10::integer[], $11::integer[], $12::integer[], $13::integer[])
+                AS row (session_key, leg, number_key, side, started_ms, alerting_ms, answered_ms,
+                        ended, until_ms, state_code, release_reason, cause, sip_status)
+            WHERE own.session_key = row.session_key AND own.leg = row.leg";
+        bind_legs(statement, legs).execute(&mut **self).await.map_err(classify)?;
         Ok(())
     }
 
@@ -201,35 +198,39 @@ impl Statements for Tx<'_> {
         Ok(())
     }
 
-    async fn lock_numbers(
-        &mut self,
-        numbers: &[(Key, Option<&str>)],
-        partitions: i32,
-    ) -> Result<Vec<NumberRow>, StoreError> {
-        let named = || numbers.iter().filter_map(|(key, number)| Some((key, (*number)?)));
-        let keys: Vec<&[u8]> = named().map(|(key, _)| key.as_slice()).collect();
-        let texts: Vec<&[u8]> = named().map(|(_, number)| number.as_bytes()).collect();
-        let shards: Vec<i32> =
-            named().map(|(key, _)| crate::keys::shard(key, partitions)).collect();
-        sqlx::query(
-            "INSERT INTO state_number (number_key, number, version, as_of_ms, presence, shard)
-             SELECT row.number_key, row.number, 0, 0, 1, row.shard
-             FROM unnest($1::bytea[], $2::bytea[], $3::integer[]) AS row (number_key, number, shard)
-             ORDER BY row.number_key
-             ON CONFLICT (number_key) DO NOTHING",
+    async fn open_numbers(&mut self, numbers: &[NumberRow]) -> Result<HashSet<Key>, StoreError> {
+        // Written in the order of the arrays, as above. What was there is not marked.
+        let opened = sqlx::query(
+            "WITH opened AS (
+                 INSERT INTO state_number
+                     (number_key, number, version, as_of_ms, presence, shard, next_expiry_ms)
+                 SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bigint[],
+                                      $5::smallint[], $6::integer[], $7::bigint[])
+                 ON CONFLICT (number_key) DO NOTHING
+                 RETURNING number_key, shard, version)
+             INSERT INTO state_changed (number_key, shard, version, ticket)
+             SELECT number_key, shard, version, nextval('state_ticket') FROM opened
+             RETURNING number_key AS key",
         )
-        .bind(keys)
-        .bind(texts)
-        .bind(shards)
-        .execute(&mut **self)
+        .bind(column(numbers, |row| row.key.as_slice()))
+        .bind(column(numbers, |row| row.number.as_bytes()))
+        .bind(column(numbers, |row| row.version))
+        .bind(column(numbers, |row| row.as_of_ms))
+        .bind(column(numbers, |row| row.presence))
+        .bind(column(numbers, |row| row.shard))
+        .bind(column(numbers, |row| row.next_expiry_ms))
+        .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
-        let keys: Vec<&[u8]> = numbers.iter().map(|(key, _)| key.as_slice()).collect();
+        Ok(read_keys(&opened)?.into_iter().collect())
+    }
+
+    async fn lock_numbers(&mut self, keys: &[Key]) -> Result<Vec<NumberRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT number_key, number, version, as_of_ms, presence, shard, next_expiry_ms
              FROM state_number WHERE number_key = ANY($1) ORDER BY number_key FOR UPDATE",
         )
-        .bind(keys)
+        .bind(slices(keys))
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
@@ -283,12 +284,12 @@ impl Statements for Tx<'_> {
              ON CONFLICT (number_key) DO UPDATE
              SET shard = excluded.shard, version = excluded.version, ticket = excluded.ticket",
         )
-        .bind(numbers.iter().map(|row| row.key.as_slice()).collect::<Vec<_>>())
-        .bind(numbers.iter().map(|row| row.version).collect::<Vec<_>>())
-        .bind(numbers.iter().map(|row| row.as_of_ms).collect::<Vec<_>>())
-        .bind(numbers.iter().map(|row| row.presence).collect::<Vec<_>>())
-        .bind(numbers.iter().map(|row| row.shard).collect::<Vec<_>>())
-        .bind(numbers.iter().map(|row| row.next_expiry_ms).collect::<Vec<_>>())
+        .bind(column(numbers, |row| row.key.as_slice()))
+        .bind(column(numbers, |row| row.version))
+        .bind(column(numbers, |row| row.as_of_ms))
+        .bind(column(numbers, |row| row.presence))
+        .bind(column(numbers, |row| row.shard))
+        .bind(column(numbers, |row| row.next_expiry_ms))
         .execute(&mut **self)
         .await
         .map_err(classify)?;
@@ -331,8 +332,11 @@ impl Statements for Tx<'_> {
 
     async fn changed(&mut self, shard: i32, limit: usize) -> Result<Vec<Changed>, StoreError> {
         let rows = sqlx::query(
-            "SELECT ticket, number_key FROM state_changed WHERE shard = $1
-             ORDER BY ticket LIMIT $2",
+            "SELECT changed.ticket, number.*
+             FROM (SELECT ticket, number_key FROM state_changed WHERE shard = $1
+                   ORDER BY ticket LIMIT $2) AS changed
+             JOIN state_number AS number USING (number_key)
+             ORDER BY changed.ticket",
         )
         .bind(shard)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -340,21 +344,17 @@ impl Statements for Tx<'_> {
         .await
         .map_err(classify)?;
         rows.iter()
-            .map(|row| {
-                let number_key = key(get(row, "number_key")?)?;
-                Ok(Changed { ticket: get(row, "ticket")?, number_key })
-            })
+            .map(|row| Ok(Changed { ticket: get(row, "ticket")?, number: read_number(row)? }))
             .collect()
     }
 
     async fn remove_changed(&mut self, shard: i32, tickets: &[i64]) -> Result<(), StoreError> {
-        // Locked in the order in which batches write them, or each could wait for the other.
+        // A batch locks these rows in another order, so each could wait for the other. What it has
+        // locked gets another ticket; if it fails, the state is published once more.
         sqlx::query(
-            "WITH gone AS (
-                 SELECT number_key FROM state_changed WHERE shard = $1 AND ticket = ANY($2)
-                 ORDER BY number_key FOR UPDATE)
-             DELETE FROM state_changed AS changed USING gone
-             WHERE changed.number_key = gone.number_key",
+            "DELETE FROM state_changed WHERE ctid = ANY(ARRAY(
+                 SELECT ctid FROM state_changed WHERE shard = $1 AND ticket = ANY($2)
+                 FOR UPDATE SKIP LOCKED))",
         )
         .bind(shard)
         .bind(tickets)
@@ -440,8 +440,8 @@ impl Statements for Tx<'_> {
 
     async fn census(&mut self) -> Result<Census, StoreError> {
         let rows = sqlx::query(
-            "SELECT presence, count(*) AS numbers FROM state_number WHERE presence > 1
-             GROUP BY presence",
+            "SELECT presence, count(*) AS numbers FROM state_number
+             WHERE next_expiry_ms IS NOT NULL GROUP BY presence",
         )
         .fetch_all(&mut **self)
         .await
@@ -458,8 +458,26 @@ impl Statements for Tx<'_> {
     }
 }
 
-fn column<T>(legs: &[LegRow], of: impl Fn(&LegRow) -> T) -> Vec<T> {
-    legs.iter().map(of).collect()
+/// The columns of `state_leg`, in their order.
+fn bind_legs(statement: &'static str, legs: &[LegRow]) -> Query<'static, Postgres, PgArguments> {
+    sqlx::query(statement)
+        .bind(column(legs, |leg| leg.session_key.as_slice()))
+        .bind(column(legs, |leg| leg.leg))
+        .bind(column(legs, |leg| leg.number_key.as_slice()))
+        .bind(column(legs, |leg| leg.facts.side as i16))
+        .bind(column(legs, |leg| leg.facts.started_ms))
+        .bind(column(legs, |leg| leg.facts.alerting_ms))
+        .bind(column(legs, |leg| leg.facts.answered_ms))
+        .bind(column(legs, |leg| leg.facts.ended))
+        .bind(column(legs, |leg| leg.facts.until_ms))
+        .bind(column(legs, |leg| leg.facts.state_code))
+        .bind(column(legs, |leg| leg.facts.release_reason))
+        .bind(column(legs, |leg| leg.facts.cause))
+        .bind(column(legs, |leg| leg.facts.sip_status))
+}
+
+fn column<'a, R, T>(rows: &'a [R], of: impl Fn(&'a R) -> T) -> Vec<T> {
+    rows.iter().map(of).collect()
 }
 
 fn slices(keys: &[Key]) -> Vec<&[u8]> {

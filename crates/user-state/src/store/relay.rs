@@ -1,14 +1,12 @@
 //! What a partition publishes beside its outbox: the states of its share of the numbers.
 
-use std::collections::HashMap;
-
 use prost::Message;
 use tollgate_schema::ids::state_id;
 use tollgate_schema::topics::USER_STATES;
 use tollgate_stream::{Outgoing, Pending, StoreError};
 
 use super::Options;
-use super::rows::{Changed, NumberRow, Statements, View, group};
+use super::rows::{Changed, Statements, View, group};
 use crate::fold::derive;
 use crate::keys::Key;
 use crate::message::user_state;
@@ -47,21 +45,18 @@ async fn portion_states<S: Statements>(
     changed: &[Changed],
     options: &Options,
 ) -> Result<Vec<Pending>, StoreError> {
-    let mut keys: Vec<Key> = changed.iter().map(|it| it.number_key).collect();
-    keys.sort_unstable();
-    let rows = tx.read_numbers(&keys).await?;
-    let wanted: Vec<(Key, i64)> = rows.iter().map(|row| (row.key, row.as_of_ms)).collect();
+    let wanted: Vec<(Key, i64)> =
+        changed.iter().map(|it| (it.number.key, it.number.as_of_ms)).collect();
     let mut legs = group(tx.legs_of_numbers(&wanted, View::Show).await?);
-    let rows: HashMap<Key, NumberRow> = rows.into_iter().map(|row| (row.key, row)).collect();
-    let pending = changed.iter().filter_map(|it| {
-        let row = rows.get(&it.number_key)?;
+    let pending = changed.iter().map(|it| {
+        let row = &it.number;
         let state = derive(&legs.remove(&row.key).unwrap_or_default(), row.as_of_ms);
         let message =
             user_state(&row.number, row.version, row.as_of_ms, &state, options.pseudonyms.as_ref());
         let id = state_id(&message.number, message.version).to_string();
         let (key, value) = (message.number.clone(), message.encode_to_vec());
         let record = Outgoing::event(&USER_STATES, key, &id, Some(row.as_of_ms), value);
-        Some(Pending { position: -it.ticket, record })
+        Pending { position: -it.ticket, record }
     });
     Ok(pending.collect())
 }

@@ -1,6 +1,6 @@
 //! The rows, and the statements that each database implements.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 
 use tollgate_stream::{Claim, Outgoing, StoreError};
@@ -23,8 +23,16 @@ pub struct CallRow {
     pub events: Vec<u8>,
     /// Time of the latest event.
     pub last_event_ms: i64,
-    /// When something about it was heard last.
+    /// When something about it was heard last, rounded up.
     pub touched_ms: i64,
+}
+
+impl CallRow {
+    /// A call of which nothing was heard yet.
+    pub(super) fn begun(key: Key, session_id: &str, touched_ms: i64) -> Self {
+        let session_id = session_id.to_owned();
+        Self { key, session_id, events: Vec::new(), last_event_ms: 0, touched_ms }
+    }
 }
 
 /// A leg as stored: one that has a number.
@@ -55,6 +63,14 @@ pub struct NumberRow {
     pub shard: i32,
     /// When it changes by itself.
     pub next_expiry_ms: Option<i64>,
+}
+
+impl NumberRow {
+    /// A number of which nothing was heard yet.
+    pub(super) fn begun(key: Key, number: &str, as_of_ms: i64) -> Self {
+        let number = number.to_owned();
+        Self { key, number, version: 0, as_of_ms, presence: 1, shard: 0, next_expiry_ms: None }
+    }
 }
 
 /// A number and its legs at an instant.
@@ -100,10 +116,11 @@ pub struct Census {
 }
 
 /// A number whose state is to be published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Changed {
     pub ticket: i64,
-    pub number_key: Key,
+    /// As it is now.
+    pub number: NumberRow,
 }
 
 /// Which of a number's legs are asked for, and for what.
@@ -117,14 +134,19 @@ pub(super) enum View {
     Past,
 }
 
-/// The statements of one transaction. All lists are sorted by key and without repeats, unless
-/// said otherwise.
+/// The statements of one transaction. All lists of calls, legs and numbers that are written or
+/// locked are sorted by key and without repeats, unless said otherwise.
 pub(super) trait Statements: Send {
-    /// Makes the calls that are missing, then locks all of them, in the order of keys. Returns
-    /// how many bytes the events of each take.
+    /// Writes the calls that are not there, in the order of keys. Returns which these were.
+    fn open_calls(
+        &mut self,
+        calls: &[CallRow],
+    ) -> impl Future<Output = Result<HashSet<Key>, StoreError>> + Send;
+
+    /// Locks calls, in the order of keys. Returns how many bytes the events of each take.
     fn lock_calls(
         &mut self,
-        calls: &[(Key, &str)],
+        keys: &[Key],
     ) -> impl Future<Output = Result<Vec<(Key, i64)>, StoreError>> + Send;
 
     /// Reads calls.
@@ -145,7 +167,11 @@ pub(super) trait Statements: Send {
         calls: &[CallRow],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Writes legs of calls that are locked: new ones, and others over those that are there.
+    /// Writes legs that are not there, of calls that are new or locked; in any order.
+    fn open_legs(&mut self, legs: &[LegRow])
+    -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Writes legs over those that are there, of calls that are locked; in any order.
     fn write_legs(
         &mut self,
         legs: &[LegRow],
@@ -157,15 +183,20 @@ pub(super) trait Statements: Send {
         legs: &[(Key, i16)],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Steps (1) and (2): makes the numbers that are missing and have a text, then locks and
-    /// reads all of them, in the order of keys.
+    /// Writes the numbers that are not there, in the order of keys, and marks them as changed.
+    /// Returns which these were.
+    fn open_numbers(
+        &mut self,
+        numbers: &[NumberRow],
+    ) -> impl Future<Output = Result<HashSet<Key>, StoreError>> + Send;
+
+    /// Locks and reads numbers, in the order of keys.
     fn lock_numbers(
         &mut self,
-        numbers: &[(Key, Option<&str>)],
-        partitions: i32,
+        keys: &[Key],
     ) -> impl Future<Output = Result<Vec<NumberRow>, StoreError>> + Send;
 
-    /// Step (3): the legs of each number that are on at its instant, and of those that are over
+    /// The legs of each number that are on at its instant, and of those that are over
     /// the last.
     fn legs_of_numbers(
         &mut self,
@@ -197,7 +228,7 @@ pub(super) trait Statements: Send {
         outboxes: &[(&Claim, Vec<Outgoing>)],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The oldest changes of a shard.
+    /// The oldest changes of a shard, in order.
     fn changed(
         &mut self,
         shard: i32,
@@ -205,6 +236,7 @@ pub(super) trait Statements: Send {
     ) -> impl Future<Output = Result<Vec<Changed>, StoreError>> + Send;
 
     /// Removes changes of a shard that were published and have not changed again; in any order.
+    /// Waits for nobody: what another transaction is changing again is left to it.
     fn remove_changed(
         &mut self,
         shard: i32,

@@ -1,7 +1,10 @@
-//! The statements in SQLite: row by row, which costs nothing within one process.
+//! The statements in SQLite: one per row, many at a time.
+
+use std::collections::HashSet;
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
+use tollgate_store::sqlite::{Bound, each};
 use tollgate_store::{classify, sqlite};
 use tollgate_stream::{Claim, Outgoing, StoreError};
 
@@ -10,12 +13,12 @@ use super::rows::{
     View, key, side, text,
 };
 use crate::fold::{Leg, NumberLeg};
-use crate::keys::{Key, shard};
+use crate::keys::Key;
 
 type Tx<'c> = Transaction<'c, Sqlite>;
 
-/// Open legs by everything that is known; `?1` the number, `?2` its instant, `?3` how many. Session
-/// ids, if they are wanted, are in another table.
+/// Open legs by everything that is known, of a number at an instant, so many. Session ids, if they
+/// are wanted, are in another table.
 macro_rules! open_known {
     ($session_id:literal, $join:literal) => {
         concat!(
@@ -23,8 +26,8 @@ macro_rules! open_known {
             $session_id,
             " AS session_id FROM state_leg AS leg ",
             $join,
-            " WHERE leg.number_key = ?1 AND leg.ended = 0 AND leg.until_ms > ?2
-             ORDER BY leg.until_ms DESC LIMIT ?3"
+            " WHERE leg.number_key = ? AND leg.ended = 0 AND leg.until_ms > ?
+             ORDER BY leg.until_ms DESC LIMIT ?"
         )
     };
 }
@@ -37,8 +40,8 @@ macro_rules! over_known {
             $session_id,
             " AS session_id FROM state_leg AS leg ",
             $join,
-            " WHERE leg.number_key = ?1 AND (leg.ended = 1 OR leg.until_ms <= ?2)
-             ORDER BY leg.until_ms DESC, leg.session_key DESC, leg.side DESC LIMIT ?3"
+            " WHERE leg.number_key = ? AND (leg.ended = 1 OR leg.until_ms <= ?)
+             ORDER BY leg.until_ms DESC, leg.session_key DESC, leg.side DESC LIMIT ?"
         )
     };
 }
@@ -50,155 +53,152 @@ const OPEN_SHOW: &str =
 const OVER_SHOW: &str =
     over_known!("call.session_id", "JOIN state_call AS call USING (session_key)");
 
+/// As they stood at the instant, which is asked for twice.
 const OPEN_PAST: &str = "
     SELECT leg.*, call.session_id FROM state_leg AS leg JOIN state_call AS call USING (session_key)
-    WHERE leg.number_key = ?1 AND leg.until_ms > ?2
+    WHERE leg.number_key = ? AND leg.until_ms > ?
       AND min(coalesce(leg.started_ms, leg.alerting_ms, leg.answered_ms, leg.until_ms),
               coalesce(leg.alerting_ms, leg.answered_ms, leg.started_ms, leg.until_ms),
-              coalesce(leg.answered_ms, leg.started_ms, leg.alerting_ms, leg.until_ms)) <= ?2
-    ORDER BY leg.until_ms LIMIT ?3";
+              coalesce(leg.answered_ms, leg.started_ms, leg.alerting_ms, leg.until_ms)) <= ?
+    ORDER BY leg.until_ms LIMIT ?";
 
 const OVER_PAST: &str = "
     SELECT leg.*, call.session_id FROM state_leg AS leg JOIN state_call AS call USING (session_key)
-    WHERE leg.number_key = ?1 AND leg.until_ms <= ?2
-    ORDER BY leg.until_ms DESC, leg.session_key DESC, leg.side DESC LIMIT ?3";
+    WHERE leg.number_key = ? AND leg.until_ms <= ?
+    ORDER BY leg.until_ms DESC, leg.session_key DESC, leg.side DESC LIMIT ?";
 
 impl Statements for Tx<'_> {
-    async fn lock_calls(&mut self, calls: &[(Key, &str)]) -> Result<Vec<(Key, i64)>, StoreError> {
-        let mut sizes = Vec::with_capacity(calls.len());
-        for (key, session_id) in calls {
-            sqlx::query(
-                "INSERT INTO state_call (session_key, session_id, events, last_event_ms, touched_ms)
-                 VALUES (?1, ?2, x'', 0, 0) ON CONFLICT (session_key) DO NOTHING",
-            )
-            .bind(key.as_slice())
-            .bind(session_id.as_bytes())
-            .execute(&mut **self)
-            .await
-            .map_err(classify)?;
-            let bytes: i64 =
-                sqlx::query_scalar("SELECT length(events) FROM state_call WHERE session_key = ?1")
-                    .bind(key.as_slice())
-                    .fetch_one(&mut **self)
-                    .await
-                    .map_err(classify)?;
-            sizes.push((*key, bytes));
-        }
-        Ok(sizes)
+    async fn open_calls(&mut self, calls: &[CallRow]) -> Result<HashSet<Key>, StoreError> {
+        let opened = each(
+            self,
+            "INSERT INTO state_call (session_key, session_id, events, last_event_ms, touched_ms)
+             VALUES (?, ?, ?, ?, ?) ON CONFLICT (session_key) DO NOTHING
+             RETURNING session_key AS key",
+            calls,
+            |query, call| {
+                query
+                    .bind(call.key.as_slice())
+                    .bind(call.session_id.as_bytes())
+                    .bind(call.events.as_slice())
+                    .bind(call.last_event_ms)
+                    .bind(call.touched_ms)
+            },
+        )
+        .await?;
+        Ok(read_keys(&opened)?.into_iter().collect())
+    }
+
+    async fn lock_calls(&mut self, keys: &[Key]) -> Result<Vec<(Key, i64)>, StoreError> {
+        // BEGIN IMMEDIATE has locked the whole file.
+        let statement = "
+            SELECT session_key, length(events) AS bytes FROM state_call WHERE session_key = ?";
+        let rows = each(self, statement, keys, bind_key).await?;
+        rows.iter().map(|row| Ok((key(get(row, "session_key")?)?, get(row, "bytes")?))).collect()
     }
 
     async fn read_calls(&mut self, keys: &[Key]) -> Result<Vec<CallRow>, StoreError> {
-        let mut calls = Vec::with_capacity(keys.len());
-        for key in keys {
-            let row = sqlx::query("SELECT * FROM state_call WHERE session_key = ?1")
-                .bind(key.as_slice())
-                .fetch_optional(&mut **self)
-                .await
-                .map_err(classify)?;
-            if let Some(row) = row {
-                calls.push(read_call(&row)?);
-            }
-        }
-        Ok(calls)
+        let statement = "SELECT * FROM state_call WHERE session_key = ?";
+        each(self, statement, keys, bind_key).await?.iter().map(read_call).collect()
     }
 
     async fn legs_of_calls(&mut self, keys: &[Key]) -> Result<Vec<LegRow>, StoreError> {
-        let mut legs = Vec::new();
-        for session_key in keys {
-            let rows = sqlx::query("SELECT * FROM state_leg WHERE session_key = ?1 ORDER BY leg")
-                .bind(session_key.as_slice())
-                .fetch_all(&mut **self)
-                .await
-                .map_err(classify)?;
-            for row in &rows {
-                legs.push(LegRow {
-                    session_key: *session_key,
+        let statement = "SELECT * FROM state_leg WHERE session_key = ? ORDER BY leg";
+        let rows = each(self, statement, keys, bind_key).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(LegRow {
+                    session_key: key(get(row, "session_key")?)?,
                     leg: get(row, "leg")?,
                     number_key: key(get(row, "number_key")?)?,
                     facts: read_leg(row)?,
-                });
-            }
-        }
-        Ok(legs)
+                })
+            })
+            .collect()
     }
 
     async fn write_calls(&mut self, calls: &[CallRow]) -> Result<(), StoreError> {
-        for call in calls {
-            sqlx::query(
-                "UPDATE state_call SET events = ?2, last_event_ms = ?3, touched_ms = ?4
-                 WHERE session_key = ?1",
-            )
-            .bind(call.key.as_slice())
-            .bind(&call.events)
-            .bind(call.last_event_ms)
-            .bind(call.touched_ms)
-            .execute(&mut **self)
-            .await
-            .map_err(classify)?;
-        }
+        each(
+            self,
+            "UPDATE state_call SET events = ?, last_event_ms = ?, touched_ms = ?
+             WHERE session_key = ?",
+            calls,
+            |query, call| {
+                query
+                    .bind(call.events.as_slice())
+                    .bind(call.last_event_ms)
+                    .bind(call.touched_ms)
+                    .bind(call.key.as_slice())
+            },
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn open_legs(&mut self, legs: &[LegRow]) -> Result<(), StoreError> {
+        each(
+            self,
+            "INSERT INTO state_leg
+                 (number_key, side, started_ms, alerting_ms, answered_ms, ended, until_ms,
+                  state_code, release_reason, cause, sip_status, session_key, leg)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            legs,
+            bind_leg,
+        )
+        .await?;
         Ok(())
     }
 
     async fn write_legs(&mut self, legs: &[LegRow]) -> Result<(), StoreError> {
-        for leg in legs {
-            sqlx::query(
-                "INSERT OR REPLACE INTO state_leg
-                     (session_key, leg, number_key, side, started_ms, alerting_ms, answered_ms,
-                      ended, until_ms, state_code, release_reason, cause, sip_status)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-            )
-            .bind(leg.session_key.as_slice())
-            .bind(leg.leg)
-            .bind(leg.number_key.as_slice())
-            .bind(leg.facts.side as i16)
-            .bind(leg.facts.started_ms)
-            .bind(leg.facts.alerting_ms)
-            .bind(leg.facts.answered_ms)
-            .bind(leg.facts.ended)
-            .bind(leg.facts.until_ms)
-            .bind(leg.facts.state_code)
-            .bind(leg.facts.release_reason)
-            .bind(leg.facts.cause)
-            .bind(leg.facts.sip_status)
-            .execute(&mut **self)
-            .await
-            .map_err(classify)?;
-        }
+        each(
+            self,
+            "UPDATE state_leg
+             SET number_key = ?, side = ?, started_ms = ?, alerting_ms = ?, answered_ms = ?,
+                 ended = ?, until_ms = ?, state_code = ?, release_reason = ?, cause = ?,
+                 sip_status = ?
+             WHERE session_key = ? AND leg = ?",
+            legs,
+            bind_leg,
+        )
+        .await?;
         Ok(())
     }
 
     async fn remove_legs(&mut self, legs: &[(Key, i16)]) -> Result<(), StoreError> {
-        for (session_key, leg) in legs {
-            sqlx::query("DELETE FROM state_leg WHERE session_key = ?1 AND leg = ?2")
-                .bind(session_key.as_slice())
-                .bind(leg)
-                .execute(&mut **self)
-                .await
-                .map_err(classify)?;
-        }
+        let statement = "DELETE FROM state_leg WHERE session_key = ? AND leg = ?";
+        let bind = |query: Bound, (key, leg): &(Key, i16)| query.bind(key.as_slice()).bind(*leg);
+        each(self, statement, legs, bind).await?;
         Ok(())
     }
 
-    async fn lock_numbers(
-        &mut self,
-        numbers: &[(Key, Option<&str>)],
-        partitions: i32,
-    ) -> Result<Vec<NumberRow>, StoreError> {
-        for (key, number) in numbers {
-            let Some(number) = number else { continue };
-            sqlx::query(
-                "INSERT INTO state_number (number_key, number, version, as_of_ms, presence, shard)
-                 VALUES (?1, ?2, 0, 0, 1, ?3) ON CONFLICT (number_key) DO NOTHING",
-            )
-            .bind(key.as_slice())
-            .bind(number.as_bytes())
-            .bind(shard(key, partitions))
-            .execute(&mut **self)
-            .await
-            .map_err(classify)?;
-        }
-        let keys: Vec<Key> = numbers.iter().map(|(key, _)| *key).collect();
-        self.read_numbers(&keys).await
+    async fn open_numbers(&mut self, numbers: &[NumberRow]) -> Result<HashSet<Key>, StoreError> {
+        let opened = each(
+            self,
+            "INSERT INTO state_number
+                 (number_key, number, version, as_of_ms, presence, shard, next_expiry_ms)
+             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (number_key) DO NOTHING
+             RETURNING number_key AS key",
+            numbers,
+            |query, row| {
+                query
+                    .bind(row.key.as_slice())
+                    .bind(row.number.as_bytes())
+                    .bind(row.version)
+                    .bind(row.as_of_ms)
+                    .bind(row.presence)
+                    .bind(row.shard)
+                    .bind(row.next_expiry_ms)
+            },
+        )
+        .await?;
+        let opened: HashSet<Key> = read_keys(&opened)?.into_iter().collect();
+        let marked: Vec<&NumberRow> =
+            numbers.iter().filter(|row| opened.contains(&row.key)).collect();
+        mark_changed(self, &marked).await?;
+        Ok(opened)
+    }
+
+    async fn lock_numbers(&mut self, keys: &[Key]) -> Result<Vec<NumberRow>, StoreError> {
+        self.read_numbers(keys).await
     }
 
     async fn legs_of_numbers(
@@ -206,98 +206,74 @@ impl Statements for Tx<'_> {
         numbers: &[(Key, i64)],
         view: View,
     ) -> Result<Vec<(Key, NumberLeg)>, StoreError> {
-        let (open, over) = match view {
-            View::Compute => (OPEN_COMPUTE, OVER_COMPUTE),
-            View::Show => (OPEN_SHOW, OVER_SHOW),
-            View::Past => (OPEN_PAST, OVER_PAST),
+        let (open, instants, over) = match view {
+            View::Compute => (OPEN_COMPUTE, 1, OVER_COMPUTE),
+            View::Show => (OPEN_SHOW, 1, OVER_SHOW),
+            View::Past => (OPEN_PAST, 2, OVER_PAST),
         };
         let mut legs = Vec::new();
-        for (number_key, as_of_ms) in numbers {
-            for (statement, limit) in [(open, MAX_OPEN_LEGS), (over, 1)] {
-                let rows = sqlx::query(statement)
-                    .bind(number_key.as_slice())
-                    .bind(as_of_ms)
-                    .bind(limit)
-                    .fetch_all(&mut **self)
-                    .await
-                    .map_err(classify)?;
-                for row in &rows {
-                    let leg = NumberLeg {
-                        session_key: key(get(row, "session_key")?)?,
-                        session_id: text(get(row, "session_id")?),
-                        leg: read_leg(row)?,
-                    };
-                    legs.push((*number_key, leg));
-                }
+        for (statement, instants, limit) in [(open, instants, MAX_OPEN_LEGS), (over, 1, 1)] {
+            let bind = |query, (key, as_of_ms): &(Key, i64)| {
+                let query = bind_key(query, key);
+                (0..instants).fold(query, |query, _| query.bind(*as_of_ms)).bind(limit)
+            };
+            for row in &each(self, statement, numbers, bind).await? {
+                let leg = NumberLeg {
+                    session_key: key(get(row, "session_key")?)?,
+                    session_id: text(get(row, "session_id")?),
+                    leg: read_leg(row)?,
+                };
+                legs.push((key(get(row, "number_key")?)?, leg));
             }
         }
         Ok(legs)
     }
 
     async fn write_numbers(&mut self, numbers: &[NumberRow]) -> Result<(), StoreError> {
-        for row in numbers {
-            sqlx::query(
-                "UPDATE state_number SET version = ?2, as_of_ms = ?3, presence = ?4, shard = ?5,
-                        next_expiry_ms = ?6
-                 WHERE number_key = ?1",
-            )
-            .bind(row.key.as_slice())
-            .bind(row.version)
-            .bind(row.as_of_ms)
-            .bind(row.presence)
-            .bind(row.shard)
-            .bind(row.next_expiry_ms)
-            .execute(&mut **self)
-            .await
-            .map_err(classify)?;
-            // Replacing the row draws a new ticket.
-            sqlx::query(
-                "INSERT OR REPLACE INTO state_changed (number_key, shard, version)
-                 VALUES (?1, ?2, ?3)",
-            )
-            .bind(row.key.as_slice())
-            .bind(row.shard)
-            .bind(row.version)
-            .execute(&mut **self)
-            .await
-            .map_err(classify)?;
-        }
-        Ok(())
+        each(
+            self,
+            "UPDATE state_number SET version = ?, as_of_ms = ?, presence = ?, shard = ?,
+                    next_expiry_ms = ?
+             WHERE number_key = ?",
+            numbers,
+            |query, row| {
+                query
+                    .bind(row.version)
+                    .bind(row.as_of_ms)
+                    .bind(row.presence)
+                    .bind(row.shard)
+                    .bind(row.next_expiry_ms)
+                    .bind(row.key.as_slice())
+            },
+        )
+        .await?;
+        mark_changed(self, &numbers.iter().collect::<Vec<_>>()).await
     }
 
     async fn read_numbers(&mut self, keys: &[Key]) -> Result<Vec<NumberRow>, StoreError> {
-        let mut numbers = Vec::with_capacity(keys.len());
-        for key in keys {
-            let row = sqlx::query("SELECT * FROM state_number WHERE number_key = ?1")
-                .bind(key.as_slice())
-                .fetch_optional(&mut **self)
-                .await
-                .map_err(classify)?;
-            if let Some(row) = row {
-                numbers.push(read_number(&row)?);
-            }
-        }
-        Ok(numbers)
+        let statement = "SELECT * FROM state_number WHERE number_key = ?";
+        each(self, statement, keys, bind_key).await?.iter().map(read_number).collect()
     }
 
     async fn note_applied(&mut self, rows: &[AppliedRow]) -> Result<(), StoreError> {
-        for row in rows {
-            sqlx::query(
-                "INSERT INTO state_applied AS old (source, event_ms, record_ms, applied_ms)
-                 VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (source) DO UPDATE
-                 SET event_ms = max(coalesce(old.event_ms, excluded.event_ms),
-                                    coalesce(excluded.event_ms, old.event_ms)),
-                     record_ms = excluded.record_ms, applied_ms = excluded.applied_ms",
-            )
-            .bind(row.source.as_slice())
-            .bind(row.event_ms)
-            .bind(row.record_ms)
-            .bind(row.applied_ms)
-            .execute(&mut **self)
-            .await
-            .map_err(classify)?;
-        }
+        each(
+            self,
+            "INSERT INTO state_applied AS old (source, event_ms, record_ms, applied_ms)
+             VALUES (?, ?, ?, ?)
+             ON CONFLICT (source) DO UPDATE
+             SET event_ms = max(coalesce(old.event_ms, excluded.event_ms),
+                                coalesce(excluded.event_ms, old.event_ms)),
+                 record_ms = excluded.record_ms, applied_ms = excluded.applied_ms",
+            rows,
+            |query, row| {
+                query
+                    .bind(row.source.as_slice())
+                    .bind(row.event_ms)
+                    .bind(row.record_ms)
+                    .bind(row.applied_ms)
+            },
+        )
+        .await?;
         Ok(())
     }
 
@@ -307,8 +283,11 @@ impl Statements for Tx<'_> {
 
     async fn changed(&mut self, shard: i32, limit: usize) -> Result<Vec<Changed>, StoreError> {
         let rows = sqlx::query(
-            "SELECT ticket, number_key FROM state_changed WHERE shard = ?1
-             ORDER BY ticket LIMIT ?2",
+            "SELECT changed.ticket, number.*
+             FROM (SELECT ticket, number_key FROM state_changed WHERE shard = ?1
+                   ORDER BY ticket LIMIT ?2) AS changed
+             JOIN state_number AS number USING (number_key)
+             ORDER BY changed.ticket",
         )
         .bind(shard)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -316,22 +295,13 @@ impl Statements for Tx<'_> {
         .await
         .map_err(classify)?;
         rows.iter()
-            .map(|row| {
-                let number_key = key(get(row, "number_key")?)?;
-                Ok(Changed { ticket: get(row, "ticket")?, number_key })
-            })
+            .map(|row| Ok(Changed { ticket: get(row, "ticket")?, number: read_number(row)? }))
             .collect()
     }
 
     async fn remove_changed(&mut self, shard: i32, tickets: &[i64]) -> Result<(), StoreError> {
-        for ticket in tickets {
-            sqlx::query("DELETE FROM state_changed WHERE ticket = ?1 AND shard = ?2")
-                .bind(ticket)
-                .bind(shard)
-                .execute(&mut **self)
-                .await
-                .map_err(classify)?;
-        }
+        let statement = "DELETE FROM state_changed WHERE ticket = ? AND shard = ?";
+        each(self, statement, tickets, |query, ticket| query.bind(*ticket).bind(shard)).await?;
         Ok(())
     }
 
@@ -368,28 +338,15 @@ impl Statements for Tx<'_> {
     }
 
     async fn lock_aged(&mut self, keys: &[Key], before_ms: i64) -> Result<Vec<Key>, StoreError> {
-        let mut aged = Vec::with_capacity(keys.len());
-        for key in keys {
-            let found =
-                sqlx::query("SELECT 1 FROM state_call WHERE session_key = ?1 AND touched_ms < ?2")
-                    .bind(key.as_slice())
-                    .bind(before_ms)
-                    .fetch_optional(&mut **self)
-                    .await
-                    .map_err(classify)?;
-            aged.extend(found.map(|_| *key));
-        }
-        Ok(aged)
+        let statement = "
+            SELECT session_key AS key FROM state_call WHERE session_key = ? AND touched_ms < ?";
+        let rows =
+            each(self, statement, keys, |query, key| bind_key(query, key).bind(before_ms)).await?;
+        read_keys(&rows)
     }
 
     async fn remove_calls(&mut self, keys: &[Key]) -> Result<(), StoreError> {
-        for key in keys {
-            sqlx::query("DELETE FROM state_call WHERE session_key = ?1")
-                .bind(key.as_slice())
-                .execute(&mut **self)
-                .await
-                .map_err(classify)?;
-        }
+        each(self, "DELETE FROM state_call WHERE session_key = ?", keys, bind_key).await?;
         Ok(())
     }
 
@@ -415,8 +372,8 @@ impl Statements for Tx<'_> {
 
     async fn census(&mut self) -> Result<Census, StoreError> {
         let rows = sqlx::query(
-            "SELECT presence, count(*) AS numbers FROM state_number WHERE presence > 1
-             GROUP BY presence",
+            "SELECT presence, count(*) AS numbers FROM state_number
+             WHERE next_expiry_ms IS NOT NULL GROUP BY presence",
         )
         .fetch_all(&mut **self)
         .await
@@ -431,6 +388,39 @@ impl Statements for Tx<'_> {
             .map_err(classify)?;
         Ok(Census { numbers, unpublished })
     }
+}
+
+async fn mark_changed(tx: &mut Tx<'_>, numbers: &[&NumberRow]) -> Result<(), StoreError> {
+    // Replacing the row draws a new ticket.
+    let statement =
+        "INSERT OR REPLACE INTO state_changed (number_key, shard, version) VALUES (?, ?, ?)";
+    each(tx, statement, numbers, |query, row| {
+        query.bind(row.key.as_slice()).bind(row.shard).bind(row.version)
+    })
+    .await?;
+    Ok(())
+}
+
+fn bind_key(query: Bound, key: &Key) -> Bound {
+    query.bind(key.as_slice())
+}
+
+/// What is known of a leg, then which leg it is.
+fn bind_leg(query: Bound, leg: &LegRow) -> Bound {
+    query
+        .bind(leg.number_key.as_slice())
+        .bind(leg.facts.side as i16)
+        .bind(leg.facts.started_ms)
+        .bind(leg.facts.alerting_ms)
+        .bind(leg.facts.answered_ms)
+        .bind(leg.facts.ended)
+        .bind(leg.facts.until_ms)
+        .bind(leg.facts.state_code)
+        .bind(leg.facts.release_reason)
+        .bind(leg.facts.cause)
+        .bind(leg.facts.sip_status)
+        .bind(leg.session_key.as_slice())
+        .bind(leg.leg)
 }
 
 fn get<'r, T>(row: &'r SqliteRow, column: &str) -> Result<T, StoreError>

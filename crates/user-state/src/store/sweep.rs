@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tollgate_stream::{Claim, StoreError};
 
-use super::apply::{Counts, recompute};
+use super::apply::{Counts, Touched, recompute};
 use super::rows::Statements;
 use crate::keys::Key;
 
@@ -55,18 +55,18 @@ impl Due {
         partitions: i32,
     ) -> Result<Counts, StoreError> {
         let mut counts = Counts::default();
-        let mut forgotten: BTreeMap<Key, Option<String>> = BTreeMap::new();
+        let mut forgotten: BTreeMap<Key, Touched> = BTreeMap::new();
         if !self.calls.is_empty() {
             let calls = tx.lock_aged(&self.calls, self.forget_before_ms).await?;
             let legs = tx.legs_of_calls(&calls).await?;
-            forgotten.extend(legs.iter().map(|leg| (leg.number_key, None)));
+            forgotten.extend(legs.iter().map(|leg| (leg.number_key, Touched::default())));
             let legs: Vec<_> = legs.iter().map(|leg| (leg.session_key, leg.leg)).collect();
             tx.remove_legs(&legs).await?;
             tx.remove_calls(&calls).await?;
             counts.forgotten = calls.len() as u64;
         }
-        let mut touched: BTreeMap<Key, Option<String>> =
-            self.numbers.iter().map(|key| (*key, None)).collect();
+        let mut touched: BTreeMap<Key, Touched> =
+            self.numbers.iter().map(|key| (*key, Touched::default())).collect();
         counts.changed("expiry", touched.len());
         forgotten.retain(|key, _| !touched.contains_key(key));
         counts.changed("forgotten", forgotten.len());

@@ -1,0 +1,2 @@
+-- Numbers that are not idle are those that change by themselves: state_number_expiry has them.
+DROP INDEX state_number_busy;
