@@ -167,11 +167,8 @@ pub(super) fn read_block(
     let mut rest = bytes;
     for index in 0..i64::from(count) {
         let stored = StoredRecord::decode_length_delimited(&mut rest).ok()?;
-        let headers: Headers = stored
-            .headers
-            .into_iter()
-            .map(|header| (header.name.into(), header.value))
-            .collect();
+        let headers: Headers =
+            stored.headers.into_iter().map(|header| (header.name.into(), header.value)).collect();
         records.push(Incoming {
             partition: partition.clone(),
             offset: base_offset + index,
@@ -219,7 +216,7 @@ mod tests {
             topic: "t".into(),
             key,
             value,
-            headers: headers.into_iter().map(|(name, value)| (Arc::from(name), value)).collect(),
+            headers: headers.into_iter().map(|(name, value)| (name.into(), value)).collect(),
         })
     }
 
