@@ -41,13 +41,13 @@ const CLIENTS: usize = 256;
 /// As many records as a consumer takes in one transaction.
 const RECORDS: usize = 500;
 
-fn source() -> Source {
+fn source() -> Source<'static> {
     Source {
         received_at: Timestamp::now(),
-        edge_id: "edge-0".to_owned(),
+        edge_id: "edge-0",
         spool_epoch: 1,
         spool_sequence: 1,
-        application: String::new(),
+        application: "",
         authenticity: Authenticity::Absent,
         zone: Offset::UTC,
     }

@@ -28,10 +28,10 @@ pub struct Decoder {
 }
 
 /// Whose a request is, as far as its path and headers tell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity<'a> {
     /// APP_Key; empty when neither path nor headers name one.
-    pub application: String,
+    pub application: &'a str,
     /// What the headers prove.
     pub authenticity: Authenticity,
 }
@@ -41,14 +41,15 @@ pub struct Normalised {
     /// One for each status, CDR and quarantined record, in order.
     pub records: Vec<Outgoing>,
     seen: Vec<Seen>,
+    quarantined: Vec<QuarantineReason>,
     authenticity: Authenticity,
-    malformed: bool,
 }
 
+/// Records of one kind and application, one behind the other.
 struct Seen {
     application: String,
     kind: Kind,
-    reason: Option<QuarantineReason>,
+    records: u64,
 }
 
 impl Decoder {
@@ -67,12 +68,16 @@ impl Decoder {
     pub fn normalise(&self, request: &Request, position: Option<Position>) -> Normalised {
         let identity = self.identify(request);
         let authenticity = identity.authenticity;
-        let mut normalised =
-            Normalised { records: Vec::new(), seen: Vec::new(), authenticity, malformed: false };
-        for record in guarded(read, &request.body, &self.source(request, position, identity)) {
-            normalised.malformed |= is_malformed(&record);
-            normalised.seen.push(seen(&record));
-            normalised.records.push(encode(&record));
+        let records = guarded(read, &request.body, &self.source(request, position, identity));
+        let mut normalised = Normalised {
+            records: Vec::with_capacity(records.len()),
+            seen: Vec::new(),
+            quarantined: Vec::new(),
+            authenticity,
+        };
+        for record in records {
+            normalised.see(&record);
+            normalised.records.push(encode(record));
         }
         normalised
     }
@@ -80,20 +85,20 @@ impl Decoder {
     /// Counts a request that is held: its records, when the newest of each kind came, and what
     /// its path has spent of its quota. Once for each request.
     pub(crate) fn count(&self, normalised: &Normalised, request: &Request) {
-        if normalised.malformed {
+        if normalised.quarantined.contains(&QuarantineReason::MalformedBody) {
             self.quota.spend(&request.application, request.body.len(), request.received_at_ms);
         }
         self.meters.request(normalised.authenticity);
-        for Seen { application, kind, reason } in &normalised.seen {
-            self.meters.record(application, *kind, request.received_at_ms);
-            if let Some(reason) = reason {
-                metrics::counter!(QUARANTINED.name, "reason" => reason_label(*reason)).increment(1);
-            }
+        for Seen { application, kind, records } in &normalised.seen {
+            self.meters.records(application, *kind, *records, request.received_at_ms);
+        }
+        for reason in &normalised.quarantined {
+            metrics::counter!(QUARANTINED.name, "reason" => reason_label(*reason)).increment(1);
         }
     }
 
     /// Application and authenticity by path and headers.
-    pub fn identify(&self, request: &Request) -> Identity {
+    pub fn identify<'a>(&self, request: &'a Request) -> Identity<'a> {
         // Which of the two names the token header had makes no difference to the formulas.
         let headers = aksk::Headers {
             authorization: request.authorization.as_deref().map(str::as_bytes),
@@ -107,13 +112,12 @@ impl Decoder {
         let secret = known.and_then(|known| known.app_secret.as_deref());
         let urls = known.map_or(&[][..], |known| &known.urls);
         let authenticity = aksk::verify(&headers, secret.as_slice(), urls);
-        let application = application.to_owned();
         Identity { application, authenticity }
     }
 
     /// The appKeys that the CDRs of a request name.
     pub fn app_keys(&self, request: &Request) -> impl Iterator<Item = String> + use<> {
-        let identity = Identity { application: String::new(), authenticity: Authenticity::Absent };
+        let identity = Identity { application: "", authenticity: Authenticity::Absent };
         let records = guarded(read, &request.body, &self.source(request, None, identity));
         records.into_iter().filter_map(|record| match record {
             Record::Cdr(cdr) => Some(cdr.app_key),
@@ -121,35 +125,48 @@ impl Decoder {
         })
     }
 
-    fn source(&self, request: &Request, position: Option<Position>, identity: Identity) -> Source {
+    fn source<'a>(
+        &self,
+        request: &'a Request,
+        position: Option<Position>,
+        identity: Identity<'a>,
+    ) -> Source<'a> {
         Source {
             received_at: Timestamp::from_millisecond(request.received_at_ms).unwrap_or_default(),
-            edge_id: request.edge_id.clone(),
+            edge_id: &request.edge_id,
             spool_epoch: position.map_or(0, |position| position.epoch),
             spool_sequence: position.map_or(0, |position| position.sequence),
-            zone: self.applications.zone(&identity.application),
+            zone: self.applications.zone(identity.application),
             application: identity.application,
             authenticity: identity.authenticity,
         }
     }
 }
 
-fn seen(record: &Record) -> Seen {
-    let (provenance, kind, reason) = match record {
-        Record::Status(event) => (&event.provenance, Kind::Status, None),
-        Record::Cdr(cdr) => (&cdr.provenance, Kind::Cdr, None),
-        Record::Quarantined(it) => (&it.provenance, Kind::Quarantined, Some(it.reason())),
-    };
-    let application = provenance.as_ref().map(|it| it.application.clone()).unwrap_or_default();
-    Seen { application, kind, reason }
+impl Normalised {
+    fn see(&mut self, record: &Record) {
+        let (provenance, kind) = match record {
+            Record::Status(event) => (&event.provenance, Kind::Status),
+            Record::Cdr(cdr) => (&cdr.provenance, Kind::Cdr),
+            Record::Quarantined(it) => (&it.provenance, Kind::Quarantined),
+        };
+        let application = provenance.as_ref().map_or("", |it| &it.application);
+        match self.seen.last_mut().filter(|it| it.kind == kind && it.application == application) {
+            Some(same) => same.records += 1,
+            None => self.seen.push(Seen { application: application.to_owned(), kind, records: 1 }),
+        }
+        if let Record::Quarantined(it) = record {
+            self.quarantined.push(it.reason());
+        }
+    }
 }
 
 /// Reads a body by `reader`. A defect of the reader costs a body its place among the events, and
 /// not the edge its life again and again: the body goes to quarantine.
 fn guarded(
-    reader: impl Fn(&[u8], &Source) -> Vec<Record>,
+    reader: impl Fn(&[u8], &Source<'_>) -> Vec<Record>,
     body: &[u8],
-    source: &Source,
+    source: &Source<'_>,
 ) -> Vec<Record> {
     let read = catch_unwind(AssertUnwindSafe(|| reader(body, source)));
     read.unwrap_or_else(|_| {
@@ -161,21 +178,16 @@ fn guarded(
                 .to_owned(),
             provenance: Some(Provenance {
                 received_at: Some(to_proto(source.received_at)),
-                edge_id: source.edge_id.clone(),
+                edge_id: source.edge_id.to_owned(),
                 spool_epoch: source.spool_epoch,
                 spool_sequence: source.spool_sequence,
                 index: 0,
-                application: source.application.clone(),
+                application: source.application.to_owned(),
                 authenticity: source.authenticity.into(),
             }),
             ..Quarantined::default()
         })]
     })
-}
-
-fn is_malformed(record: &Record) -> bool {
-    let Record::Quarantined(quarantined) = record else { return false };
-    quarantined.reason() == QuarantineReason::MalformedBody
 }
 
 fn reason_label(reason: QuarantineReason) -> &'static str {
@@ -189,27 +201,26 @@ fn reason_label(reason: QuarantineReason) -> &'static str {
     }
 }
 
-pub(crate) fn encode(record: &Record) -> Outgoing {
+pub(crate) fn encode(record: Record) -> Outgoing {
     match record {
         Record::Status(event) => {
             let at = event.occurred_at.as_ref().and_then(proto_to_millis);
-            let key = event.session_id.clone().into_bytes();
-            Outgoing::event(&CALL_EVENTS, key, &event.event_id, at, event.encode_to_vec())
+            let value = event.encode_to_vec();
+            Outgoing::event(&CALL_EVENTS, event.session_id, event.event_id, at, value)
         }
         Record::Cdr(cdr) => {
             let at = cdr.ended_at.as_ref().or(cdr.failed_at.as_ref()).and_then(proto_to_millis);
-            let key = cdr.session_id.clone().into_bytes();
-            Outgoing::event(&CDRS, key, &cdr.event_id, at, cdr.encode_to_vec())
+            let value = cdr.encode_to_vec();
+            Outgoing::event(&CDRS, cdr.session_id, cdr.event_id, at, value)
         }
-        Record::Quarantined(quarantined) => quarantine(quarantined),
+        Record::Quarantined(quarantined) => {
+            let received_at = quarantined.provenance.as_ref().and_then(|it| it.received_at);
+            let at = received_at.as_ref().and_then(proto_to_millis);
+            let value = quarantined.encode_to_vec();
+            let id = quarantined.quarantine_id;
+            Outgoing::event(&QUARANTINE, id.clone(), id, at, value)
+        }
     }
-}
-
-fn quarantine(quarantined: &Quarantined) -> Outgoing {
-    let provenance = quarantined.provenance.as_ref();
-    let at = provenance.and_then(|it| it.received_at.as_ref()).and_then(proto_to_millis);
-    let id = &quarantined.quarantine_id;
-    Outgoing::event(&QUARANTINE, id.clone().into_bytes(), id, at, quarantined.encode_to_vec())
 }
 
 #[cfg(test)]
@@ -231,6 +242,24 @@ mod tests {
         assert_eq!(quarantined.content, b"whatever");
         let as_ever = ids::quarantine_id(b"whatever").to_string();
         assert_eq!(quarantined.quarantine_id, as_ever);
+    }
+
+    #[test]
+    fn every_record_is_seen_once_under_its_application_and_kind() {
+        let request = request(
+            br#"{"feeLst":[{"appKey":"a"},{"appKey":"a"},{"appKey":"b"},7,[],{"appKey":"a"}]}"#,
+        );
+        let normalised = Decoder::for_looking(Arc::default()).normalise(&request, None);
+        let seen = normalised.seen.iter().map(|it| (&*it.application, it.kind, it.records));
+        let expected = [
+            ("a", Kind::Cdr, 2),
+            ("b", Kind::Cdr, 1),
+            ("", Kind::Quarantined, 2),
+            ("a", Kind::Cdr, 1),
+        ];
+        assert_eq!(seen.collect::<Vec<_>>(), expected);
+        assert_eq!(normalised.quarantined, [QuarantineReason::UnreadableRecord; 2]);
+        assert_eq!(normalised.records.len(), 6);
     }
 
     #[test]

@@ -87,8 +87,8 @@ impl OfApplication {
         }
     }
 
-    fn count(&self, kind: Kind, received_at_ms: i64) {
-        self.records[kind as usize].increment(1);
+    fn count(&self, kind: Kind, records: u64, received_at_ms: i64) {
+        self.records[kind as usize].increment(records);
         let Some(last) = self.last.get(kind as usize) else { return };
         let application = || self.label.clone();
         last.get_or_init(|| {
@@ -129,10 +129,10 @@ impl Records {
         }
     }
 
-    /// One of its records.
-    pub fn record(&self, app_key: &str, kind: Kind, received_at_ms: i64) {
+    /// Some of its records.
+    pub fn records(&self, app_key: &str, kind: Kind, records: u64, received_at_ms: i64) {
         let application = self.by_application.get(app_key).unwrap_or(&self.other);
-        application.count(kind, received_at_ms);
+        application.count(kind, records, received_at_ms);
     }
 }
 

@@ -258,7 +258,7 @@ impl Receiver {
             !enforces || (verified && app_key == identity.application)
         };
         // A CDR names its application itself, whatever path it came by.
-        if passes(&identity.application)
+        if passes(identity.application)
             && self.decoder.app_keys(notification).all(|app_key| passes(&app_key))
         {
             return Ok(());

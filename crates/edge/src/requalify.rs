@@ -2,7 +2,7 @@
 
 use prost::Message;
 use tollgate_schema::topics::{CALL_EVENTS, CDRS};
-use tollgate_schema::v1::{CallDetailRecord, CallEvent, Quarantined};
+use tollgate_schema::v1::{CallDetailRecord, CallEvent, Provenance, Quarantined};
 
 use tollgate_stream::Outgoing;
 use tollgate_voicecall::{Record, Source, read};
@@ -25,35 +25,32 @@ pub fn requalify(quarantined: &Quarantined, applications: &Applications) -> Opti
     } else {
         quarantined.content.clone()
     };
-    let records = read(&body, &source(quarantined, applications));
+    let provenance = quarantined.provenance.clone().unwrap_or_default();
+    let records = read(&body, &source(&provenance, applications));
     let all_readable = records.iter().all(|record| !matches!(record, Record::Quarantined(_)));
-    all_readable.then(|| records.iter().map(encode).collect())
+    all_readable.then(|| records.into_iter().map(encode).collect())
 }
 
 /// What a consumer could not apply goes to its topic again, as it was.
 fn again(topic: &str, content: &[u8]) -> Option<Outgoing> {
     if topic == CALL_EVENTS.name {
-        return CallEvent::decode(content).ok().map(|event| encode(&Record::Status(event)));
+        return CallEvent::decode(content).ok().map(|event| encode(Record::Status(event)));
     }
     if topic == CDRS.name {
-        return CallDetailRecord::decode(content).ok().map(|cdr| encode(&Record::Cdr(cdr)));
+        return CallDetailRecord::decode(content).ok().map(|cdr| encode(Record::Cdr(cdr)));
     }
     None
 }
 
-fn source(quarantined: &Quarantined, applications: &Applications) -> Source {
-    let provenance = quarantined.provenance.clone().unwrap_or_default();
-    let received_at = provenance
-        .received_at
-        .as_ref()
-        .and_then(|at| tollgate_schema::time::from_proto(at).ok())
-        .unwrap_or_default();
+fn source<'a>(provenance: &'a Provenance, applications: &Applications) -> Source<'a> {
+    let received_at =
+        provenance.received_at.and_then(|at| tollgate_schema::time::from_proto(&at).ok());
     Source {
-        received_at,
-        edge_id: provenance.edge_id.clone(),
+        received_at: received_at.unwrap_or_default(),
+        edge_id: &provenance.edge_id,
         spool_epoch: provenance.spool_epoch,
         spool_sequence: provenance.spool_sequence,
-        application: provenance.application.clone(),
+        application: &provenance.application,
         authenticity: provenance.authenticity(),
         zone: applications.zone(&provenance.application),
     }

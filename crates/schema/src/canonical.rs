@@ -7,14 +7,10 @@
 //! next reader makes of them.
 //!
 //! ```text
-//!  text ──JsonText: is it JSON?──▶ walk: copy tokens, unescape strings ──▶ sort each object
+//!  text ──Json: is it JSON?──▶ check: has it a form? ──▶ write: objects in order of their keys
 //! ```
 
-use std::borrow::Cow;
-use std::ops::Range;
-
-use crate::json_text::{JsonText, end_of_string, end_of_token};
-use crate::key::Key;
+use crate::json_text::{Json, JsonText, Kind};
 
 /// Deepest nesting of arrays and objects that is canonicalised.
 pub const MAX_DEPTH: usize = 128;
@@ -47,167 +43,141 @@ pub enum CanonicalError {
 
 /// The canonical form of one JSON text.
 ///
-/// Takes time in proportion to the text times its depth at most, memory in proportion to the
-/// text, and stack in proportion to [`MAX_DEPTH`].
+/// Takes time in proportion to the text, but for the sorting of each object's keys, memory in
+/// proportion to the text, and stack in proportion to [`MAX_DEPTH`].
 pub fn canonical_json(text: &str) -> Result<String, CanonicalError> {
-    JsonText::check(text)
+    let json = Json::parse(text)
         .map_err(|error| CanonicalError::Syntax { line: error.line(), column: error.column() })?;
-    walk(text)
+    canonical(json.value(), 0)
 }
 
 /// The same, where the syntax is proved already; offsets in errors count from the value's begin.
 pub fn canonical_of(value: JsonText<'_>) -> Result<String, CanonicalError> {
-    walk(value.as_str())
+    canonical(value, value.start())
 }
 
-fn walk(text: &str) -> Result<String, CanonicalError> {
-    let mut walk = Walk { text, at: 0, out: String::with_capacity(text.len()) };
-    walk.value(0)?;
-    Ok(walk.out)
+/// Offsets in errors count from `origin` in the whole text.
+fn canonical(value: JsonText<'_>, origin: usize) -> Result<String, CanonicalError> {
+    // Nothing else can be wrong, and most texts need no look.
+    if value.is_escaped() || value.whole().depth() > MAX_DEPTH {
+        check(value, 0, origin)?;
+    }
+    let text = String::with_capacity(value.as_str().len());
+    let mut writer = Writer { text, members: Vec::with_capacity(MEMBERS) };
+    writer.value(value);
+    Ok(writer.text)
 }
 
-/// A walk over valid JSON.
-struct Walk<'a> {
-    text: &'a str,
-    at: usize,
-    out: String,
+/// Finds the first trouble in the order of the text, also in members that are overwritten.
+fn check(value: JsonText<'_>, depth: usize, origin: usize) -> Result<(), CanonicalError> {
+    let at = value.start() - origin;
+    match value.kind() {
+        Kind::Text if value.decode().is_none() => Err(CanonicalError::LoneSurrogate { at }),
+        Kind::Object | Kind::Array if depth >= MAX_DEPTH => Err(CanonicalError::TooDeep { at }),
+        Kind::Array => value.items().try_for_each(|item| check(item, depth + 1, origin)),
+        Kind::Object => value.members().try_for_each(|(key, value)| {
+            check(key, depth + 1, origin)?;
+            check(value, depth + 1, origin)
+        }),
+        _ => Ok(()),
+    }
 }
 
-/// A member of an object: its unescaped key, and where it stands in the output, key included.
-struct Member<'a> {
-    key: Key<'a>,
-    written: Range<usize>,
+/// More members than an object of a CDR has.
+const MEMBERS: usize = 64;
+
+struct Writer {
+    text: String,
+    /// Of the objects that are being written, each sorted, the innermost last: the first bytes of
+    /// the key, which tell most keys apart, and its number.
+    members: Vec<(u64, u32)>,
 }
 
-impl<'a> Walk<'a> {
-    fn value(&mut self, depth: usize) -> Result<(), CanonicalError> {
-        self.skip_blanks();
-        match self.peek() {
-            Some(b'{') => self.object(depth),
-            Some(b'[') => self.array(depth),
-            Some(b'"') => self.string().map(drop),
-            _ => {
-                self.token();
-                Ok(())
-            }
+impl Writer {
+    fn value(&mut self, value: JsonText<'_>) {
+        match value.kind() {
+            Kind::Object => self.object(value),
+            Kind::Array => self.array(value),
+            Kind::Text => self.string(value),
+            Kind::Number | Kind::Boolean | Kind::Null => self.text.push_str(value.as_str()),
         }
     }
 
-    fn object(&mut self, depth: usize) -> Result<(), CanonicalError> {
-        self.enter(depth)?;
-        self.out.push('{');
-        let begin = self.out.len();
-        let mut members: Vec<Member<'a>> = Vec::new();
-        let mut in_order = true;
-        while !self.leaves(b'}') {
-            if self.out.len() > begin {
-                self.out.push(',');
+    fn array(&mut self, array: JsonText<'_>) {
+        self.text.push('[');
+        for (index, item) in array.items().enumerate() {
+            if index > 0 {
+                self.text.push(',');
             }
-            let start = self.out.len();
-            let key = Key::new(self.string()?);
-            self.skip_blanks();
-            self.at += 1; // the colon
-            self.out.push(':');
-            self.value(depth + 1)?;
-            in_order &= members.last().is_none_or(|last| last.key < key);
-            members.push(Member { key, written: start..self.out.len() });
+            self.value(item);
         }
-        if !in_order {
-            self.arrange(begin, members);
-        }
-        self.out.push('}');
-        Ok(())
+        self.text.push(']');
     }
 
-    fn array(&mut self, depth: usize) -> Result<(), CanonicalError> {
-        self.enter(depth)?;
-        self.out.push('[');
-        let begin = self.out.len();
-        while !self.leaves(b']') {
-            if self.out.len() > begin {
-                self.out.push(',');
-            }
-            self.value(depth + 1)?;
-        }
-        self.out.push(']');
-        Ok(())
-    }
-
-    /// Puts the members written since `begin` into order, and keeps the last of equals only.
-    fn arrange(&mut self, begin: usize, mut members: Vec<Member<'a>>) {
-        // Stable: of equal keys the last received stays last.
-        members.sort_by(|left, right| left.key.cmp(&right.key));
-        let mut sorted = String::with_capacity(self.out.len() - begin);
-        for (index, member) in members.iter().enumerate() {
-            if members.get(index + 1).is_some_and(|next| next.key == member.key) {
+    fn object(&mut self, object: JsonText<'_>) {
+        let first = self.members.len();
+        self.members.extend(object.members().map(|(key, _)| (head(key), key.number())));
+        let behind = self.members.len();
+        sort(&mut self.members[first..], object.whole());
+        self.text.push('{');
+        let begin = self.text.len();
+        for at in first..behind {
+            let member = self.members[at];
+            let next = self.members[at + 1..behind].first();
+            if next.is_some_and(|next| is_same(member, *next, object.whole())) {
                 continue;
             }
-            if !sorted.is_empty() {
-                sorted.push(',');
+            if self.text.len() > begin {
+                self.text.push(',');
             }
-            sorted.push_str(&self.out[member.written.clone()]);
+            self.member(object.whole().member(member.1));
         }
-        self.out.truncate(begin);
-        self.out.push_str(&sorted);
+        self.text.push('}');
+        self.members.truncate(first);
     }
 
-    fn enter(&mut self, depth: usize) -> Result<(), CanonicalError> {
-        if depth >= MAX_DEPTH {
-            return Err(CanonicalError::TooDeep { at: self.at });
+    fn member(&mut self, (key, value): (JsonText<'_>, JsonText<'_>)) {
+        if let Some(text) = JsonText::plain_member((key, value)) {
+            return self.text.push_str(text);
         }
-        self.at += 1; // the bracket
-        Ok(())
+        self.string(key);
+        self.text.push(':');
+        self.value(value);
     }
 
-    /// Moves to the next item, or past the closing bracket and says so.
-    fn leaves(&mut self, closing: u8) -> bool {
-        self.skip_blanks();
-        if self.peek() == Some(b',') {
-            self.at += 1;
-            self.skip_blanks();
-        }
-        let leaves = self.peek() == Some(closing);
-        if leaves {
-            self.at += 1;
-        }
-        leaves
-    }
-
-    /// Writes a string token in its canonical form; gives its characters.
-    fn string(&mut self) -> Result<Cow<'a, str>, CanonicalError> {
-        let start = self.at;
-        let (length, escaped) = end_of_string(&self.text.as_bytes()[start..]);
-        self.at += length;
-        let token = &self.text[start..self.at];
-        if !escaped {
+    fn string(&mut self, string: JsonText<'_>) {
+        match string.decode() {
+            Some(text) if string.is_escaped() => write_string(&mut self.text, &text),
             // Where nothing is escaped, nothing has to be.
-            self.out.push_str(token);
-            return Ok(Cow::Borrowed(&token[1..token.len() - 1]));
-        }
-        // The escapes are well formed, so all that can be wrong is what they stand for.
-        let text: String =
-            serde_json::from_str(token).map_err(|_| CanonicalError::LoneSurrogate { at: start })?;
-        write_string(&mut self.out, &text);
-        Ok(Cow::Owned(text))
-    }
-
-    /// Copies a number, true, false or null as it stands.
-    fn token(&mut self) {
-        let rest = &self.text[self.at..];
-        let token = &rest[..end_of_token(rest.as_bytes())];
-        self.out.push_str(token);
-        self.at += token.len();
-    }
-
-    fn skip_blanks(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-            self.at += 1;
+            _ => self.text.push_str(string.as_str()),
         }
     }
+}
 
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+/// A key's first eight bytes as a number that compares as they do; zeros behind a short one.
+fn head(key: JsonText<'_>) -> u64 {
+    let key = key.decode().unwrap_or_default();
+    let bytes = key.as_bytes();
+    match bytes.first_chunk() {
+        Some(head) => u64::from_be_bytes(*head),
+        None => bytes.iter().rev().fold(0, |head, byte| head >> 8 | u64::from(*byte) << 56),
     }
+}
+
+/// Sorts members by their keys; of equal keys the last received stays last.
+fn sort(members: &mut [(u64, u32)], json: &Json<'_>) {
+    // An object of a CDR takes 2 950 instructions this way, and 5 500 by whole keys.
+    members.sort_unstable();
+    for alike in members.chunk_by_mut(|left, right| left.0 == right.0) {
+        if alike.len() > 1 {
+            alike.sort_by_cached_key(|(_, number)| json.member(*number).0.decode());
+        }
+    }
+}
+
+fn is_same(left: (u64, u32), right: (u64, u32), json: &Json<'_>) -> bool {
+    let key = |number| json.member(number).0.decode();
+    left.0 == right.0 && key(left.1) == key(right.1)
 }
 
 /// Writes a JSON string with the fewest escapes: `\"`, `\\`, `\b`, `\t`, `\n`, `\f`, `\r`, and

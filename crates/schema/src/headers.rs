@@ -35,12 +35,12 @@ pub const CONTENT_TYPE_HEADER: &str = "content-type";
 /// as an unknown one is.
 pub fn cloud_event(
     topic: &Topic,
-    event_id: &str,
+    event_id: String,
     time_ms: Option<i64>,
 ) -> impl Iterator<Item = (&'static str, Cow<'static, str>)> {
     let always = [
         (CE_SPECVERSION, "1.0".into()),
-        (CE_ID, event_id.to_owned().into()),
+        (CE_ID, event_id.into()),
         (CE_SOURCE, SOURCE.into()),
         (CE_TYPE, topic.message.into()),
         (CONTENT_TYPE_HEADER, CONTENT_TYPE.into()),
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn headers_follow_the_kafka_binary_binding() {
-        let headers = cloud_event(&CALL_EVENTS, "00ff", Some(1_548_299_064_000));
+        let headers = cloud_event(&CALL_EVENTS, "00ff".to_owned(), Some(1_548_299_064_000));
         let expected = [
             ("ce_specversion", "1.0"),
             ("ce_id", "00ff"),
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn a_time_that_is_unknown_or_cannot_be_written_is_left_out() {
         for time in [None, Some(i64::MAX), Some(i64::MIN)] {
-            let mut headers = cloud_event(&CALL_EVENTS, "00ff", time);
+            let mut headers = cloud_event(&CALL_EVENTS, "00ff".to_owned(), time);
             assert!(headers.all(|(name, _)| name != CE_TIME), "{time:?}");
         }
     }

@@ -31,6 +31,14 @@ macro_rules! id {
                 &self.0
             }
 
+            /// The form in messages and headers: 32 lower-case hex digits.
+            pub fn to_hex(&self) -> String {
+                let mut digits = vec![0; 32];
+                // Of 16 bytes there are 32 digits, and digits are UTF-8.
+                let _ = hex::encode_to_slice(self.0, &mut digits);
+                String::from_utf8(digits).unwrap_or_default()
+            }
+
             /// Reads 32 lower-case hex digits, the form in messages and headers. Other spellings
             /// are refused: two texts of one id would compare as different.
             pub fn from_hex(text: &str) -> Result<Self, InvalidId> {
@@ -40,10 +48,7 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let mut digits = [0; 32];
-                // Of 16 bytes there are 32 digits, and digits are UTF-8.
-                let _ = hex::encode_to_slice(self.0, &mut digits);
-                f.write_str(std::str::from_utf8(&digits).unwrap_or_default())
+                f.write_str(&self.to_hex())
             }
         }
 

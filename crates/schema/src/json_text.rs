@@ -1,26 +1,60 @@
 //! JSON as it was written, taken apart without building a tree.
 //!
-//! serde_json proves the syntax, once for each text; from then on quotes and brackets alone tell
-//! where a value ends. A record's fields, its items and its canonical text are all read from the
-//! same proof: proving again for each of them took a fifth of the instructions of normalising.
-//!
-//! Nothing here recurses, so depth of nesting costs no stack, and no value is copied.
+//! The syntax is proved once for each text, and where each value stands is noted on the way
+//! (`json_tokens`). A record's fields, its items and its canonical text are all read from the same
+//! proof; no value is looked through again to find its end, and none is copied.
 
 use std::borrow::Cow;
 
-use memchr::memchr2;
-use serde::de::IgnoredAny;
+use serde::de::{Error as _, IgnoredAny};
 
-/// Blanks of JSON; Unicode knows more.
-const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
+use crate::json_tokens::{Token, Tokens, tokens};
 
-/// One JSON value as written, without the blanks around it. Its syntax is proved; what stands
-/// behind the escapes of its strings is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct JsonText<'a> {
+/// A text that is JSON: one value and nothing else.
+#[derive(Debug)]
+pub struct Json<'a> {
     text: &'a str,
-    /// Whether it has a backslash; looked for in strings only.
-    escaped: bool,
+    tokens: Tokens,
+}
+
+impl<'a> Json<'a> {
+    /// Proves the syntax of a text, which may be 4 GiB long. What stands behind the escapes of its
+    /// strings is not looked at.
+    pub fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
+        match tokens(text) {
+            Some(tokens) => Ok(Self { text, tokens }),
+            None => Err(why_not(text)),
+        }
+    }
+
+    /// The value.
+    pub fn value(&self) -> JsonText<'_> {
+        JsonText { json: self, number: 0 }
+    }
+
+    /// The member whose key has this number.
+    pub(crate) fn member(&self, number: u32) -> (JsonText<'_>, JsonText<'_>) {
+        (JsonText { json: self, number }, JsonText { json: self, number: number + 1 })
+    }
+
+    /// How many arrays and objects are around its deepest value, itself included.
+    pub(crate) fn depth(&self) -> usize {
+        self.tokens.depth
+    }
+}
+
+/// What serde_json says, which tells lines and columns.
+fn why_not(text: &str) -> serde_json::Error {
+    let error = serde_json::from_str::<IgnoredAny>(text).err();
+    error.unwrap_or_else(|| serde_json::Error::custom("longer than 4 GiB"))
+}
+
+/// One JSON value as written, without the blanks around it, or a key of an object.
+#[derive(Debug, Clone, Copy)]
+pub struct JsonText<'a> {
+    json: &'a Json<'a>,
+    /// Of its token.
+    number: u32,
 }
 
 /// A JSON value's type.
@@ -55,27 +89,15 @@ impl Kind {
 }
 
 impl<'a> JsonText<'a> {
-    /// Proves the syntax of a text: one value and nothing else.
-    pub fn check(text: &'a str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str::<IgnoredAny>(text)?;
-        Ok(Cursor { text: text.trim_matches(BLANKS), at: 0 }.value())
-    }
-
     /// As written.
     pub fn as_str(self) -> &'a str {
-        self.text
+        let Token { start, end, .. } = self.token();
+        &self.json.text[start as usize..end as usize]
     }
 
-    /// Told from the first character.
+    /// Its type.
     pub fn kind(self) -> Kind {
-        match self.text.as_bytes().first() {
-            Some(b'{') => Kind::Object,
-            Some(b'[') => Kind::Array,
-            Some(b'"') => Kind::Text,
-            Some(b't' | b'f') => Kind::Boolean,
-            Some(b'n') | None => Kind::Null,
-            Some(_) => Kind::Number,
-        }
+        self.token().kind
     }
 
     /// Keys and values of an object, in order; nothing of anything else.
@@ -85,150 +107,108 @@ impl<'a> JsonText<'a> {
 
     /// Items of an array, in order; nothing of anything else.
     pub fn items(self) -> Items<'a> {
-        Items(self.inside(Kind::Array))
+        self.inside(Kind::Array)
     }
 
     /// The characters of a string; `None` if it contains a lone surrogate, or is no string.
+    #[inline]
     pub fn decode(self) -> Option<Cow<'a, str>> {
-        let inner = self.text.strip_prefix('"')?.strip_suffix('"')?;
-        if self.escaped {
-            // The escapes are well formed, so all that can be wrong is what they stand for.
-            serde_json::from_str(self.text).ok().map(Cow::Owned)
-        } else {
-            Some(Cow::Borrowed(inner))
+        let Token { start, end, kind, escaped, .. } = self.token();
+        if escaped {
+            return self.unescape().map(Cow::Owned);
         }
+        let is_text = kind == Kind::Text;
+        is_text.then(|| Cow::Borrowed(&self.json.text[start as usize + 1..end as usize - 1]))
+    }
+
+    #[cold]
+    fn unescape(self) -> Option<String> {
+        // The escapes are well formed, so all that can be wrong is what they stand for.
+        serde_json::from_str(self.as_str()).ok()
     }
 
     /// Whether it says nothing: `null`, `""` or a string of blanks.
     pub fn is_blank(self) -> bool {
         match self.kind() {
             Kind::Null => true,
-            Kind::Text => self.decode().is_some_and(|text| text.trim().is_empty()),
+            Kind::Text => self.decode().is_some_and(|text| text.chars().all(char::is_whitespace)),
             _ => false,
         }
     }
 
-    fn inside(self, kind: Kind) -> Cursor<'a> {
-        let at = if self.kind() == kind { 1 } else { self.text.len() };
-        Cursor { text: self.text, at }
+    /// Whether it is, or has inside, a string with a backslash.
+    pub(crate) fn is_escaped(self) -> bool {
+        self.token().escaped
+    }
+
+    /// Where it begins in the whole text.
+    pub(crate) fn start(self) -> usize {
+        self.token().start as usize
+    }
+
+    /// Grows in the order of the text.
+    pub(crate) fn number(self) -> u32 {
+        self.number
+    }
+
+    /// The text that it is a part of.
+    pub(crate) fn whole(self) -> &'a Json<'a> {
+        self.json
+    }
+
+    /// A member of an object as written, where that is its canonical text: nothing is nested or
+    /// escaped, and nothing but the colon stands between key and value.
+    pub(crate) fn plain_member((key, value): (Self, Self)) -> Option<&'a str> {
+        let (text, key, value) = (key.json.text, key.token(), value.token());
+        let is_plain = !key.escaped
+            && !value.escaped
+            && !matches!(value.kind, Kind::Object | Kind::Array)
+            && key.end + 1 == value.start;
+        is_plain.then(|| &text[key.start as usize..value.end as usize])
+    }
+
+    fn token(self) -> Token {
+        self.json.tokens.list[self.number as usize]
+    }
+
+    fn inside(self, kind: Kind) -> Items<'a> {
+        let Token { behind, kind: found, .. } = self.token();
+        let next = if found == kind { self.number + 1 } else { behind };
+        Items { json: self.json, next, behind }
     }
 }
 
 /// See [`JsonText::members`].
 #[derive(Debug, Clone)]
-pub struct Members<'a>(Cursor<'a>);
+pub struct Members<'a>(Items<'a>);
 
 impl<'a> Iterator for Members<'a> {
     type Item = (JsonText<'a>, JsonText<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let key = self.0.next_item()?;
-        self.0.skip(b':');
-        Some((key, self.0.value()))
+        Some((self.0.next()?, self.0.next()?))
     }
 }
 
 /// See [`JsonText::items`].
 #[derive(Debug, Clone)]
-pub struct Items<'a>(Cursor<'a>);
+pub struct Items<'a> {
+    json: &'a Json<'a>,
+    next: u32,
+    behind: u32,
+}
 
 impl<'a> Iterator for Items<'a> {
     type Item = JsonText<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.next_item()
-    }
-}
-
-/// A place inside an object or array.
-#[derive(Debug, Clone)]
-struct Cursor<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    /// What stands behind a comma or the opening bracket; `None` at the closing one.
-    fn next_item(&mut self) -> Option<JsonText<'a>> {
-        self.skip(b',');
-        match self.peek() {
-            None | Some(b'}' | b']') => None,
-            Some(_) => Some(self.value()),
+        if self.next == self.behind {
+            return None;
         }
+        let item = JsonText { json: self.json, number: self.next };
+        self.next = item.token().behind;
+        Some(item)
     }
-
-    fn value(&mut self) -> JsonText<'a> {
-        let start = self.at;
-        let rest = &self.text.as_bytes()[start..];
-        let (length, escaped) = match rest.first() {
-            Some(b'"') => end_of_string(rest),
-            Some(b'{' | b'[') => (end_of_nested(rest), false),
-            _ => (end_of_token(rest), false),
-        };
-        self.at += length;
-        JsonText { text: &self.text[start..self.at], escaped }
-    }
-
-    /// Moves past blanks, at most one `mark`, and blanks.
-    fn skip(&mut self, mark: u8) {
-        self.skip_blanks();
-        if self.peek() == Some(mark) {
-            self.at += 1;
-            self.skip_blanks();
-        }
-    }
-
-    fn skip_blanks(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
-            self.at += 1;
-        }
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
-    }
-}
-
-/// Length of the string that the bytes begin with, quotes included, and whether anything in it is
-/// escaped.
-pub(crate) fn end_of_string(bytes: &[u8]) -> (usize, bool) {
-    let (mut at, mut escaped) = (1, false);
-    while let Some(found) = memchr2(b'"', b'\\', &bytes[at..]) {
-        at += found;
-        if bytes[at] == b'"' {
-            return (at + 1, escaped);
-        }
-        escaped = true;
-        at += 2;
-    }
-    (bytes.len(), escaped)
-}
-
-/// Length of the object or array that the bytes begin with.
-fn end_of_nested(bytes: &[u8]) -> usize {
-    let (mut at, mut depth) = (0, 0_usize);
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'"' => {
-                at += end_of_string(&bytes[at..]).0;
-                continue;
-            }
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth -= 1,
-            _ => {}
-        }
-        at += 1;
-        if depth == 0 {
-            return at;
-        }
-    }
-    bytes.len()
-}
-
-/// Length of the number, true, false or null that the bytes begin with.
-pub(crate) fn end_of_token(bytes: &[u8]) -> usize {
-    let ends = |byte: &u8| matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\r' | b'\n');
-    bytes.iter().position(ends).unwrap_or(bytes.len())
 }
 
 #[cfg(test)]
@@ -238,12 +218,16 @@ mod tests {
     use super::*;
 
     fn members(text: &str) -> Vec<(&str, &str)> {
-        let value = JsonText::check(text).unwrap();
-        value.members().map(|(key, value)| (key.as_str(), value.as_str())).collect()
+        let json = Json::parse(text).unwrap();
+        let ends = |part: JsonText<'_>| part.start()..part.start() + part.as_str().len();
+        let members = json.value().members();
+        members.map(|(key, value)| (&text[ends(key)], &text[ends(value)])).collect()
     }
 
     fn items(text: &str) -> Vec<&str> {
-        JsonText::check(text).unwrap().items().map(JsonText::as_str).collect()
+        let json = Json::parse(text).unwrap();
+        let ends = |part: JsonText<'_>| part.start()..part.start() + part.as_str().len();
+        json.value().items().map(|item| &text[ends(item)]).collect()
     }
 
     #[test]
@@ -282,14 +266,27 @@ mod tests {
 
     #[test]
     fn what_is_not_one_value_is_no_json() {
-        for text in ["", " ", "{", "{}{}", "[1,]", "\u{a0}1", "01", "\"\0\"", "nul"] {
-            assert!(JsonText::check(text).is_err(), "{text}");
+        for text in [
+            "",
+            " ",
+            "{",
+            "{}{}",
+            "{}x",
+            "{\"a\":1,}",
+            "{\"a\":1} {}",
+            "[1,]",
+            "\u{a0}1",
+            "01",
+            "\"\0\"",
+            "nul",
+        ] {
+            assert!(Json::parse(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn strings_are_decoded_and_lone_surrogates_told_apart() {
-        let decode = |text| JsonText::check(text).unwrap().decode().map(Cow::into_owned);
+        let decode = |text| Json::parse(text).unwrap().value().decode().map(Cow::into_owned);
         assert_eq!(decode(r#""plain""#).as_deref(), Some("plain"));
         assert_eq!(decode(r#""a\n\u00e9\ud83d\ude00\u0000""#).as_deref(), Some("a\né😀\0"));
         assert_eq!(decode(r#""\ud83d""#), None);
@@ -333,7 +330,7 @@ mod tests {
             let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
             let text = text.unwrap();
             let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-            prop_assert_eq!(rebuilt(JsonText::check(&text).unwrap()), value);
+            prop_assert_eq!(rebuilt(Json::parse(&text).unwrap().value()), value);
         }
     }
 }

@@ -23,7 +23,7 @@ pub mod headers;
 pub mod ids;
 pub mod json;
 pub mod json_text;
-pub mod key;
+mod json_tokens;
 pub mod time;
 pub mod topics;
 

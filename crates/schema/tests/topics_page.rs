@@ -38,7 +38,9 @@ fn page() -> String {
     page.push_str(READING);
     page.push_str("\n## Headers\n\nCloudEvents 1.0 in its Kafka binary binding.\n\n");
     page.push_str("| header | value |\n|--|--|\n");
-    for (name, value) in headers::cloud_event(&topics::CDRS, "…", Some(1_716_174_373_000)) {
+    for (name, value) in
+        headers::cloud_event(&topics::CDRS, "…".to_owned(), Some(1_716_174_373_000))
+    {
         let meaning = match name {
             headers::CE_ID => "what to drop repeats by; see each topic",
             headers::CE_TIME => {

@@ -14,7 +14,7 @@ impl Outgoing {
     pub fn event(
         topic: &Topic,
         key: impl Into<Bytes>,
-        event_id: &str,
+        event_id: impl Into<String>,
         time_ms: Option<i64>,
         value: impl Into<Bytes>,
     ) -> Self {
@@ -30,7 +30,7 @@ impl Outgoing {
     pub fn tombstone(
         topic: &Topic,
         key: impl Into<Bytes>,
-        event_id: &str,
+        event_id: impl Into<String>,
         time_ms: Option<i64>,
     ) -> Self {
         Self {
@@ -49,8 +49,8 @@ impl Outgoing {
     }
 }
 
-fn event_headers(topic: &Topic, event_id: &str, time_ms: Option<i64>) -> Headers {
-    cloud_event(topic, event_id, time_ms)
+fn event_headers(topic: &Topic, event_id: impl Into<String>, time_ms: Option<i64>) -> Headers {
+    cloud_event(topic, event_id.into(), time_ms)
         .map(|(name, value)| {
             let value = match value {
                 Cow::Borrowed(constant) => Bytes::from_static(constant.as_bytes()),

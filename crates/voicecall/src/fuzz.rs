@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 use jiff::tz::Offset;
+use serde_json::value::RawValue;
 use tollgate_schema::ids;
 use tollgate_schema::v1::{Authenticity, Provenance, QuarantineReason};
 
@@ -14,10 +15,10 @@ use crate::{MAX_RECORDS, Peek, Record, Source, is_well_formed, peek, read};
 /// do not depend on provenance, a record read alone is the same record, and the look before the
 /// answer agrees with the reading.
 pub fn body(data: &[u8]) {
-    let records = read(data, &source(1, Offset::UTC));
+    let records = read(data, &source("edge-1", 1, Offset::UTC));
     assert!(!records.is_empty(), "a body without a record");
 
-    let mut again = read(data, &source(2, Offset::UTC));
+    let mut again = read(data, &source("edge-2", 2, Offset::UTC));
     assert_eq!(again.len(), records.len());
     for (record, again) in records.iter().zip(&mut again) {
         let found = provenance_mut(again).replace(provenance(record).clone());
@@ -36,11 +37,13 @@ pub fn body(data: &[u8]) {
     let malformed = matches!(&records[..], [Record::Quarantined(only)]
         if only.reason() == QuarantineReason::MalformedBody);
     assert_eq!(malformed, !is_well_formed(data), "the syntax check disagrees with the reading");
+    let proved = text_of(data).is_some_and(|text| serde_json::from_str::<&RawValue>(text).is_ok());
+    assert_eq!(malformed, !proved, "serde_json disagrees with the reading");
     count_items(data, &records);
 
     // Another zone may change every instant, but nothing may break.
     let beijing = Offset::from_seconds(8 * 3600).unwrap_or(Offset::UTC);
-    assert_eq!(read(data, &source(1, beijing)).len(), records.len());
+    assert_eq!(read(data, &source("edge-1", 1, beijing)).len(), records.len());
 }
 
 /// Reads the bytes as authentication headers, one a line, then as a signature to make and verify.
@@ -72,13 +75,13 @@ pub fn headers(data: &[u8]) {
     }
 }
 
-fn source(number: u64, zone: Offset) -> Source {
+fn source(edge_id: &str, number: u64, zone: Offset) -> Source<'_> {
     Source {
         received_at: Timestamp::UNIX_EPOCH,
-        edge_id: format!("edge-{number}"),
+        edge_id,
         spool_epoch: number,
         spool_sequence: number,
-        application: String::new(),
+        application: "",
         authenticity: Authenticity::Absent,
         zone,
     }
@@ -106,14 +109,14 @@ fn check(record: &Record, data: &[u8]) {
     match record {
         Record::Status(event) => {
             assert_eq!(Some(event.original_json.as_str()), text_of(data));
-            let alone = read(event.original_json.as_bytes(), &source(1, Offset::UTC));
+            let alone = read(event.original_json.as_bytes(), &source("edge-1", 1, Offset::UTC));
             assert_eq!(&alone[..], std::slice::from_ref(record), "another status when read alone");
             check_ids(&event.record_id, &event.event_id);
         }
         Record::Cdr(cdr) => {
             assert!(text_of(data).is_some_and(|text| text.contains(&cdr.original_json)));
             let message = format!("{{\"eventType\":\"fee\",\"feeLst\":[{}]}}", cdr.original_json);
-            let alone = read(message.as_bytes(), &source(1, Offset::UTC));
+            let alone = read(message.as_bytes(), &source("edge-1", 1, Offset::UTC));
             let [Record::Cdr(alone)] = &alone[..] else { panic!("no CDR when read alone") };
             let mut alone = alone.clone();
             alone.provenance.clone_from(&cdr.provenance);

@@ -24,6 +24,7 @@ pub mod codes;
 mod field;
 pub mod fuzz;
 mod message;
+mod names;
 mod peek;
 mod read;
 mod status;

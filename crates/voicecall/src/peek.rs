@@ -1,9 +1,9 @@
 //! The cheap look at a body before the answer: what it is, and whether it is JSON at all.
 //!
-//! Used when a spool nears its bound or a path has spent its quota (blueprint 3.2). Neither look
-//! builds anything; both take time in proportion to the body.
+//! Used when a spool nears its bound or a path has spent its quota (blueprint 3.2). Both looks
+//! take time and memory in proportion to the body.
 
-use tollgate_schema::json_text::JsonText;
+use tollgate_schema::json_text::Json;
 
 use crate::message::Message;
 use crate::read::text_of;
@@ -19,15 +19,15 @@ pub enum Peek {
 
 /// Sorts a body by its top-level eventType and feeLst, exactly as [`crate::read`] does.
 pub fn peek(body: &[u8]) -> Peek {
-    match text_of(body) {
-        Some(text) if Message::is_fee(text) => Peek::Cdr,
+    match text_of(body).map(Json::parse) {
+        Some(Ok(body)) if matches!(Message::of(&body), Message::Fee { .. }) => Peek::Cdr,
         _ => Peek::Other,
     }
 }
 
 /// Whether the body is well-formed JSON in UTF-8; a byte order mark is allowed.
 pub fn is_well_formed(body: &[u8]) -> bool {
-    text_of(body).is_some_and(|text| JsonText::check(text).is_ok())
+    text_of(body).is_some_and(|text| Json::parse(text).is_ok())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::Offset;
 use tollgate_schema::canonical::{CanonicalError, MAX_DEPTH, canonical_of};
 use tollgate_schema::ids::{self, EventId, RecordId};
-use tollgate_schema::json_text::{JsonText, Kind};
+use tollgate_schema::json_text::{Json, JsonText, Kind};
 use tollgate_schema::time::to_proto;
 use tollgate_schema::v1::{
     Authenticity, CallDetailRecord, CallEvent, Provenance, QuarantineReason, Quarantined,
@@ -23,19 +23,19 @@ pub const MAX_RECORDS: usize = 1000;
 pub const MAX_REPEATED_ENVELOPE_BYTES: usize = 4096;
 
 /// What is known about a request beside its body.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source<'a> {
     /// When the edge had read the whole request.
     pub received_at: Timestamp,
     /// The edge that answered.
-    pub edge_id: String,
+    pub edge_id: &'a str,
     /// Epoch of the spool record that holds the request; 0 without one.
     pub spool_epoch: u64,
     /// Its sequence within the epoch; 0 without one.
     pub spool_sequence: u64,
     /// The application of the path or of the authentication headers; empty when unknown, in
     /// which case a CDR's appKey takes its place.
-    pub application: String,
+    pub application: &'a str,
     /// What the authentication headers said.
     pub authenticity: Authenticity,
     /// Zone of the times that name none: UTC for the platform itself, another for a relay that
@@ -62,7 +62,7 @@ pub enum Record {
 ///
 /// Never fails: what cannot be read becomes a [`Record::Quarantined`]. Ids and content depend on
 /// the bytes and on [`Source::zone`] only; the rest of `source` goes to the provenance.
-pub fn read(body: &[u8], source: &Source) -> Vec<Record> {
+pub fn read(body: &[u8], source: &Source<'_>) -> Vec<Record> {
     let whole = |reason, location: &str, detail: String| {
         vec![Record::Quarantined(quarantined(body, reason, location.to_owned(), detail, 0, source))]
     };
@@ -70,11 +70,11 @@ pub fn read(body: &[u8], source: &Source) -> Vec<Record> {
         let detail = "expected UTF-8, found other bytes".to_owned();
         return whole(QuarantineReason::MalformedBody, "", detail);
     };
-    match Message::of(text) {
-        Message::Malformed => {
-            let detail = "expected JSON, found a syntax error".to_owned();
-            whole(QuarantineReason::MalformedBody, "", detail)
-        }
+    let Ok(json) = Json::parse(text) else {
+        let detail = "expected JSON, found a syntax error".to_owned();
+        return whole(QuarantineReason::MalformedBody, "", detail);
+    };
+    match Message::of(&json) {
         Message::Unknown(damage) => {
             whole(QuarantineReason::UnknownObject, damage.field, detail(&damage))
         }
@@ -87,7 +87,7 @@ pub fn read(body: &[u8], source: &Source) -> Vec<Record> {
             }
         }
         Message::Fee { list, envelope } => match Items::of(list) {
-            Items::Some(list) => read_items(body, &list, envelope, source),
+            Items::Some(list) => read_items(body, &list, envelope.to_json(), source),
             Items::None => {
                 let detail = "expected records in feeLst, found none".to_owned();
                 whole(QuarantineReason::NoRecords, "feeLst", detail)
@@ -141,15 +141,15 @@ fn read_status(
     body: JsonText<'_>,
     event_type: JsonText<'_>,
     info: Option<JsonText<'_>>,
-    source: &Source,
+    source: &Source<'_>,
 ) -> Result<CallEvent, Trouble> {
     let (record_id, mut event) =
         status::read(text, event_type, info, source.zone).map_err(|damage| {
             let of_envelope = matches!(damage.field, "eventType" | "statusInfo");
             Trouble::of(&damage).within(if of_envelope { "" } else { "statusInfo" })
         })?;
-    event.event_id = event_id(&record_id, body)?.to_string();
-    event.record_id = record_id.to_string();
+    event.event_id = event_id(&record_id, body)?.to_hex();
+    event.record_id = record_id.to_hex();
     event.provenance = Some(provenance(source, 0));
     Ok(event)
 }
@@ -216,7 +216,7 @@ fn read_items(
     body: &[u8],
     list: &List<'_>,
     envelope: Option<String>,
-    source: &Source,
+    source: &Source<'_>,
 ) -> Vec<Record> {
     let mut records: Vec<Record> = list
         .items
@@ -247,12 +247,12 @@ fn read_items(
 fn read_cdr(
     item: JsonText<'_>,
     index: usize,
-    source: &Source,
+    source: &Source<'_>,
 ) -> Result<CallDetailRecord, Trouble> {
     let (record_id, mut record) =
         cdr::read(item, source.zone).map_err(|damage| Trouble::of(&damage))?;
-    record.event_id = event_id(&record_id, item)?.to_string();
-    record.record_id = record_id.to_string();
+    record.event_id = event_id(&record_id, item)?.to_hex();
+    record.record_id = record_id.to_hex();
     let mut provenance = provenance(source, index);
     if provenance.application.is_empty() {
         provenance.application.clone_from(&record.app_key);
@@ -276,14 +276,14 @@ fn attach(records: &mut [Record], envelope: &str) -> bool {
     attached
 }
 
-fn provenance(source: &Source, index: usize) -> Provenance {
+fn provenance(source: &Source<'_>, index: usize) -> Provenance {
     Provenance {
         received_at: Some(to_proto(source.received_at)),
-        edge_id: source.edge_id.clone(),
+        edge_id: source.edge_id.to_owned(),
         spool_epoch: source.spool_epoch,
         spool_sequence: source.spool_sequence,
         index: u32::try_from(index).unwrap_or(u32::MAX),
-        application: source.application.clone(),
+        application: source.application.to_owned(),
         authenticity: source.authenticity.into(),
     }
 }
@@ -294,10 +294,10 @@ fn quarantined(
     location: String,
     detail: String,
     index: usize,
-    source: &Source,
+    source: &Source<'_>,
 ) -> Quarantined {
     Quarantined {
-        quarantine_id: ids::quarantine_id(content).to_string(),
+        quarantine_id: ids::quarantine_id(content).to_hex(),
         content: content.to_vec(),
         reason: reason.into(),
         detail,

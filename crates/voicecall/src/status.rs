@@ -1,17 +1,19 @@
 //! Status notifications (P 4).
 
+use std::borrow::Cow;
+
 use jiff::tz::Offset;
 use tollgate_schema::ids::{self, RecordId, RecordKind, Rule};
 use tollgate_schema::json_text::{JsonText, Kind};
-use tollgate_schema::key::Key;
 use tollgate_schema::time::proto_from_millis;
 use tollgate_schema::v1::{CallEvent, EventType, Party};
 
-use crate::field::{Damage, Fields, name, names};
+use crate::field::{Damage, Fields, name};
 use crate::message;
+use crate::names::Names;
 
-/// Known members of statusInfo; sorted.
-pub(crate) const NAMES: &[Key<'static>] = names![
+/// Known members of statusInfo.
+pub(crate) static NAMES: Names = Names::of(&[
     "callRelDirection",
     "called",
     "caller",
@@ -24,7 +26,7 @@ pub(crate) const NAMES: &[Key<'static>] = names![
     "subscriptionId",
     "timestamp",
     "userData",
-];
+]);
 
 /// The documented spellings.
 const TYPES: [(&str, EventType); 6] = [
@@ -45,17 +47,18 @@ pub(crate) fn read(
     zone: Offset,
 ) -> Result<(RecordId, CallEvent), Damage> {
     let type_text = message::event_type(event_type)?;
-    let known = TYPES.iter().find(|(name, _)| message::is(&type_text, name));
+    let type_name = type_text.trim();
+    let known = TYPES.iter().find(|(name, _)| type_name.eq_ignore_ascii_case(name));
     let mut fields = match info {
         None => Fields::none(zone),
-        Some(info) if info.kind() == Kind::Object => Fields::of(info, NAMES, zone),
+        Some(info) if info.kind() == Kind::Object => Fields::of(info, &NAMES, zone),
         Some(info) => {
             let found = info.kind().name();
             return Err(Damage { field: "statusInfo", expected: "an object", found });
         }
     };
 
-    let session_id = fields.text(name!("sessionId"))?;
+    let session_id = fields.text(name!("sessionId"))?.unwrap_or_default();
     let occurred_at = fields.time(name!("timestamp"))?;
     let called = fields.text(name!("called"))?;
     let is_collect_info = known.is_some_and(|(_, kind)| *kind == EventType::CollectInfo);
@@ -65,9 +68,9 @@ pub(crate) fn read(
     let (hung_up_by, hung_up_by_text) = hung_up_by(&mut fields)?;
 
     let event = CallEvent {
-        session_id: session_id.clone().unwrap_or_default(),
+        session_id,
         r#type: known.map_or(EventType::Unspecified, |(_, kind)| *kind).into(),
-        type_text: known.is_none().then(|| type_text.clone()),
+        type_text: known.is_none().then(|| type_text.clone().into_owned()),
         occurred_at: occurred_at.map(proto_from_millis),
         caller: fields.text(name!("caller"))?,
         called,
@@ -84,26 +87,31 @@ pub(crate) fn read(
         ..CallEvent::default()
     };
 
-    let record_id = match (session_id, occurred_at) {
-        (Some(session), Some(instant)) => ids::record_id(
-            RecordKind::Status,
-            Rule::StatusByEvent,
-            &[
-                session.as_bytes(),
-                known
-                    .map_or_else(
-                        || type_text.trim().to_ascii_lowercase(),
-                        |(name, _)| (*name).to_owned(),
-                    )
-                    .as_bytes(),
-                text(event.called.as_ref()),
-                instant.to_string().as_bytes(),
-                text(event.digits.as_ref().filter(|_| is_collect_info)),
-            ],
-        ),
-        _ => ids::record_id(RecordKind::Status, Rule::ByBytes, &[body.as_bytes()]),
+    let type_name = known.map_or_else(
+        || Cow::Owned(type_name.to_ascii_lowercase()),
+        |(documented, _)| Cow::Borrowed(*documented),
+    );
+    Ok((identity(&event, &type_name, occurred_at), event))
+}
+
+/// The record's identity: the rules of P 2.5 in their order.
+fn identity(event: &CallEvent, type_name: &str, occurred_at: Option<i64>) -> RecordId {
+    let Some(instant) = occurred_at.filter(|_| !event.session_id.is_empty()) else {
+        let bytes = event.original_json.as_bytes();
+        return ids::record_id(RecordKind::Status, Rule::ByBytes, &[bytes]);
     };
-    Ok((record_id, event))
+    let is_collect_info = event.r#type() == EventType::CollectInfo;
+    ids::record_id(
+        RecordKind::Status,
+        Rule::StatusByEvent,
+        &[
+            event.session_id.as_bytes(),
+            type_name.as_bytes(),
+            text(event.called.as_ref()),
+            instant.to_string().as_bytes(),
+            text(event.digits.as_ref().filter(|_| is_collect_info)),
+        ],
+    )
 }
 
 fn text(value: Option<&String>) -> &[u8] {
@@ -134,16 +142,14 @@ fn hung_up_by(fields: &mut Fields<'_>) -> Result<(Party, Option<String>), Damage
 
 #[cfg(test)]
 mod tests {
+    use tollgate_schema::json_text::Json;
+
     use super::*;
 
-    #[test]
-    fn the_names_are_sorted_for_bisection() {
-        assert!(NAMES.is_sorted());
-    }
-
     fn event(event_type: &str, info: &str) -> CallEvent {
-        let json = |text| JsonText::check(text).unwrap();
-        read("{}", json(event_type), Some(json(info)), Offset::UTC).unwrap().1
+        let json = |text| Json::parse(text).unwrap();
+        let (event_type, info) = (json(event_type), json(info));
+        read("{}", event_type.value(), Some(info.value()), Offset::UTC).unwrap().1
     }
 
     #[test]

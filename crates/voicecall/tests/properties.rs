@@ -202,8 +202,8 @@ proptest! {
         let body = message.to_text(&PLAIN);
         let elsewhere = Source {
             received_at: jiff::Timestamp::from_millisecond(millis).unwrap(),
-            edge_id,
-            application,
+            edge_id: &edge_id,
+            application: &application,
             spool_sequence: sequence,
             ..source()
         };

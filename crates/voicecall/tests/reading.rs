@@ -192,7 +192,7 @@ fn the_zone_of_a_source_moves_its_times_and_nothing_else() {
 fn the_application_of_a_cdr_is_its_app_key_unless_the_path_says_otherwise() {
     let body = sample("08-");
     let application = |given: &str| {
-        let source = tollgate_voicecall::Source { application: given.to_owned(), ..source() };
+        let source = tollgate_voicecall::Source { application: given, ..source() };
         let records = read(&body, &source);
         let [Record::Cdr(cdr)] = &records[..] else { panic!("no CDR") };
         cdr.provenance.clone().unwrap().application

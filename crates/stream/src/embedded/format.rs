@@ -216,7 +216,7 @@ mod tests {
             topic: "t".into(),
             key,
             value,
-            headers: headers.into_iter().map(|(name, value)| (Arc::from(name), value)).collect(),
+            headers: headers.into_iter().map(|(name, value)| (name.into(), value)).collect(),
         })
     }
 

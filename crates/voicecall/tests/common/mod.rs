@@ -45,13 +45,13 @@ pub fn edge(name: &str) -> Vec<u8> {
     edges().into_iter().find(|(found, _)| found == name).unwrap().1
 }
 
-pub fn source() -> Source {
+pub fn source() -> Source<'static> {
     Source {
         received_at: "2026-01-27T04:00:00.25Z".parse().unwrap(),
-        edge_id: "edge-1".to_owned(),
+        edge_id: "edge-1",
         spool_epoch: 3,
         spool_sequence: 1024,
-        application: String::new(),
+        application: "",
         authenticity: Authenticity::VerifiedP2,
         zone: Offset::UTC,
     }
