@@ -25,8 +25,8 @@ const COPIES: [usize; 3] = [32, 4, 1];
 /// Runs a statement for each of these items, in order. Returns the rows of all of them. Its
 /// parameters are plain `?`, bound in their order.
 ///
-/// A message to the driver's thread and the way back cost several times what SQLite needs for a
-/// statement, so many go together.
+/// A message to the driver's thread and the way back wake two threads, so many statements go
+/// together: one by one, user-state's some twenty a record took 693 µs of CPU.
 pub async fn each<T: Sync>(
     tx: &mut SqliteConnection,
     statement: &'static str,
