@@ -80,8 +80,8 @@ fn record(number: usize) -> Outgoing {
         }),
         ..callback(70)
     };
-    let event_id = message.event_id.clone();
-    Outgoing::event(&topics::CDRS, "one".to_owned(), &event_id, None, message.encode_to_vec())
+    let value = message.encode_to_vec();
+    Outgoing::event(&topics::CDRS, "one".to_owned(), message.event_id, None, value)
 }
 
 impl Bench {

@@ -53,12 +53,25 @@ impl Share {
         // The semaphore is never closed, so this only ends with a permit.
         let free = Arc::clone(&self.budget.free);
         let Ok(more) = free.acquire_many_owned(wanted).await else { return false };
-        metrics::gauge!(BUDGET_USED.name).increment(bytes as f64);
+        self.add(more);
+        true
+    }
+
+    /// Takes so many bytes more if they are free now.
+    pub fn try_grow(&mut self, bytes: usize) -> bool {
+        let Ok(wanted) = u32::try_from(bytes) else { return false };
+        let free = Arc::clone(&self.budget.free);
+        let Ok(more) = free.try_acquire_many_owned(wanted) else { return false };
+        self.add(more);
+        true
+    }
+
+    fn add(&mut self, more: OwnedSemaphorePermit) {
+        metrics::gauge!(BUDGET_USED.name).increment(more.num_permits() as f64);
         match &mut self.permit {
             Some(permit) => permit.merge(more),
             None => self.permit = Some(more),
         }
-        true
     }
 }
 

@@ -41,7 +41,11 @@ pub enum NoBody {
     Aborted,
 }
 
-/// Reads to the end. With `only_small` a body past [`FREE_BYTES`] counts as a CDR and is refused.
+/// Reads to the end. One whose length is announced may wait for its share of the budget before
+/// anything of it is read. One that comes in chunks may not in between: while nobody takes them,
+/// actix-http holds 32 KiB of them and 32 bytes for each, a mebibyte where they are of one byte.
+///
+/// With `only_small` a body past [`FREE_BYTES`] counts as a CDR and is refused.
 pub async fn read(
     payload: &mut Payload,
     announced: Option<usize>,
@@ -86,7 +90,9 @@ pub async fn read(
         }
         while length > room {
             let step = STEP.min(limits.max_bytes - room);
-            grow(&mut share, step, deadline).await?;
+            if !share.try_grow(step) {
+                return refuse(Refusal::Overloaded);
+            }
             room += step;
         }
         if length > bytes.capacity() {

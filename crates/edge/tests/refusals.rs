@@ -236,6 +236,31 @@ async fn a_body_holds_its_budget_until_it_is_stored_and_who_finds_none_in_time_i
     node.stop().await;
 }
 
+/// I11: what actix-http holds for a chunked body while nobody reads it is not bounded by the budget.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chunked_body_does_not_wait_for_the_budget() {
+    let mut bench = Bench::new().await;
+    bench.make_small();
+    bench.settings.body_budget_bytes = 64 << 10;
+    bench.settings.body_deadline_ms = 600_000;
+    let disk = FaultyDisk::new(1);
+    bench.disk = Arc::new(disk.clone());
+    let node = bench.start();
+    let held = Held::syncs(&disk);
+    let mut first = Raw::connect(node.address).await;
+    let body = bodies::status_with("long", &"x".repeat(60_000));
+    first.write(&post("/status", body.as_bytes())).await;
+    eventually("it waits for the disk", || disk.syncs_waiting() > 0).await;
+    let mut chunked = Raw::connect(node.address).await;
+    let head = b"POST /status HTTP/1.1\r\nHost: e\r\nTransfer-Encoding: chunked\r\n\r\n5000\r\n";
+    chunked.write(&[&head[..], &[b'x'; 0x5000], b"\r\n"].concat()).await;
+    let answer = tokio::time::timeout(PATIENCE, chunked.answer()).await.expect("it does not wait");
+    assert_eq!((answer.status, &*answer.reason()), (503, "overloaded"));
+    drop(held);
+    assert_eq!(first.answer().await.status, 200);
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_disk_is_503_and_two_failures_in_a_row_make_the_edge_unready() {
     let mut bench = Bench::new().await;

@@ -210,6 +210,18 @@ proptest! {
     }
 
     #[test]
+    fn members_stand_in_the_order_of_their_bytes_and_the_last_of_equals_stays(
+        keys in prop::collection::vec("(xxxxxx)?[xé\0]{0,4}[a\0]{0,2}", 0..24),
+    ) {
+        let member = |(at, key)| format!("{}:{at}", serde_json::to_string(key).unwrap());
+        let text = format!("{{{}}}", (0..).zip(&keys).map(member).collect::<Vec<_>>().join(","));
+        let expected: BTreeMap<_, _> = keys.iter().zip(0_i64..).collect();
+        let found: serde_json::Map<_, _> = serde_json::from_str(&canonical_json(&text).unwrap()).unwrap();
+        let found = found.iter().map(|(key, at)| (key, at.as_i64().unwrap()));
+        prop_assert!(found.eq(expected), "{}", text);
+    }
+
+    #[test]
     fn any_text_has_a_canonical_form_or_an_error_and_json_has_the_former(
         text in prop_oneof![
             any::<String>(),

@@ -55,7 +55,7 @@ async fn portion_states<S: Statements>(
             user_state(&row.number, row.version, row.as_of_ms, &state, options.pseudonyms.as_ref());
         let id = state_id(&message.number, message.version).to_string();
         let (key, value) = (message.number.clone(), message.encode_to_vec());
-        let record = Outgoing::event(&USER_STATES, key, &id, Some(row.as_of_ms), value);
+        let record = Outgoing::event(&USER_STATES, key, id, Some(row.as_of_ms), value);
         Pending { position: -it.ticket, record }
     });
     Ok(pending.collect())

@@ -309,7 +309,7 @@ pub fn poison() -> Outgoing {
     Outgoing::event(
         &tollgate_schema::topics::QUARANTINE,
         Bytes::from_static(b"key"),
-        &"0".repeat(32),
+        "0".repeat(32),
         None,
         Bytes::from_static(b"poison"),
     )
