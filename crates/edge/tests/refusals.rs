@@ -3,6 +3,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::raw::{chunk, head};
 use common::{Bench, Held, Mode, Raw, application, bodies, eventually, post};
@@ -252,9 +253,10 @@ async fn a_chunked_body_does_not_wait_for_the_budget() {
     first.write(&post("/status", body.as_bytes())).await;
     eventually("it waits for the disk", || disk.syncs_waiting() > 0).await;
     let mut chunked = Raw::connect(node.address).await;
-    let head = b"POST /status HTTP/1.1\r\nHost: e\r\nTransfer-Encoding: chunked\r\n\r\n5000\r\n";
-    chunked.write(&[&head[..], &[b'x'; 0x5000], b"\r\n"].concat()).await;
-    let answer = tokio::time::timeout(PATIENCE, chunked.answer()).await.expect("it does not wait");
+    chunked.write(&head("/status", &[("Transfer-Encoding", "chunked")])).await;
+    chunked.write(&chunk("x".repeat(20_000).as_bytes())).await;
+    let patience = Duration::from_mins(1);
+    let answer = tokio::time::timeout(patience, chunked.answer()).await.expect("it does not wait");
     assert_eq!((answer.status, &*answer.reason()), (503, "overloaded"));
     drop(held);
     assert_eq!(first.answer().await.status, 200);
