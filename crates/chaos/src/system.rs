@@ -146,10 +146,10 @@ impl System {
             environment.extend(self.consumer(node, schedule));
         }
         let clock = dir.join(format!("{}.clock", node.name()));
-        if let Some(libraries) = clock::libraries(dir)? {
+        if let Some(library) = clock::library() {
             std::fs::write(&clock, "+0\n")?;
             environment.extend([
-                ("LD_PRELOAD", libraries),
+                ("LD_PRELOAD", library),
                 ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
                 // Read anew each second; clocks that only count are left alone.
                 ("FAKETIME_CACHE_DURATION", "1".to_owned()),

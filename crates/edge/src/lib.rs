@@ -44,6 +44,7 @@ mod topics_guard;
 
 pub use applications::{Application, Applications, Service};
 pub use decode::{Decoder, Normalised};
+pub use receive::PATHS;
 pub use replay::{Replayed, replay};
 pub use requalify::requalify;
 pub use service::{Counts, Edge, EdgeError, Running, Watch};

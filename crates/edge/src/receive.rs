@@ -27,6 +27,9 @@ use crate::quota::Quota;
 use crate::refusal::Refusal;
 use crate::settings::Ack;
 
+/// Where notifications are taken, by themselves and behind a path secret.
+pub const PATHS: [&str; 2] = ["/status", "/fee"];
+
 /// What the platform reads when its notification was taken.
 const SUCCESS: &str = r#"{"resultcode":"0","resultdesc":"Success"}"#;
 
@@ -163,8 +166,7 @@ impl Receiver {
     /// (`/<secret>/status`, `/<secret>/fee`).
     fn path(&self, path: &str) -> Result<Option<&Known>, Refusal> {
         let path = percent_decode_str(path).decode_utf8().map_err(|_| Refusal::UnknownPath)?;
-        let ends = ["/status", "/fee"];
-        let start = ends.iter().find_map(|end| path.strip_suffix(end));
+        let start = PATHS.iter().find_map(|end| path.strip_suffix(end));
         match start.ok_or(Refusal::UnknownPath)? {
             "" => Ok(None),
             start => {
