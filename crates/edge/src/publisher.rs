@@ -20,7 +20,7 @@ use crate::metrics::{IN_FLIGHT, PUBLISH_SECONDS};
 use crate::receive::now_ms;
 use crate::sending::{Refused, Sending};
 
-/// How long to wait before what was not confirmed is sent again.
+/// How long to wait, once nothing is in flight, before what was not confirmed is sent again.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a confirmation may wait for company while there is nothing else to do.
