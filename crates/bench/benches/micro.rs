@@ -14,7 +14,6 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bodies::{BATCH, Kind};
-use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -26,7 +25,7 @@ use tollgate_rating::{Cdr, LegTimes, Limits, Tariff, rate};
 use tollgate_schema::time::from_proto;
 use tollgate_schema::v1::{Authenticity, Leg};
 use tollgate_spool::disk::RealDisk;
-use tollgate_spool::{Options, Request, Spool};
+use tollgate_spool::{Encoded, Options, Request, Spool};
 use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
 use tollgate_stream::{
     Decode, Deliveries, DeliveryError, EmbeddedSettings, Incoming, Outgoing, Position,
@@ -53,19 +52,19 @@ fn source() -> Source<'static> {
     }
 }
 
-fn request(kind: Kind) -> Request {
-    request_of(&bodies::bodies(kind, Timestamp::now())[0].1)
+fn request(kind: Kind) -> Encoded {
+    request_of(&bodies::bodies(kind, Timestamp::now())[0].1).encode()
 }
 
-fn request_of(body: &str) -> Request {
+fn request_of(body: &str) -> Request<'_> {
     Request {
-        application: String::new(),
+        application: "",
         received_at_ms: Timestamp::now().as_millisecond(),
-        edge_id: "edge-0".to_owned(),
-        peer: "127.0.0.1".to_owned(),
+        edge_id: "edge-0",
+        peer: "127.0.0.1",
         authorization: None,
         signature: None,
-        body: Bytes::copy_from_slice(body.as_bytes()),
+        body: body.as_bytes(),
     }
 }
 
@@ -90,16 +89,17 @@ fn decode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode");
     let decoder = Decoder::for_looking(Arc::new(Applications::default()));
     for (name, kind, records) in [("status", Kind::Status, 1), ("50 CDRs", Kind::Cdrs, BATCH)] {
-        let request = request(kind);
+        let encoded = request(kind);
+        let request = encoded.request();
         let source = source();
         group.throughput(Throughput::Elements(records));
         group.bench_function(format!("{name}: read and normalise"), |bencher| {
-            bencher.iter(|| read(black_box(&request.body), &source));
+            bencher.iter(|| read(black_box(request.body), &source));
         });
         group.bench_function(format!("{name}: and encode, with headers"), |bencher| {
             bencher.iter(|| decoder.normalise(black_box(&request), None));
         });
-        let read = read(&request.body, &source);
+        let read = read(request.body, &source);
         group.bench_function(format!("{name}: protobuf alone"), |bencher| {
             bencher.iter(|| read.iter().map(encode).map(|bytes| bytes.len()).sum::<usize>());
         });
@@ -213,7 +213,7 @@ fn embedded(criterion: &mut Criterion) {
     let settings = EmbeddedSettings { dir: dir.path().join("log"), ..Default::default() };
     let stream = EmbeddedStream::open(EmbeddedOptions::new(settings)).unwrap();
     let decoder = Decoder::for_looking(Arc::new(Applications::default()));
-    let record = decoder.normalise(&request(Kind::Status), None).records.remove(0);
+    let record = decoder.normalise(&request(Kind::Status).request(), None).records.remove(0);
     let topic = |name: &str| TopicSpec {
         name: name.to_owned(),
         partitions: 12,

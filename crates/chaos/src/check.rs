@@ -48,9 +48,10 @@ pub async fn named_and_restored(system: &System, hits: &[Hit]) -> Result<()> {
         let is_named =
             kept.into_iter().any(|it| it.file_name().to_string_lossy().starts_with(&name));
         ensure!(is_named, "{} does not name damaged request {position}", edge.name());
-        let kind = if is_fee(&request.body) { "fee" } else { "status" };
+        let body = request.request().body;
+        let kind = if is_fee(body) { "fee" } else { "status" };
         let url = format!("{}/{kind}", system.edge_url(*edge));
-        let answer = reqwest::Client::new().post(url).body(request.body.clone()).send().await?;
+        let answer = reqwest::Client::new().post(url).body(body.to_vec()).send().await?;
         let status = answer.status();
         ensure!(status.is_success(), "{} answers {status} when all is well", edge.name());
     }

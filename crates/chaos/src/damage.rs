@@ -11,7 +11,7 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tollgate_spool::disk::{Disk, RealDisk};
 use tollgate_spool::frame::{Header, Item, Salt, Scanner, encode};
-use tollgate_spool::{Position, Request, verify};
+use tollgate_spool::{Encoded, Position, verify};
 
 use crate::schedule::{Damage, Node};
 
@@ -41,7 +41,7 @@ pub struct Hit {
     pub edge: Node,
     pub position: Position,
     /// What an operator would have to feed in again.
-    pub request: Request,
+    pub request: Encoded,
 }
 
 struct Frame {
@@ -49,7 +49,7 @@ struct Frame {
     salt: Salt,
     offset: u64,
     header: Header,
-    request: Request,
+    request: Encoded,
 }
 
 /// Damages the spool of a dead edge; `seed` says where.
@@ -93,7 +93,7 @@ fn frames(dir: &Path) -> Result<Vec<(Frame, bool)>> {
             let known = synced.entry(header.epoch).or_default();
             *known = header.synced.max(*known);
             if header.kind == RECORD {
-                let request = Request::decode(&payload, header.time_ms)?;
+                let request = Encoded::from_payload(payload, header.time_ms)?;
                 frames.push(Frame { segment: segment.clone(), salt, offset, header, request });
             }
         }

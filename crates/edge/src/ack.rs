@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
-use tollgate_spool::{AppendError, DeadLetters, Position, Request, Spool};
+use tollgate_spool::{AppendError, DeadLetters, Encoded, Position, Spool};
 use tollgate_stream::Outgoing;
 
 use crate::admission::Share;
@@ -61,7 +61,7 @@ impl Acknowledger {
     /// given back when its bytes are the spool's or the stream's.
     pub async fn acknowledge(
         &self,
-        request: Request,
+        request: Encoded,
         share: Share,
         contract: Ack,
     ) -> Result<Held, Refusal> {
@@ -82,7 +82,7 @@ impl Acknowledger {
         task.await.unwrap_or(Err(Refusal::NotDelivered))
     }
 
-    async fn store(&self, request: Request) -> Result<(), Refusal> {
+    async fn store(&self, request: Encoded) -> Result<(), Refusal> {
         self.spool.append(request).await.map(|_| ()).map_err(|error| match error {
             AppendError::Full => Refusal::SpoolFull,
             AppendError::Overloaded => Refusal::Overloaded,
@@ -92,11 +92,11 @@ impl Acknowledger {
         })
     }
 
-    async fn deliver(&self, delivery: &Delivery, request: Request) -> Result<Held, Refusal> {
+    async fn deliver(&self, delivery: &Delivery, request: Encoded) -> Result<Held, Refusal> {
         if self.fallback && delivery.is_in_trouble() {
             return self.store(request).await.map(|()| Held::Fallback);
         }
-        let normalised = self.decoder.normalise(&request, None);
+        let normalised = self.decoder.normalise(&request.request(), None);
         match delivery.deliver(&normalised.records).await {
             Delivered::All => {}
             Delivered::Except(refused) => self.keep(refused).await?,
@@ -106,7 +106,7 @@ impl Acknowledger {
             }
             Delivered::Missed => return Err(Refusal::NotDelivered),
         }
-        self.decoder.count(&normalised, &request);
+        self.decoder.count(&normalised, &request.request());
         Ok(Held::Delivered)
     }
 
@@ -127,7 +127,7 @@ impl Acknowledger {
 #[cfg(test)]
 mod tests {
     use tollgate_spool::disk::FaultyDisk;
-    use tollgate_spool::{Options, Settings};
+    use tollgate_spool::{Options, Request, Settings};
 
     use super::*;
     use crate::admission::Budget;
@@ -150,7 +150,7 @@ mod tests {
         };
         let ask = || {
             let share = Budget::new(1).share();
-            acknowledger.acknowledge(Request::default(), share, Ack::Spooled)
+            acknowledger.acknowledge(Request::default().encode(), share, Ack::Spooled)
         };
         assert_eq!(ask().await, Ok(Held::Spooled));
         spool.close();

@@ -27,7 +27,7 @@ pub struct Limits {
 
 /// A complete body, and its share of the budget.
 pub struct Body {
-    /// As received, and not a byte of memory more: it stays in memory until it is published.
+    /// As received. It may hold the connection's whole buffer in memory: to be dropped soon.
     pub bytes: Bytes,
     /// To be held until somebody else accounts for the bytes.
     pub share: Share,
@@ -75,7 +75,8 @@ pub async fn read(
         grow(&mut share, expected - room, deadline).await?;
         room = expected;
     }
-    let mut bytes = Vec::with_capacity(expected);
+    let mut whole = Bytes::new();
+    let mut bytes = Vec::new();
     loop {
         let chunk = match timeout_at(deadline, payload.next()).await {
             Err(_) => return refuse(Refusal::SlowBody),
@@ -84,7 +85,7 @@ pub async fn read(
             Ok(Some(Ok(chunk))) => chunk,
         };
         busy.takes(&chunk);
-        let length = bytes.len() + chunk.len();
+        let length = whole.len() + bytes.len() + chunk.len();
         if let Some(refusal) = too_long(length) {
             return refuse(refusal);
         }
@@ -95,14 +96,21 @@ pub async fn read(
             }
             room += step;
         }
-        if length > bytes.capacity() {
-            // As much as was paid for; growing by doubling would take more.
-            bytes.reserve_exact(room - bytes.len());
+        if length == expected && length == chunk.len() {
+            // All of it in one piece, as nearly always.
+            whole = chunk;
+            continue;
         }
+        if length > bytes.capacity() {
+            // As much as is announced or was paid for; growing by doubling would take more.
+            let enough = if length > expected { room } else { expected };
+            bytes.reserve_exact(enough - bytes.len());
+        }
+        bytes.extend_from_slice(&std::mem::take(&mut whole));
         bytes.extend_from_slice(&chunk);
     }
-    bytes.shrink_to_fit();
-    Ok(Body { bytes: bytes.into(), share })
+    let bytes = if whole.is_empty() { bytes.into() } else { whole };
+    Ok(Body { bytes, share })
 }
 
 async fn grow(share: &mut Share, bytes: usize, deadline: Instant) -> Result<(), NoBody> {

@@ -65,10 +65,10 @@ impl Decoder {
     }
 
     /// Reads, normalises and encodes one request. Always at least one record.
-    pub fn normalise(&self, request: &Request, position: Option<Position>) -> Normalised {
+    pub fn normalise(&self, request: &Request<'_>, position: Option<Position>) -> Normalised {
         let identity = self.identify(request);
         let authenticity = identity.authenticity;
-        let records = guarded(read, &request.body, &self.source(request, position, identity));
+        let records = guarded(read, request.body, &self.source(request, position, identity));
         let mut normalised = Normalised {
             records: Vec::with_capacity(records.len()),
             seen: Vec::new(),
@@ -84,9 +84,9 @@ impl Decoder {
 
     /// Counts a request that is held: its records, when the newest of each kind came, and what
     /// its path has spent of its quota. Once for each request.
-    pub(crate) fn count(&self, normalised: &Normalised, request: &Request) {
+    pub(crate) fn count(&self, normalised: &Normalised, request: &Request<'_>) {
         if normalised.quarantined.contains(&QuarantineReason::MalformedBody) {
-            self.quota.spend(&request.application, request.body.len(), request.received_at_ms);
+            self.quota.spend(request.application, request.body.len(), request.received_at_ms);
         }
         self.meters.request(normalised.authenticity);
         for Seen { application, kind, records } in &normalised.seen {
@@ -98,16 +98,16 @@ impl Decoder {
     }
 
     /// Application and authenticity by path and headers.
-    pub fn identify<'a>(&self, request: &'a Request) -> Identity<'a> {
+    pub fn identify<'a>(&self, request: &Request<'a>) -> Identity<'a> {
         // Which of the two names the token header had makes no difference to the formulas.
         let headers = aksk::Headers {
-            authorization: request.authorization.as_deref().map(str::as_bytes),
-            x_aksk: request.signature.as_deref().map(str::as_bytes),
+            authorization: request.authorization.map(str::as_bytes),
+            x_aksk: request.signature.map(str::as_bytes),
             x_wsse: None,
         };
         let username = aksk::username(&headers).unwrap_or_default();
         let application =
-            if request.application.is_empty() { username } else { &request.application };
+            if request.application.is_empty() { username } else { request.application };
         let known = self.applications.by_key(application);
         let secret = known.and_then(|known| known.app_secret.as_deref());
         let urls = known.map_or(&[][..], |known| &known.urls);
@@ -116,9 +116,9 @@ impl Decoder {
     }
 
     /// The appKeys that the CDRs of a request name.
-    pub fn app_keys(&self, request: &Request) -> impl Iterator<Item = String> + use<> {
+    pub fn app_keys(&self, request: &Request<'_>) -> impl Iterator<Item = String> + use<> {
         let identity = Identity { application: "", authenticity: Authenticity::Absent };
-        let records = guarded(read, &request.body, &self.source(request, None, identity));
+        let records = guarded(read, request.body, &self.source(request, None, identity));
         records.into_iter().filter_map(|record| match record {
             Record::Cdr(cdr) => Some(cdr.app_key),
             Record::Status(_) | Record::Quarantined(_) => None,
@@ -127,13 +127,13 @@ impl Decoder {
 
     fn source<'a>(
         &self,
-        request: &'a Request,
+        request: &Request<'a>,
         position: Option<Position>,
         identity: Identity<'a>,
     ) -> Source<'a> {
         Source {
             received_at: Timestamp::from_millisecond(request.received_at_ms).unwrap_or_default(),
-            edge_id: &request.edge_id,
+            edge_id: request.edge_id,
             spool_epoch: position.map_or(0, |position| position.epoch),
             spool_sequence: position.map_or(0, |position| position.sequence),
             zone: self.applications.zone(identity.application),
@@ -227,8 +227,8 @@ pub(crate) fn encode(record: Record) -> Outgoing {
 mod tests {
     use super::*;
 
-    fn request(body: &'static [u8]) -> Request {
-        Request { received_at_ms: 7, body: body.into(), ..Request::default() }
+    fn request(body: &[u8]) -> Request<'_> {
+        Request { received_at_ms: 7, body, ..Request::default() }
     }
 
     #[test]
@@ -237,7 +237,7 @@ mod tests {
         let request = request(b"whatever");
         let identity = decoder.identify(&request);
         let source = decoder.source(&request, None, identity);
-        let records = guarded(|_, _| panic!("a defect"), &request.body, &source);
+        let records = guarded(|_, _| panic!("a defect"), request.body, &source);
         let [Record::Quarantined(quarantined)] = &records[..] else { panic!("one record") };
         assert_eq!(quarantined.content, b"whatever");
         let as_ever = ids::quarantine_id(b"whatever").to_string();

@@ -247,7 +247,7 @@ impl Waiting {
     fn done(&self) -> Done {
         Done {
             request: self.stored.position,
-            received_at_ms: self.stored.request.received_at_ms,
+            received_at_ms: self.stored.encoded.received_at_ms(),
             took: self.announced.elapsed(),
         }
     }
@@ -255,6 +255,8 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use tollgate_spool::Request;
+
     use super::*;
 
     fn record(name: &str) -> Outgoing {
@@ -268,7 +270,7 @@ mod tests {
 
     fn stored(sequence: u64) -> Stored {
         let position = SpoolPosition { epoch: 1, sequence };
-        Stored { position, request: Arc::default() }
+        Stored { position, encoded: Request::default().encode() }
     }
 
     /// Hands it to a producer that takes it.

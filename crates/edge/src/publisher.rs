@@ -69,7 +69,7 @@ impl Publisher {
             () = self.publish_all() => {}
         }
         // What has landed meanwhile need not be published again.
-        let done = self.sending.flight.landed().done;
+        let done = self.sending.landed().done;
         self.confirm(&done);
         // Writes the position once more, on a blocking thread.
         let reader = self.reader;
@@ -82,13 +82,13 @@ impl Publisher {
             if self.sending.flight.must_repeat() {
                 self.repeat().await;
             } else if self.is_full() {
-                self.sending.flight.news().await;
+                self.sending.news().await;
             } else if !self.at_hand.is_empty() {
                 self.publish_some().await;
             } else if !self.reader.is_exhausted() {
                 self.fetch().await;
             } else if !self.sending.flight.is_empty() {
-                self.sending.flight.news().await;
+                self.sending.news().await;
             } else {
                 return;
             }
@@ -136,7 +136,7 @@ impl Publisher {
 
     async fn repeat(&mut self) {
         if self.sending.flight.in_flight() > 0 {
-            return self.sending.flight.news().await;
+            return self.sending.news().await;
         }
         // What was refused once in this moment is likely refused again in it.
         tokio::time::sleep(PAUSE).await;
@@ -147,7 +147,7 @@ impl Publisher {
     /// while that is written.
     async fn settle(&mut self) {
         loop {
-            let Landed { done, refused } = self.sending.flight.landed();
+            let Landed { done, refused } = self.sending.landed();
             self.confirm(&done);
             if refused.is_empty() {
                 return;

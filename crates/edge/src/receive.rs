@@ -1,5 +1,6 @@
 //! One request, from its head to its answer.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,10 +10,9 @@ use std::time::Instant;
 use actix_http::body::BoxBody;
 use actix_http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use actix_http::{ConnectionType, HttpMessage as _, Method, Payload, Response, StatusCode};
-use actix_web::web::Bytes;
 use percent_encoding::percent_decode_str;
 use tollgate_schema::v1::Authenticity;
-use tollgate_spool::Request;
+use tollgate_spool::{Encoded, Request};
 use tollgate_voicecall::{Peek, is_well_formed, peek};
 
 use crate::ack::{Acknowledger, Held};
@@ -93,7 +93,7 @@ pub async fn answer(
     let mut payload = request.take_payload();
     let mut open = Open::new(&receiver, &request);
     let taken = match receiver.path(request.path()) {
-        Ok(known) => receiver.take(&request, &mut payload, known, &open.busy).await,
+        Ok(known) => receiver.take(request, &mut payload, known, &open.busy).await,
         Err(refusal) => Err(NoBody::Refused(refusal)),
     };
     let mut response = match taken {
@@ -179,7 +179,7 @@ impl Receiver {
 
     async fn take(
         &self,
-        request: &actix_http::Request,
+        request: actix_http::Request,
         payload: &mut Payload,
         known: Option<&Known>,
         busy: &Busy,
@@ -190,13 +190,15 @@ impl Receiver {
         self.progress.taken.fetch_add(1, Ordering::Relaxed);
         let reserved = self.is_reserved();
         let Body { bytes, share } =
-            body::read(payload, announced(request), self.limits, &self.budget, reserved, busy)
+            body::read(payload, announced(&request), self.limits, &self.budget, reserved, busy)
                 .await?;
         let length = bytes.len() as u64;
-        let notification = self.notification(request, bytes, known, busy.peer());
-        self.look(&notification, reserved, known).map_err(NoBody::Refused)?;
+        let encoded =
+            self.encode(&request, &bytes, known, busy.peer(), reserved).map_err(NoBody::Refused)?;
+        // The next request gets their memory, while it is in the cache.
+        drop((request, bytes));
         let contract = known.and_then(|known| known.settings.ack).unwrap_or(self.ack);
-        let held = self.acknowledger.acknowledge(notification, share, contract).await;
+        let held = self.acknowledger.acknowledge(encoded, share, contract).await;
         Ok((held.map_err(NoBody::Refused)?, length))
     }
 
@@ -204,42 +206,43 @@ impl Receiver {
         self.acknowledger.spool.is_in_reserve() || self.budget.is_reserved()
     }
 
-    fn notification(
+    /// What is kept of a request, unless a look into its body says that it is refused.
+    fn encode(
         &self,
         request: &actix_http::Request,
-        body: Bytes,
+        body: &[u8],
         known: Option<&Known>,
         peer: &str,
-    ) -> Request {
-        let header = |name: HeaderName| {
-            let bytes = request.headers().get(name)?.as_bytes();
-            let kept = &bytes[..bytes.len().min(HEADER_BYTES)];
-            Some(String::from_utf8_lossy(kept).into_owned())
-        };
-        Request {
-            application: known.map_or_else(String::new, |known| known.settings.app_key.clone()),
+        reserved: bool,
+    ) -> Result<Encoded, Refusal> {
+        let authorization = header(request, AUTHORIZATION);
+        let signature = header(request, X_AKSK).or_else(|| header(request, X_WSSE));
+        let notification = Request {
+            application: known.map_or("", |known| &known.settings.app_key),
             received_at_ms: now_ms(),
-            edge_id: self.edge_id.clone(),
-            peer: peer.to_owned(),
-            authorization: header(AUTHORIZATION),
-            signature: header(X_AKSK).or_else(|| header(X_WSSE)),
+            edge_id: &self.edge_id,
+            peer,
+            authorization: authorization.as_deref(),
+            signature: signature.as_deref(),
             body,
-        }
+        };
+        self.look(&notification, reserved, known)?;
+        Ok(notification.encode())
     }
 
     /// The few looks into a body that must come before the answer. Most requests pass untouched.
     fn look(
         &self,
-        notification: &Request,
+        notification: &Request<'_>,
         reserved: bool,
         known: Option<&Known>,
     ) -> Result<(), Refusal> {
-        if reserved && peek(&notification.body) == Peek::Cdr {
+        if reserved && peek(notification.body) == Peek::Cdr {
             return Err(Refusal::Reserved);
         }
         let path = known.map_or("", |known| known.settings.app_key.as_str());
         if self.quota.is_spent(path, notification.received_at_ms)
-            && !is_well_formed(&notification.body)
+            && !is_well_formed(notification.body)
         {
             return Err(Refusal::MalformedQuota);
         }
@@ -249,7 +252,7 @@ impl Receiver {
         Ok(())
     }
 
-    fn authenticate(&self, notification: &Request) -> Result<(), Refusal> {
+    fn authenticate(&self, notification: &Request<'_>) -> Result<(), Refusal> {
         let identity = self.decoder.identify(notification);
         let verified =
             !matches!(identity.authenticity, Authenticity::Absent | Authenticity::Failed);
@@ -267,6 +270,12 @@ impl Receiver {
         }
         Err(Refusal::NotAuthenticated)
     }
+}
+
+/// A header as text, as much as is kept of it.
+fn header(request: &actix_http::Request, name: HeaderName) -> Option<Cow<'_, str>> {
+    let bytes = request.headers().get(name)?.as_bytes();
+    Some(String::from_utf8_lossy(&bytes[..bytes.len().min(HEADER_BYTES)]))
 }
 
 fn announced(request: &actix_http::Request) -> Option<usize> {

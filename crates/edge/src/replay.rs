@@ -18,7 +18,7 @@ use crate::service::EdgeError;
 /// Requests read, published and confirmed together.
 const CHUNK: usize = 500;
 
-/// How often it is looked whether what failed can go again.
+/// How long what failed waits before it goes again.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// How a replay ended.
@@ -80,7 +80,7 @@ async fn wait_for_all(
 ) -> Result<Vec<tollgate_spool::Position>, EdgeError> {
     let mut positions = Vec::with_capacity(requests);
     while positions.len() < requests {
-        let Landed { done, refused } = sending.flight.landed();
+        let Landed { done, refused } = sending.landed();
         for Refused { part, record, request, reason } in sending.refused(refused) {
             keep(letters, record, request, reason)?;
             sending.flight.put_away(part);
@@ -88,7 +88,11 @@ async fn wait_for_all(
         positions.extend(done.into_iter().map(|done| done.request));
         sending.repeat().await;
         if positions.len() < requests {
-            let _ = tokio::time::timeout(PAUSE, sending.flight.news()).await;
+            if sending.flight.must_repeat() {
+                tokio::time::sleep(PAUSE).await;
+            } else {
+                sending.news().await;
+            }
         }
     }
     Ok(positions)

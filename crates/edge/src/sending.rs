@@ -12,11 +12,14 @@ use tollgate_spool::{Position, Stored};
 use tollgate_stream::{EnqueueError, Outgoing, Producer};
 
 use crate::decode::Decoder;
-use crate::flight::{Flight, Part};
+use crate::flight::{Flight, Landed, Part};
 use crate::metrics::RETRIED;
 
 /// How long to wait before a send is tried again that the producer did not take.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long to wait for news before the producer is asked for them.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// A decoder, a producer, and what is on its way between the two.
 pub struct Sending {
@@ -40,10 +43,25 @@ impl Sending {
         Self { decoder, producer, flight }
     }
 
+    /// What has landed since the last call.
+    pub fn landed(&mut self) -> Landed {
+        self.producer.poll();
+        self.flight.landed()
+    }
+
+    /// Waits until something may have landed.
+    pub async fn news(&self) {
+        tokio::select! {
+            () = self.flight.news() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+
     /// Sends all records of a request.
     pub async fn publish(&mut self, stored: Stored) {
-        let normalised = self.decoder.normalise(&stored.request, Some(stored.position));
-        self.decoder.count(&normalised, &stored.request);
+        let request = stored.request();
+        let normalised = self.decoder.normalise(&request, Some(stored.position));
+        self.decoder.count(&normalised, &request);
         let number = self.flight.announce(stored, normalised.records.len());
         for (index, record) in normalised.records.into_iter().enumerate() {
             self.send(Part { number, index }, &record).await;
@@ -73,7 +91,7 @@ impl Sending {
     }
 
     fn records(&self, stored: &Stored) -> Vec<Outgoing> {
-        self.decoder.normalise(&stored.request, Some(stored.position)).records
+        self.decoder.normalise(&stored.request(), Some(stored.position)).records
     }
 
     /// Hands one record over; a full queue is back-pressure.

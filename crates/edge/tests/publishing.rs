@@ -139,7 +139,7 @@ fn what_is_left(disk: &FaultyDisk, dir: &Path) -> (Vec<String>, Names) {
     let letters = dead_letters::list(disk.as_ref(), dir).unwrap().letters;
     let adopted = Adopted::open(dir, disk, Adoption::ReadOnly).unwrap();
     let kept = adopted
-        .map(|stored| String::from_utf8(stored.unwrap().request.body.to_vec()).unwrap())
+        .map(|stored| String::from_utf8(stored.unwrap().request().body.to_vec()).unwrap())
         .collect();
     let names = letters.into_iter().map(|it| String::from_utf8(it.key.to_vec()).unwrap());
     (kept, names.collect())

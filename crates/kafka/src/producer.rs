@@ -3,7 +3,8 @@
 //! ```text
 //!  send ──▶ client ──▶ brokers
 //!             │ fate of each record
-//!  driver ◀───┘ polls; after a fatal error purges, reports the rest as Retry, makes a new client
+//!  driver ◀───┘ polls, unless the sender does; after a fatal error purges, reports the rest as
+//!     │         Retry, makes a new client
 //!     └──▶ Deliveries, once per record
 //! ```
 
@@ -70,6 +71,8 @@ struct Shared {
     ledger: Arc<Ledger>,
     /// Number of flushes in progress: nothing lingers meanwhile.
     flushes: AtomicUsize,
+    /// Whether the sender has polled since the driver looked.
+    polled: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -107,6 +110,7 @@ impl KafkaProducer {
             client: RwLock::new(Some(client)),
             ledger,
             flushes: AtomicUsize::new(0),
+            polled: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
         let driver = Driver::new(factory, Arc::clone(&shared));
@@ -159,6 +163,22 @@ impl Producer for KafkaProducer {
 
     fn in_flight(&self) -> usize {
         self.shared.ledger.in_flight()
+    }
+
+    fn poll(&self) {
+        self.shared.polled.store(true, Ordering::Relaxed);
+        let client = self.shared.client.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(client) = client.as_ref() else { return };
+        // One event at a time, each of which reports a batch.
+        let mut open = self.in_flight();
+        while open > 0 {
+            client.poll(Duration::ZERO);
+            let left = self.in_flight();
+            if left == open {
+                return;
+            }
+            open = left;
+        }
     }
 
     async fn flush(&self, deadline: Duration) -> Result<(), StreamError> {

@@ -107,9 +107,9 @@ impl Adopted {
     fn step(&mut self) -> Result<Option<Stored>, SpoolError> {
         loop {
             match self.cursor.next(&self.segments)? {
-                Some(Found::Record { position, request, .. }) => {
-                    self.window.serve(position, request.received_at_ms);
-                    return Ok(Some(Stored { position, request }));
+                Some(Found::Record { stored, .. }) => {
+                    self.window.serve(stored.position, stored.encoded.received_at_ms());
+                    return Ok(Some(stored));
                 }
                 Some(Found::Lost(lost)) => {
                     let last = self.segments.last().map(|segment| segment.name.file_name());

@@ -12,7 +12,7 @@ use crate::damaged::Keeper;
 use crate::disk::{Access, Disk};
 use crate::error::{During as _, SpoolError};
 use crate::frame::{Damage, Header, Item, Scanner};
-use crate::record::{Position, Request};
+use crate::record::{Encoded, Position, Stored};
 use crate::salvage::Salvage;
 use crate::segment::{HEADER_BLOCK, Key, MARK, RECORD};
 
@@ -42,8 +42,7 @@ impl Segments for Vec<Segment> {
 #[derive(Debug)]
 pub(crate) enum Found {
     Record {
-        position: Position,
-        request: Arc<Request>,
+        stored: Stored,
         /// Whether it is part of the count of stored records. A record whose write failed, and
         /// that is on disk all the same, is not.
         counted: bool,
@@ -147,7 +146,7 @@ impl Cursor {
             };
             match open.scanner.next_item().during("read a segment")? {
                 Some(Item::Frame { offset, header, payload }) => {
-                    self.on_frame(offset, &header, &payload);
+                    self.on_frame(offset, &header, payload);
                 }
                 Some(Item::Damage(damage)) => open.note(damage),
                 None => {
@@ -209,7 +208,7 @@ impl Cursor {
         Ok(true)
     }
 
-    fn on_frame(&mut self, offset: u64, header: &Header, payload: &bytes::Bytes) {
+    fn on_frame(&mut self, offset: u64, header: &Header, payload: bytes::Bytes) {
         let Some(open) = &mut self.open else { return };
         let expected_kind = header.kind == RECORD || header.kind == MARK;
         let in_order = header.sequence >= open.expected || header.kind == MARK;
@@ -226,7 +225,7 @@ impl Cursor {
             self.settle_holes();
             return;
         }
-        let Ok(request) = Request::decode(payload, header.time_ms) else {
+        let Ok(encoded) = Encoded::from_payload(payload, header.time_ms) else {
             open.note(Damage { header: Some(*header), ..stray() });
             return;
         };
@@ -239,8 +238,7 @@ impl Cursor {
         let counted = open.segment.counted(&(header.sequence..=header.sequence)) > 0;
         let position = Position { epoch: header.epoch, sequence: header.sequence };
         if position >= self.from {
-            let request = Arc::new(request);
-            self.out.push_back(Found::Record { position, request, counted });
+            self.out.push_back(Found::Record { stored: Stored { position, encoded }, counted });
         }
     }
 
@@ -288,7 +286,7 @@ impl Cursor {
         self.from = self.from.max(from);
         let from = self.from;
         let wanted = |found: &Found| match found {
-            Found::Record { position, .. } => *position >= from,
+            Found::Record { stored, .. } => stored.position >= from,
             Found::Lost(_) => true,
         };
         self.out.retain(wanted);

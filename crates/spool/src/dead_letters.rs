@@ -271,17 +271,19 @@ impl DeadLetter {
             position: Position::default(),
             refused_at_ms,
         };
-        let text = |value: &Bytes| String::from_utf8(value.to_vec()).map_err(|_| Undecodable);
+        let text = |value: &[u8]| String::from_utf8(value.to_vec()).map_err(|_| Undecodable);
         for field in Fields::new(payload)? {
             let (tag, value) = field?;
             match tag {
-                TOPIC => letter.topic = text(&value)?,
-                KEY => letter.key = value,
-                VALUE => letter.value = Some(value),
-                HEADER_NAME => letter.headers.push((text(&value)?, Bytes::new())),
-                HEADER_VALUE => letter.headers.last_mut().ok_or(Undecodable)?.1 = value,
-                REASON => letter.reason = text(&value)?,
-                POSITION => letter.position = position(&value)?,
+                TOPIC => letter.topic = text(value)?,
+                KEY => letter.key = payload.slice_ref(value),
+                VALUE => letter.value = Some(payload.slice_ref(value)),
+                HEADER_NAME => letter.headers.push((text(value)?, Bytes::new())),
+                HEADER_VALUE => {
+                    letter.headers.last_mut().ok_or(Undecodable)?.1 = payload.slice_ref(value);
+                }
+                REASON => letter.reason = text(value)?,
+                POSITION => letter.position = position(value)?,
                 _ => {}
             }
         }

@@ -207,14 +207,15 @@ fn scan(
     let mut cursor = Cursor::new(disk, None, Position::default(), 0);
     while let Some(next) = cursor.next(&catalog.segments)? {
         match next {
-            Found::Record { position, request, .. } => {
+            Found::Record { stored, .. } => {
+                let position = stored.position;
                 let Some(epoch) = epochs.get_mut(&position.epoch) else { continue };
                 epoch.records += 1;
                 epoch.last = epoch.last.max(position.sequence);
                 if position >= start {
                     epoch.unconfirmed += 1;
                     let oldest = &mut found.inspection.oldest_unconfirmed_ms;
-                    oldest.get_or_insert(request.received_at_ms);
+                    oldest.get_or_insert(stored.encoded.received_at_ms());
                 }
             }
             Found::Lost(lost) => {

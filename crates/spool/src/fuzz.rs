@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::frame::{Item, Salt, Scanner};
-use crate::record::Request;
+use crate::record::Encoded;
 
 /// Takes the first eight bytes as a salt and the rest as a file.
 ///
@@ -19,7 +19,7 @@ pub fn frames(data: &[u8]) {
         let (offset, len) = match item {
             Item::Frame { offset, header, payload } => {
                 assert_eq!(payload.len(), header.length as usize);
-                let _ = Request::decode(&payload, header.time_ms);
+                let _ = Encoded::from_payload(payload, header.time_ms);
                 (offset, header.frame_len())
             }
             Item::Damage(damage) => (damage.offset, damage.len),
@@ -32,7 +32,7 @@ pub fn frames(data: &[u8]) {
 
 /// Takes the bytes as a frame's payload.
 pub fn payload(data: &[u8]) {
-    let _ = Request::decode(&Bytes::copy_from_slice(data), 0);
+    let _ = Encoded::from_payload(Bytes::copy_from_slice(data), 0);
 }
 
 #[cfg(test)]
@@ -41,6 +41,7 @@ mod tests {
 
     use super::*;
     use crate::frame::{Header, encode};
+    use crate::record::Request;
 
     fn corpus() -> Vec<u8> {
         let salt = Salt::new(0x0102_0304_0506_0708);
@@ -48,9 +49,9 @@ mod tests {
         for sequence in 1..6 {
             let header =
                 Header { kind: 1, epoch: 3, sequence, synced: sequence - 1, time_ms: 5, length: 0 };
-            let request =
-                Request { body: vec![b'{'; sequence as usize * 40].into(), ..Request::default() };
-            encode(&mut data, salt, &header, |out| request.encode(out));
+            let body = vec![b'{'; sequence as usize * 40];
+            let request = Request { body: &body, ..Request::default() }.encode();
+            encode(&mut data, salt, &header, |out| out.extend_from_slice(request.payload()));
         }
         data
     }

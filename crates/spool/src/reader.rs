@@ -67,7 +67,7 @@ impl Core {
             let mut state = shared.lock();
             match stored {
                 Some(stored) if stored.position <= state.evicted_last => {
-                    bytes += stored.request.weight();
+                    bytes += stored.encoded.weight();
                     self.ready.push_back(stored);
                 }
                 Some(stored) => {
@@ -91,11 +91,11 @@ impl Core {
     fn read(&mut self, shared: &Shared) -> Result<Option<Stored>, SpoolError> {
         loop {
             match self.cursor.next(shared) {
-                Ok(Some(Found::Record { position, request, counted })) => {
+                Ok(Some(Found::Record { stored, counted })) => {
                     if !counted {
                         shared.lock().unconfirmed += 1;
                     }
-                    return Ok(Some(Stored { position, request }));
+                    return Ok(Some(stored));
                 }
                 Ok(Some(Found::Lost(lost))) => shared.account(&lost),
                 Ok(None) => return Ok(None),
@@ -119,11 +119,11 @@ impl Core {
         let mut state = shared.lock();
         while taken.len() < max_records {
             let Some(next) = self.ready.front() else { break };
-            bytes += next.request.weight();
+            bytes += next.encoded.weight();
             if bytes > max_bytes && !taken.is_empty() {
                 break;
             }
-            state.window.serve(next.position, next.request.received_at_ms);
+            state.window.serve(next.position, next.encoded.received_at_ms());
             taken.extend(self.ready.pop_front());
         }
         if self.ready.is_empty()

@@ -1,7 +1,5 @@
 //! One stored request, and how it looks inside a frame.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 /// Version of the encoding below.
@@ -14,32 +12,50 @@ const AUTHORIZATION: u8 = 4;
 const SIGNATURE: u8 = 5;
 const BODY: u8 = 6;
 
-/// A request as it was received.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Request {
+/// Bytes of a field in front of its value: tag and length.
+const FIELD: usize = 5;
+
+/// A request as it was received; all that it says is somebody else's memory.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Request<'a> {
     /// The application that the path names; empty when it names none.
-    pub application: String,
+    pub application: &'a str,
     /// When its body was complete, milliseconds since 1970.
     pub received_at_ms: i64,
     /// The edge that answers it.
-    pub edge_id: String,
+    pub edge_id: &'a str,
     /// Address it came from, as text.
-    pub peer: String,
+    pub peer: &'a str,
     /// Header `Authorization`, if it came.
-    pub authorization: Option<String>,
+    pub authorization: Option<&'a str>,
     /// Header `X-AKSK` or `X-WSSE`, if one came.
-    pub signature: Option<String>,
+    pub signature: Option<&'a str>,
     /// The body, byte for byte.
-    pub body: Bytes,
+    pub body: &'a [u8],
 }
 
-impl std::fmt::Debug for Request {
+impl std::fmt::Debug for Request<'_> {
     /// Shows lengths only: bodies and headers hold phone numbers and secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Request")
             .field("received_at_ms", &self.received_at_ms)
             .field("body_bytes", &self.body.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// A request in the bytes that a frame holds of it: one piece of memory from the thread that
+/// received it to the disk and to whoever publishes it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Encoded {
+    received_at_ms: i64,
+    /// Its fields can be read; the received-at travels in the frame's header.
+    bytes: Bytes,
+}
+
+impl std::fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.request().fmt(f)
     }
 }
 
@@ -84,7 +100,14 @@ pub struct Stored {
     /// Where it stands.
     pub position: Position,
     /// What was received.
-    pub request: Arc<Request>,
+    pub encoded: Encoded,
+}
+
+impl Stored {
+    /// What was received, to be read.
+    pub fn request(&self) -> Request<'_> {
+        self.encoded.request()
+    }
 }
 
 /// Why a payload is not a request of this version.
@@ -92,50 +115,48 @@ pub struct Stored {
 #[error("payload is not a request in the encoding of this version")]
 pub struct Undecodable;
 
-impl Request {
+impl Request<'_> {
     /// Length of the encoding in bytes.
-    pub(crate) fn encoded_len(&self) -> usize {
-        let optional = |field: &Option<String>| field.as_ref().map_or(0, |text| 5 + text.len());
-        1 + 20
+    fn encoded_len(&self) -> usize {
+        let optional = |field: Option<&str>| field.map_or(0, |text| FIELD + text.len());
+        1 + 4 * FIELD
             + self.application.len()
             + self.edge_id.len()
             + self.peer.len()
             + self.body.len()
-            + optional(&self.authorization)
-            + optional(&self.signature)
+            + optional(self.authorization)
+            + optional(self.signature)
     }
 
-    /// What it occupies in memory, roughly, in bytes.
-    pub(crate) fn weight(&self) -> u64 {
-        (self.encoded_len() + size_of::<Self>()) as u64
-    }
-
-    /// Appends the encoding. The received-at travels in the frame's header.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        out.push(ENCODING);
-        put_field(out, APPLICATION, self.application.as_bytes());
-        put_field(out, EDGE_ID, self.edge_id.as_bytes());
-        put_field(out, PEER, self.peer.as_bytes());
-        if let Some(authorization) = &self.authorization {
-            put_field(out, AUTHORIZATION, authorization.as_bytes());
+    /// Copies it together.
+    pub fn encode(&self) -> Encoded {
+        let mut out = Vec::with_capacity(self.encoded_len());
+        begin_fields(&mut out);
+        put_field(&mut out, APPLICATION, self.application.as_bytes());
+        put_field(&mut out, EDGE_ID, self.edge_id.as_bytes());
+        put_field(&mut out, PEER, self.peer.as_bytes());
+        if let Some(authorization) = self.authorization {
+            put_field(&mut out, AUTHORIZATION, authorization.as_bytes());
         }
-        if let Some(signature) = &self.signature {
-            put_field(out, SIGNATURE, signature.as_bytes());
+        if let Some(signature) = self.signature {
+            put_field(&mut out, SIGNATURE, signature.as_bytes());
         }
-        put_field(out, BODY, &self.body);
+        put_field(&mut out, BODY, self.body);
+        Encoded { received_at_ms: self.received_at_ms, bytes: out.into() }
     }
+}
 
-    /// Reads an encoding; the body shares the payload's memory.
-    pub fn decode(payload: &Bytes, received_at_ms: i64) -> Result<Self, Undecodable> {
+impl<'a> Request<'a> {
+    fn decode(bytes: &'a [u8], received_at_ms: i64) -> Result<Self, Undecodable> {
         let mut request = Self { received_at_ms, ..Self::default() };
-        for field in Fields::new(payload)? {
+        for field in Fields::new(bytes)? {
             let (tag, value) = field?;
             match tag {
-                APPLICATION => request.application = text(&value)?,
-                EDGE_ID => request.edge_id = text(&value)?,
-                PEER => request.peer = text(&value)?,
-                AUTHORIZATION => request.authorization = Some(text(&value)?),
-                SIGNATURE => request.signature = Some(text(&value)?),
+                APPLICATION => request.application = text(value)?,
+                EDGE_ID => request.edge_id = text(value)?,
+                PEER => request.peer = text(value)?,
+                AUTHORIZATION => request.authorization = Some(text(value)?),
+                SIGNATURE => request.signature = Some(text(value)?),
                 BODY => request.body = value,
                 // A later version may add a field that this one does not need.
                 _ => {}
@@ -145,8 +166,37 @@ impl Request {
     }
 }
 
-fn text(value: &Bytes) -> Result<String, Undecodable> {
-    std::str::from_utf8(value).map(str::to_owned).map_err(|_| Undecodable)
+impl Encoded {
+    /// Takes a frame's payload, unless it is of another version.
+    pub fn from_payload(payload: Bytes, received_at_ms: i64) -> Result<Self, Undecodable> {
+        Request::decode(&payload, received_at_ms)?;
+        Ok(Self { received_at_ms, bytes: payload })
+    }
+
+    /// What it says.
+    pub fn request(&self) -> Request<'_> {
+        // Whoever makes one knows that it can be read.
+        Request::decode(&self.bytes, self.received_at_ms).unwrap_or_default()
+    }
+
+    /// When its body was complete, milliseconds since 1970.
+    pub fn received_at_ms(&self) -> i64 {
+        self.received_at_ms
+    }
+
+    /// What a frame holds of it.
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What it occupies in memory, roughly, in bytes.
+    pub(crate) fn weight(&self) -> u64 {
+        (self.bytes.len() + size_of::<Self>()) as u64
+    }
+}
+
+fn text(value: &[u8]) -> Result<&str, Undecodable> {
+    std::str::from_utf8(value).map_err(|_| Undecodable)
 }
 
 /// Begins an encoding of fields.
@@ -162,44 +212,39 @@ pub(crate) fn put_field(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
 }
 
 /// Reads tagged fields one after the other.
-pub(crate) struct Fields {
-    rest: Bytes,
+pub(crate) struct Fields<'a> {
+    rest: &'a [u8],
 }
 
-impl Fields {
+impl<'a> Fields<'a> {
     /// Checks the version and begins.
-    pub(crate) fn new(payload: &Bytes) -> Result<Self, Undecodable> {
-        if payload.first() != Some(&ENCODING) {
-            return Err(Undecodable);
+    pub(crate) fn new(payload: &'a [u8]) -> Result<Self, Undecodable> {
+        match payload {
+            [ENCODING, rest @ ..] => Ok(Self { rest }),
+            _ => Err(Undecodable),
         }
-        Ok(Self { rest: payload.slice(1..) })
     }
 
-    fn field(&mut self) -> Result<(u8, Bytes), Undecodable> {
-        let head: [u8; 5] =
-            self.rest.get(..5).and_then(|head| head.try_into().ok()).ok_or(Undecodable)?;
-        let [tag, length @ ..] = head;
-        let end = u32::from_le_bytes(length) as usize + head.len();
-        if end > self.rest.len() {
-            return Err(Undecodable);
-        }
-        let field = self.rest.split_to(end);
-        Ok((tag, field.slice(head.len()..)))
+    fn field(&mut self) -> Option<(u8, &'a [u8])> {
+        let (&[tag, ref length @ ..], rest) = self.rest.split_first_chunk::<FIELD>()?;
+        let (value, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        self.rest = rest;
+        Some((tag, value))
     }
 }
 
-impl Iterator for Fields {
-    type Item = Result<(u8, Bytes), Undecodable>;
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(u8, &'a [u8]), Undecodable>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;
         }
         let field = self.field();
-        if field.is_err() {
-            self.rest = Bytes::new();
+        if field.is_none() {
+            self.rest = &[];
         }
-        Some(field)
+        Some(field.ok_or(Undecodable))
     }
 }
 
@@ -208,13 +253,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn encoded(request: &Request) -> Bytes {
-        let mut out = Vec::new();
-        request.encode(&mut out);
-        assert_eq!(out.len(), request.encoded_len());
-        out.into()
-    }
 
     proptest! {
         #[test]
@@ -227,31 +265,55 @@ mod tests {
             body: Vec<u8>,
         ) {
             let request = Request {
-                application, received_at_ms, peer, authorization, signature,
-                edge_id: "edge-1".into(), body: body.into(),
+                application: &application,
+                received_at_ms,
+                edge_id: "edge-1",
+                peer: &peer,
+                authorization: authorization.as_deref(),
+                signature: signature.as_deref(),
+                body: &body,
             };
-            prop_assert_eq!(Request::decode(&encoded(&request), received_at_ms), Ok(request));
+            let encoded = request.encode();
+            prop_assert_eq!(encoded.request(), request);
+            prop_assert_eq!(encoded.payload().len(), request.encoded_len());
+            let payload = Bytes::copy_from_slice(encoded.payload());
+            prop_assert_eq!(Encoded::from_payload(payload, received_at_ms), Ok(encoded));
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(payload: Vec<u8>) {
-            let _ = Request::decode(&payload.into(), 0);
+            let _ = Encoded::from_payload(payload.into(), 0);
         }
     }
 
     #[test]
     fn an_unknown_field_is_skipped_and_an_unknown_version_refused() {
-        let mut out = encoded(&Request { peer: "p".into(), ..Request::default() }).to_vec();
+        let decode = |payload: &[u8]| Encoded::from_payload(Bytes::copy_from_slice(payload), 0);
+        let mut out = Request { peer: "p", ..Request::default() }.encode().payload().to_vec();
         put_field(&mut out, 200, b"later");
-        assert_eq!(Request::decode(&out.clone().into(), 0).unwrap().peer, "p");
+        assert_eq!(decode(&out).unwrap().request().peer, "p");
         out[0] = 9;
-        assert!(Request::decode(&out.into(), 0).is_err());
-        assert!(Request::decode(&Bytes::new(), 0).is_err());
+        assert!(decode(&out).is_err());
+        assert!(decode(&[]).is_err());
+    }
+
+    #[test]
+    fn a_field_that_is_cut_or_not_text_is_not_a_request() {
+        let whole = Request { peer: "peer", body: b"body", ..Request::default() }.encode();
+        let decode = |payload: &[u8]| Encoded::from_payload(Bytes::copy_from_slice(payload), 0);
+        let ends_of_fields = [1, 6, 11, 20];
+        for length in 1..whole.payload().len() {
+            let cut = decode(&whole.payload()[..length]);
+            assert_eq!(cut.is_ok(), ends_of_fields.contains(&length), "{length}");
+        }
+        let mut out = whole.payload().to_vec();
+        put_field(&mut out, APPLICATION, b"\xff");
+        assert!(decode(&out).is_err());
     }
 
     #[test]
     fn debug_output_shows_no_content() {
-        let request = Request { body: "8613800001111".into(), ..Request::default() };
-        assert!(!format!("{request:?}").contains("138"));
+        let request = Request { body: b"8613800001111", ..Request::default() };
+        assert!(!format!("{request:?} {:?}", request.encode()).contains("138"));
     }
 }

@@ -14,7 +14,7 @@ use crate::cursor::{Lost, Segments};
 use crate::disk::Disk;
 use crate::error::AppendError;
 use crate::metrics as m;
-use crate::record::{Position, Request, Stored};
+use crate::record::{Encoded, Position, Stored};
 use crate::segment::{HEADER_BLOCK, Key};
 use crate::settings::Settings;
 use crate::spool::{Usage, is_in_reserve};
@@ -60,7 +60,7 @@ impl Clock {
 /// A request that waits for its sync.
 #[derive(Debug)]
 pub(crate) struct Queued {
-    pub request: Arc<Request>,
+    pub request: Encoded,
     pub frame_len: u64,
     pub reply: Reply,
 }
@@ -173,7 +173,7 @@ impl Shared {
     }
 
     /// Takes a request into the queue, or says why not.
-    pub fn enqueue(&self, request: Request) -> Result<Waiting, AppendError> {
+    pub fn enqueue(&self, request: Encoded) -> Result<Waiting, AppendError> {
         let frame_len = crate::writer::Writer::frame_len(&request);
         let settings = &self.settings;
         if frame_len > settings.max_record_bytes() {
@@ -195,7 +195,7 @@ impl Shared {
         let (reply, waiting) = pair();
         let first = state.queue.is_empty();
         state.queue_bytes += frame_len;
-        state.queue.push_back(Queued { request: Arc::new(request), frame_len, reply });
+        state.queue.push_back(Queued { request, frame_len, reply });
         state.note_filled();
         drop(state);
         if first {
@@ -285,7 +285,7 @@ impl State {
             let segment = self.segments.iter().rev().find(holds).or(self.segments.front())?;
             segment.header.map(|header| header.created_ms)
         };
-        let in_tail = || self.tail.front().map(|stored| stored.request.received_at_ms);
+        let in_tail = || self.tail.front().map(|stored| stored.encoded.received_at_ms());
         self.window.oldest_ms().or_else(unread).or_else(in_tail)
     }
 
@@ -316,21 +316,21 @@ impl State {
     }
 
     /// A group is synced: readers may have it.
-    pub fn committed(&mut self, group: Vec<Arc<Request>>, written: Written, tail_bytes: u64) {
+    pub fn committed(&mut self, group: Vec<Encoded>, written: Written, tail_bytes: u64) {
         if let Some(active) = self.segments.back_mut() {
             active.end = written.end;
         }
         let sequences = written.first.sequence..;
         self.unconfirmed += group.len() as u64;
-        for (sequence, request) in sequences.zip(group) {
+        for (sequence, encoded) in sequences.zip(group) {
             let position = Position { epoch: written.first.epoch, sequence };
-            self.tail_bytes += request.weight();
-            self.tail.push_back(Stored { position, request });
+            self.tail_bytes += encoded.weight();
+            self.tail.push_back(Stored { position, encoded });
         }
         self.failures_in_a_row = 0;
         while self.tail_bytes > tail_bytes {
             let Some(evicted) = self.tail.pop_front() else { break };
-            self.tail_bytes -= evicted.request.weight();
+            self.tail_bytes -= evicted.encoded.weight();
             self.behind.get_or_insert(evicted.position);
             self.evicted_last = evicted.position;
         }
@@ -342,14 +342,14 @@ impl State {
         let mut bytes = 0;
         while self.behind.is_none() && taken.len() < max_records {
             let Some(next) = self.tail.front() else { break };
-            let weight = next.request.weight();
+            let weight = next.encoded.weight();
             bytes += weight;
             if bytes > max_bytes && !taken.is_empty() {
                 break;
             }
             let Some(stored) = self.tail.pop_front() else { break };
             self.tail_bytes -= weight;
-            self.window.serve(stored.position, stored.request.received_at_ms);
+            self.window.serve(stored.position, stored.encoded.received_at_ms());
             taken.push(stored);
         }
         taken

@@ -18,7 +18,7 @@ use crate::keeper::Keeper;
 use crate::metrics as m;
 use crate::position::PositionFile;
 use crate::reader::Reader;
-use crate::record::{Position, Request};
+use crate::record::{Encoded, Position};
 use crate::recovery::{self, LastSegment};
 use crate::settings::Settings;
 use crate::shared::{Clock, Shared, State};
@@ -127,7 +127,7 @@ impl Spool {
 
     /// Appends a request. It is in the spool's hands when this returns: dropping the answer does
     /// not take it back. Never blocks on the disk.
-    pub fn append(&self, request: Request) -> Append {
+    pub fn append(&self, request: Encoded) -> Append {
         match self.handle.shared.enqueue(request) {
             Ok(answer) => Append(Pending::Waits(answer)),
             Err(reason) => {

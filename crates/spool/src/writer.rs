@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
 use crate::frame::{HEADER_LEN, Header, Salt, encode};
-use crate::record::{Position, Request};
+use crate::record::{Encoded, Position};
 use crate::segment::{HEADER_BLOCK, MARK, RECORD, SegmentHeader, SegmentName, create};
 
 /// The writing end of a spool.
@@ -101,8 +101,8 @@ impl Writer {
     }
 
     /// Bytes that a request takes in a segment.
-    pub fn frame_len(request: &Request) -> u64 {
-        (HEADER_LEN + request.encoded_len()) as u64
+    pub fn frame_len(request: &Encoded) -> u64 {
+        (HEADER_LEN + request.payload().len()) as u64
     }
 
     /// Creates the next segment: of the same epoch while everything before is synced, else the
@@ -148,7 +148,7 @@ impl Writer {
 
     /// Writes and syncs a group, which must fit ([`Writer::room`]). After an error the segment is
     /// given up for good, and with it the epoch.
-    pub fn write(&mut self, group: &[Arc<Request>]) -> io::Result<Written> {
+    pub fn write(&mut self, group: &[Encoded]) -> io::Result<Written> {
         let Some(active) = &mut self.active else {
             return Err(io::Error::other("no segment is open"));
         };
@@ -157,9 +157,10 @@ impl Writer {
         let synced = self.next_sequence - 1;
         self.buffer.clear();
         for (sequence, request) in (first.sequence..).zip(group) {
-            let time_ms = request.received_at_ms;
+            let time_ms = request.received_at_ms();
             let header = Header { kind: RECORD, epoch, sequence, synced, time_ms, length: 0 };
-            encode(&mut self.buffer, active.name.salt, &header, |out| request.encode(out));
+            let payload = |out: &mut Vec<u8>| out.extend_from_slice(request.payload());
+            encode(&mut self.buffer, active.name.salt, &header, payload);
         }
         let written = active
             .file

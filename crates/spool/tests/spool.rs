@@ -18,7 +18,7 @@ fn what_is_appended_is_read_in_order_and_not_again_after_it_is_confirmed() {
     }
     let stored = drain(&mut reader);
     assert_eq!(numbers(&stored), (1..=500).collect::<Vec<_>>());
-    assert_eq!(*stored[41].request, request(42));
+    assert_eq!(stored[41].encoded, request(42));
     assert_eq!(stored[0].position.sequence, 1);
     assert_gapless(&positions(&stored));
     assert_eq!(spool.usage().records, 500);

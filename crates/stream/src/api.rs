@@ -60,7 +60,8 @@ pub enum ProducerKind {
 /// The caller's own number for a record it sent; comes back with the outcome.
 pub type Token = u64;
 
-/// Hears of each record's fate exactly once. Called on a producer's own thread: must not block.
+/// Hears of each record's fate exactly once. Called on a producer's own thread, or on one that is in
+/// [`Producer::poll`]: must not block.
 pub trait Deliveries: Send + Sync + 'static {
     /// `Ok` means confirmed by all in-sync replicas (Kafka) or synced to disk (embedded).
     fn delivered(&self, token: Token, outcome: Result<Position, DeliveryError>);
@@ -85,6 +86,11 @@ pub trait Producer: Send + Sync + 'static {
 
     /// Records handed over and not yet reported.
     fn in_flight(&self) -> usize;
+
+    /// Reports what is known by now of records' fates, on this thread; never blocks. Nobody has to
+    /// call it: what nobody asks for, the producer's own thread reports milliseconds later. A thread
+    /// that sends much and often spares the two the passing of memory to and fro.
+    fn poll(&self) {}
 
     /// Waits until everything is reported or the deadline has passed; what is left then is
     /// reported as [`DeliveryError::Retry`] when the producer is dropped.

@@ -17,6 +17,8 @@ use crate::trouble::{Kind, Trouble};
 
 /// Longest stay in one poll; what a stop or a flush waits for at most.
 const SLICE: Duration = Duration::from_millis(50);
+/// How long a sender that polls is left to it before it is looked whether it still does.
+const LEFT_ALONE: Duration = Duration::from_millis(10);
 /// Purged records are reported within milliseconds; past this something is badly wrong.
 const PURGE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -74,6 +76,8 @@ impl Driver {
             if self.shared.ledger.in_flight() == 0 {
                 client.poll(SLICE);
             }
+        } else if self.shared.polled.swap(false, Ordering::Relaxed) {
+            std::thread::park_timeout(LEFT_ALONE);
         } else {
             client.poll(SLICE);
         }

@@ -1,13 +1,14 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
 use tollgate_kafka::Settings;
 use tollgate_stream::{
-    DeliveryError, EnqueueError, Outgoing, ProducerKind, Stream, TopicSpec,
-    partitioner::partition_of,
+    Deliveries, DeliveryError, EnqueueError, Outgoing, Position, ProducerKind, Stream, Token,
+    TopicSpec, partitioner::partition_of,
 };
 use tollgate_testkit::{Kafka, eventually_true, free_port};
 
@@ -15,6 +16,43 @@ use crate::support::{
     Ear, PATIENCE, connect, producer, random_text, read_all, record, settings, shared, text, topic,
     unique,
 };
+
+/// Notes on which thread each fate is heard.
+#[derive(Default)]
+struct Threads(Mutex<Vec<ThreadId>>);
+
+impl Deliveries for Threads {
+    fn delivered(&self, _: Token, outcome: Result<Position, DeliveryError>) {
+        assert!(outcome.is_ok(), "{outcome:?}");
+        self.0.lock().unwrap().push(thread::current().id());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_polls_hears_of_its_records_itself_and_who_stops_hears_of_them_all_the_same()
+-> Result<()> {
+    let stream = shared();
+    let topic = topic(&stream, "polled", 1).await?;
+    let threads = Arc::new(Threads::default());
+    let producer = stream.producer(ProducerKind::Spooled, threads.clone())?;
+    let here = thread::current().id();
+    let mut sent = 0;
+    eventually_true("a fate heard by who polls", PATIENCE, async || {
+        producer.send(&record(&topic, "key", "value"), sent).unwrap();
+        sent += 1;
+        producer.poll();
+        threads.0.lock().unwrap().contains(&here)
+    })
+    .await;
+    producer.send(&record(&topic, "key", "value"), sent)?;
+    sent += 1;
+    eventually_true("the rest", PATIENCE, async || {
+        threads.0.lock().unwrap().len() == sent as usize
+    })
+    .await;
+    assert_eq!(producer.in_flight(), 0);
+    Ok(())
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_arrive_whole_in_order_and_in_javas_partition() -> Result<()> {

@@ -3,13 +3,12 @@
 
 use std::path::PathBuf;
 
-use bytes::Bytes;
 use loom::thread::{Builder, JoinHandle};
 
 use super::*;
 use crate::catalog::Catalog;
 use crate::disk::{Disk, FaultPlan, FaultyDisk, Injected, Loss, Operation};
-use crate::record::Request;
+use crate::record::{Encoded, Request};
 use crate::settings::Settings;
 use crate::shared::Clock;
 use crate::spool::first_state;
@@ -44,8 +43,8 @@ fn committer(disk: &FaultyDisk) -> Committer {
     committer
 }
 
-fn request(body: &'static str) -> Request {
-    Request { body: Bytes::from_static(body.as_bytes()), ..Request::default() }
+fn request(body: &str) -> Encoded {
+    Request { body: body.as_bytes(), ..Request::default() }.encode()
 }
 
 /// Whether the body would still be there if the power went now.

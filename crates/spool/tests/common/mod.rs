@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use tollgate_spool::disk::{Disk, FaultyDisk};
 use tollgate_spool::frame::{Item, Salt, Scanner};
-use tollgate_spool::{Options, Position, Reader, Request, Settings, Spool, SpoolError, Stored};
+use tollgate_spool::{
+    Encoded, Options, Position, Reader, Request, Settings, Spool, SpoolError, Stored,
+};
 
 pub const DIR: &str = "/spool";
 
@@ -40,27 +42,28 @@ pub fn open(disk: &FaultyDisk) -> (Spool, Reader) {
 }
 
 /// A request that is recognised by its number.
-pub fn request(number: u64) -> Request {
+pub fn request(number: u64) -> Encoded {
     sized(number, 20)
 }
 
 /// As [`request`], with a body of about this size.
-pub fn sized(number: u64, bytes: usize) -> Request {
+pub fn sized(number: u64, bytes: usize) -> Encoded {
     let mut body = format!("{number:08}").into_bytes();
     body.resize(bytes.max(8), b'.');
     Request {
-        application: "shop".into(),
+        application: "shop",
         received_at_ms: 1_000_000 + number as i64,
-        edge_id: "edge-1".into(),
-        peer: "192.0.2.1:4711".into(),
+        edge_id: "edge-1",
+        peer: "192.0.2.1:4711",
         authorization: None,
-        signature: Some("UsernameToken".into()),
-        body: body.into(),
+        signature: Some("UsernameToken"),
+        body: &body,
     }
+    .encode()
 }
 
 pub fn number(stored: &Stored) -> u64 {
-    std::str::from_utf8(&stored.request.body[..8]).unwrap().parse().unwrap()
+    std::str::from_utf8(&stored.request().body[..8]).unwrap().parse().unwrap()
 }
 
 pub fn numbers(stored: &[Stored]) -> Vec<u64> {

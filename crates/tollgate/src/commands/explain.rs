@@ -36,7 +36,7 @@ pub fn run(cli: &Cli, arguments: &Explain) -> anyhow::Result<ExitCode> {
         })?,
     };
     let tariff = tariff(arguments)?;
-    let document = explain(&config, body, &arguments.application, received_at, tariff)?;
+    let document = explain(&config, &body, &arguments.application, received_at, tariff)?;
     say!("{document:#}");
     Ok(ExitCode::SUCCESS)
 }
@@ -64,17 +64,17 @@ fn tariff(arguments: &Explain) -> anyhow::Result<Tariff> {
 /// The whole document.
 fn explain(
     config: &Config,
-    body: Vec<u8>,
+    body: &[u8],
     application: &str,
     received_at: Timestamp,
     tariff: Tariff,
 ) -> anyhow::Result<Value> {
     let bytes = body.len();
     let request = Request {
-        application: application.to_owned(),
+        application,
         received_at_ms: received_at.as_millisecond(),
-        edge_id: "explain".into(),
-        body: body.into(),
+        edge_id: "explain",
+        body,
         ..Request::default()
     };
     let applications = Arc::new(Applications::new(&config.applications, None)?);
