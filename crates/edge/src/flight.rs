@@ -68,6 +68,8 @@ pub struct Flight {
     /// Requests that wait for records.
     waiting: Numbered<Waiting>,
     done: Vec<Done>,
+    /// When it was last looked; a clock for each record would take longer than its books.
+    looked: Instant,
     meters: Published,
 }
 
@@ -102,7 +104,7 @@ pub struct Done {
     pub request: SpoolPosition,
     /// When it was received, milliseconds since 1970.
     pub received_at_ms: i64,
-    /// How long its records took from being announced.
+    /// How long its records took from being announced, from look to look.
     pub took: Duration,
 }
 
@@ -126,6 +128,7 @@ impl Flight {
             refused: Vec::new(),
             waiting: Numbered::new(),
             done: Vec::new(),
+            looked: Instant::now(),
             meters: Published::default(),
         }
     }
@@ -133,12 +136,11 @@ impl Flight {
     /// Announces a request and how many records it has; gives its number. One without records is
     /// done at once.
     pub fn announce(&mut self, stored: Stored, records: usize) -> u64 {
-        let announced = Instant::now();
-        let waiting = Waiting { stored, records, announced };
+        let waiting = Waiting { stored, records, announced: self.looked };
         if records > 0 {
             return self.waiting.push(waiting);
         }
-        self.done.push(waiting.done());
+        self.done.push(waiting.done(self.looked));
         self.waiting.next()
     }
 
@@ -171,8 +173,8 @@ impl Flight {
         let Some(waiting) = self.waiting.get_mut(part.number) else { return };
         waiting.records -= 1;
         if waiting.records == 0 {
-            let done = self.waiting.remove(part.number).map(|waiting| waiting.done());
-            self.done.extend(done);
+            let waiting = self.waiting.remove(part.number);
+            self.done.extend(waiting.map(|waiting| waiting.done(self.looked)));
         }
     }
 
@@ -210,6 +212,7 @@ impl Flight {
     /// Takes the reports in; gives what has landed since the last call.
     pub fn landed(&mut self) -> Landed {
         let reports = Arc::clone(&self.reports);
+        self.looked = Instant::now();
         for (token, outcome) in reports.take() {
             let Some(sent) = self.land(token) else { continue };
             match outcome {
@@ -244,11 +247,11 @@ impl Flight {
 
 impl Waiting {
     /// What is told of it in the end.
-    fn done(&self) -> Done {
+    fn done(&self, now: Instant) -> Done {
         Done {
             request: self.stored.position,
             received_at_ms: self.stored.encoded.received_at_ms(),
-            took: self.announced.elapsed(),
+            took: now - self.announced,
         }
     }
 }
