@@ -74,7 +74,9 @@ impl Attack {
             }
             Self::Chunks(size) => {
                 stream.write_all(&head("Transfer-Encoding: chunked")).await?;
-                let mut chunk = format!("{size:x};an=extension\r\n").into_bytes();
+                // Of small ones as many as can be.
+                let extension = if *size > 1 { ";an=extension" } else { "" };
+                let mut chunk = format!("{size:x}{extension}\r\n").into_bytes();
                 chunk.resize(chunk.len() + size, b' ');
                 chunk.extend_from_slice(b"\r\n");
                 let many = chunk.repeat(65536 / chunk.len() + 1);
@@ -129,7 +131,7 @@ impl Scale {
             shared_bytes,
             idle: 700,
             slow: 400,
-            large: 16,
+            large: 250,
             bodies: 8,
             honest: 10,
             pause: Duration::from_millis(100),

@@ -41,6 +41,11 @@ use crate::socket::{Socket, Stream};
 /// A connection that has been idle for so long rests.
 const UNTIL_REST: Duration = Duration::from_secs(2);
 
+/// What is read of a connection before what came is looked at. actix-http would read 128 KiB, make
+/// parts of 32 bytes of all chunks in it, and keep the room for both: of chunks of one byte some
+/// 900 KiB a connection.
+pub const READ_AT_ONCE: usize = 12 * 1024;
+
 /// How long a connection may ask for nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
@@ -72,6 +77,8 @@ pub struct Connection {
     idle_since: Cell<Option<Instant>>,
     /// Whether anything has come since.
     has_heard: Cell<bool>,
+    /// Bytes that may be read before the dispatcher looks at them.
+    readable: Cell<usize>,
     /// Address behind the last byte that was read.
     read_to: Cell<usize>,
     /// Whether that byte was the last one of a body.
@@ -123,6 +130,7 @@ impl Connection {
             all,
             idle_since: Cell::new(Some(Instant::now())),
             has_heard: Cell::new(false),
+            readable: Cell::new(READ_AT_ONCE),
             read_to: Cell::new(0),
             is_read_up: Cell::new(false),
             is_flushed: Cell::new(true),
@@ -134,8 +142,14 @@ impl Connection {
     /// Notes what has come.
     pub fn hears(&self, bytes: &[u8]) {
         self.has_heard.set(true);
+        self.readable.set(self.readable.get().saturating_sub(bytes.len()));
         self.read_to.set(bytes.as_ptr_range().end.addr());
         self.is_read_up.set(false);
+    }
+
+    /// Bytes that may be read before what has come is looked at.
+    pub fn readable(&self) -> usize {
+        self.readable.get()
     }
 
     /// Notes whether all that was written has reached the kernel.
@@ -156,9 +170,13 @@ impl Connection {
         loop {
             let mut serving = Some(Box::pin(dispatch(Socket::new(Rc::clone(&self)))));
             while let Some(dispatcher) = &mut serving {
+                let step = poll_fn(|cx| {
+                    self.readable.set(READ_AT_ONCE);
+                    dispatcher.as_mut().poll(cx)
+                });
                 tokio::select! {
                     biased;
-                    _ = dispatcher => return,
+                    _ = step => return,
                     // It finds that it is over when it reads next.
                     () = &mut closing, if !is_closing => is_closing = true,
                     () = &mut timer => match self.look() {

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 /// A body's first bytes, which come with the connection; what is longer draws on the budget.
 pub const FREE_BYTES: usize = 16 * 1024;
 
-/// What one connection may hold in actix's own buffers while nobody reads from it: 128 KiB read
-/// ahead, and as much handed over as payload.
+/// What one connection may hold in actix's own buffers: a head of 128 KiB, or what is read at once
+/// of a body and the list of its chunks, 32 bytes for each of at least 6.
 const CONNECTION_BUFFERS: u64 = 256 * 1024;
 
 /// Characters of the longest notification URL that the platform surely takes.

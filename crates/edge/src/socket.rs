@@ -28,6 +28,13 @@ impl Stream {
         };
         tcp.poll_read_ready(cx).map(drop)
     }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, into),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, into),
+        }
+    }
 }
 
 /// To be dropped when a connection rests: the stream is the connection's.
@@ -53,13 +60,23 @@ impl AsyncRead for Socket {
             // As if the peer had closed its side: what is written is still flushed.
             return Poll::Ready(Ok(()));
         }
+        let readable = self.0.readable();
+        if readable == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = into.filled().len();
-        ready!(match &mut *self.0.stream.borrow_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, into),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, into),
-        })?;
+        let stream = &mut *self.0.stream.borrow_mut();
+        if into.remaining() <= readable {
+            ready!(stream.poll_read(cx, into))?;
+        } else {
+            let mut part = ReadBuf::new(into.initialize_unfilled_to(readable));
+            ready!(stream.poll_read(cx, &mut part))?;
+            let read = part.filled().len();
+            into.advance(read);
+        }
         if into.filled().len() > before {
-            self.0.hears(into.filled());
+            self.0.hears(&into.filled()[before..]);
         }
         Poll::Ready(Ok(()))
     }
@@ -93,5 +110,54 @@ impl AsyncWrite for Socket {
             Stream::Plain(_) => Poll::Ready(Ok(())),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::connections::{Connections, Patience, READ_AT_ONCE};
+
+    #[tokio::test]
+    async fn what_comes_at_once_is_looked_at_in_portions() {
+        const FLOOD: usize = 4 * READ_AT_ONCE;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut sender = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        sender.write_all(&vec![b' '; FLOOD]).await.unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        let patience = Duration::from_mins(1);
+        let all = Rc::new(Connections::new(Patience { idle: patience, most: patience }));
+        let connection = Rc::new(Connection::new(Stream::Plain(stream), Some(peer), all));
+
+        let portions = Rc::new(RefCell::new(Vec::new()));
+        // Reads whatever it gets whenever it is polled, as actix-http's dispatcher does.
+        let dispatcher = |mut socket: Socket| {
+            let portions = Rc::clone(&portions);
+            poll_fn(move |cx| {
+                let mut buffer = [0; 5000];
+                let mut portion = 0;
+                loop {
+                    let mut into = ReadBuf::new(&mut buffer);
+                    match Pin::new(&mut socket).poll_read(cx, &mut into) {
+                        Poll::Ready(read) => read.unwrap(),
+                        Poll::Pending => break,
+                    }
+                    portion += into.filled().len();
+                }
+                portions.borrow_mut().push(portion);
+                let is_all = portions.borrow().iter().sum::<usize>() == FLOOD;
+                if is_all { Poll::Ready(()) } else { Poll::Pending }
+            })
+        };
+        connection.serve(dispatcher).await;
+        let largest = portions.borrow().iter().copied().max();
+        assert!(largest <= Some(READ_AT_ONCE), "{portions:?}");
     }
 }

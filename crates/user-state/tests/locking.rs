@@ -104,3 +104,27 @@ async fn a_relay_waits_for_no_batch() -> anyhow::Result<()> {
     assert_eq!(left, expected);
     Ok(())
 }
+
+/// A call is forgotten while an event of it waits for its row. The batch is tried again, and the
+/// event begins the call anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_of_a_call_that_is_forgotten_at_the_same_instant_is_not_lost() -> anyhow::Result<()>
+{
+    let _server = Postgres::shared();
+    let bench = Bench::postgres()?;
+    apply(&bench, &callback("s", "A", "B")[..1], at(1)).await?;
+    let pool = pool(&bench)?;
+    let mut sweep = pool.begin().await?;
+    sqlx::query("SELECT 1 FROM state_call FOR UPDATE").execute(&mut *sweep).await?;
+    let mut partition = bench.call_events(1).await?;
+    let answer = [status("s", EventType::Answer, 5, Some("A"), None)];
+    let waiting = tokio::spawn(async move { partition.apply(&answer, at(6)).await });
+    somebody_waits("the batch waits", pool).await;
+    for forget in ["DELETE FROM state_leg", "DELETE FROM state_call"] {
+        sqlx::query(forget).execute(&mut *sweep).await?;
+    }
+    sweep.commit().await?;
+    waiting.await??;
+    assert_eq!(bench.state("A", at(6)).await?.presence, Presence::InCall);
+    Ok(())
+}
