@@ -42,8 +42,8 @@ use crate::socket::{Socket, Stream};
 const UNTIL_REST: Duration = Duration::from_secs(2);
 
 /// What is read of a connection before what came is looked at. actix-http would read 128 KiB, make
-/// parts of 32 bytes of all chunks in it, and keep the room for both: of chunks of one byte some
-/// 900 KiB a connection.
+/// parts of 32 bytes of all chunks in it, and keep the room for both: with chunks of one byte 1.3 MiB
+/// for a connection.
 pub const READ_AT_ONCE: usize = 12 * 1024;
 
 /// How long a connection may ask for nothing.
