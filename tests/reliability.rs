@@ -46,3 +46,28 @@ fn each_invariant_has_tests_that_exist_and_name_it() -> Result<()> {
     ensure!(missing.is_empty(), "no test is named for {missing:?}");
     Ok(())
 }
+
+/// Name and file of each test that the page names in its text: the one in quotes, the other in
+/// quotes and brackets behind it.
+fn told(page: &str) -> Vec<(&str, &str)> {
+    let pieces: Vec<&str> = page.split('`').collect();
+    let pairs = pieces.windows(3).skip(1).step_by(2);
+    pairs
+        .filter(|pair| pair[1].trim() == "(" && pair[2].ends_with(".rs"))
+        .map(|pair| (pair[0], pair[2]))
+        .collect()
+}
+
+#[test]
+fn each_test_that_is_told_of_a_defect_exists() -> Result<()> {
+    let page = std::fs::read_to_string(Path::new(ROOT).join("docs/reliability.md"))?;
+    let (_, defects) = page.split_once("## Defects found").context("a list of defects")?;
+    let told = told(defects);
+    ensure!(!told.is_empty(), "no defect names its test");
+    for (name, file) in told {
+        let source = std::fs::read_to_string(Path::new(ROOT).join(file))
+            .with_context(|| format!("docs/reliability.md names {file}"))?;
+        ensure!(source.contains(&format!("fn {name}(")), "{file} has no test {name}");
+    }
+    Ok(())
+}
