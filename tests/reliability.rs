@@ -47,13 +47,17 @@ fn each_invariant_has_tests_that_exist_and_name_it() -> Result<()> {
     Ok(())
 }
 
+fn is_source(file: &str) -> bool {
+    Path::new(file).extension().is_some_and(|extension| extension == "rs")
+}
+
 /// Name and file of each test that the page names in its text: the one in quotes, the other in
 /// quotes and brackets behind it.
 fn told(page: &str) -> Vec<(&str, &str)> {
     let pieces: Vec<&str> = page.split('`').collect();
     let pairs = pieces.windows(3).skip(1).step_by(2);
     pairs
-        .filter(|pair| pair[1].trim() == "(" && pair[2].ends_with(".rs"))
+        .filter(|pair| pair[1].trim() == "(" && is_source(pair[2]))
         .map(|pair| (pair[0], pair[2]))
         .collect()
 }
