@@ -60,26 +60,48 @@ impl Authenticity {
     }
 }
 
-/// Where a content was first read. Kept for tracing a charge back to its message.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ReadAt {
-    /// Key of the source partition, from `tollgate_store::source_id`.
+/// A partition that contents are read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its key, from `tollgate_store::source_id`.
     pub source: [u8; 16],
-    /// The same in words, with the offset.
-    pub position: v1::SourcePosition,
+    /// Cluster of the topic.
+    pub cluster_id: String,
+    /// Topic.
+    pub topic: String,
+    /// Number of the partition.
+    pub partition: i32,
+}
+
+impl Place {
+    /// The place of a source; one for all that is read there.
+    pub fn of(source: &Source) -> Arc<Self> {
+        Arc::new(Self {
+            source: tollgate_store::source_id(source),
+            cluster_id: source.cluster_id.clone(),
+            topic: source.partition.topic.to_string(),
+            partition: source.partition.partition,
+        })
+    }
+}
+
+/// Where a content was first read. Kept for tracing a charge back to its message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadAt {
+    /// Which partition.
+    pub place: Arc<Place>,
+    /// Offset there.
+    pub offset: i64,
 }
 
 impl ReadAt {
-    /// An offset of a source.
-    pub fn new(source: &Source, offset: i64) -> Self {
-        Self {
-            source: tollgate_store::source_id(source),
-            position: v1::SourcePosition {
-                cluster_id: source.cluster_id.clone(),
-                topic: source.partition.topic.to_string(),
-                partition: source.partition.partition,
-                offset,
-            },
+    /// As a charge names it.
+    pub fn position(&self) -> v1::SourcePosition {
+        v1::SourcePosition {
+            cluster_id: self.place.cluster_id.clone(),
+            topic: self.place.topic.clone(),
+            partition: self.place.partition,
+            offset: self.offset,
         }
     }
 }
@@ -106,14 +128,14 @@ pub struct Digest {
 
 impl Digest {
     /// The digest that one sighting alone makes.
-    pub fn of(item: &CdrItem, source: &Source) -> Self {
+    pub fn of(item: &CdrItem, place: &Arc<Place>) -> Self {
         Self {
             event_id: item.event_id,
             authenticity: item.authenticity,
             first_received_ms: item.received_at_ms,
             application: item.application.clone(),
             application_at_ms: item.received_at_ms,
-            read_at: ReadAt::new(source, item.offset),
+            read_at: ReadAt { place: Arc::clone(place), offset: item.offset },
             content: Arc::clone(&item.content),
         }
     }

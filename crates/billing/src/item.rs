@@ -144,11 +144,15 @@ fn check_instants(record: &v1::CallDetailRecord) -> Result<(), Rejection> {
     };
     check("ended_at", record.ended_at.as_ref())?;
     check("failed_at", record.failed_at.as_ref())?;
-    for (name, leg) in [("a_leg", record.a_leg.as_ref()), ("b_leg", record.b_leg.as_ref())] {
-        let Some(leg) = leg else { continue };
-        check(&format!("{name}.started_at"), leg.started_at.as_ref())?;
-        check(&format!("{name}.alerting_at"), leg.alerting_at.as_ref())?;
-        check(&format!("{name}.answered_at"), leg.answered_at.as_ref())?;
+    if let Some(leg) = &record.a_leg {
+        check("a_leg.started_at", leg.started_at.as_ref())?;
+        check("a_leg.alerting_at", leg.alerting_at.as_ref())?;
+        check("a_leg.answered_at", leg.answered_at.as_ref())?;
+    }
+    if let Some(leg) = &record.b_leg {
+        check("b_leg.started_at", leg.started_at.as_ref())?;
+        check("b_leg.alerting_at", leg.alerting_at.as_ref())?;
+        check("b_leg.answered_at", leg.answered_at.as_ref())?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use tollgate_schema::ids::{EventId, RecordId};
 use tollgate_stream::{Batch, Outcome, Outgoing};
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Place};
 use crate::entry::{Bucket, Entry, Measures};
 use crate::item::CdrItem;
 use crate::ledger::{Account, Change};
@@ -28,13 +28,14 @@ impl Sightings {
     pub fn of(batches: &[Batch<'_, CdrItem>]) -> Self {
         let mut grouped: BTreeMap<RecordId, Sighted> = BTreeMap::new();
         for (index, batch) in batches.iter().enumerate() {
+            let place = Place::of(&batch.claim.source);
             for entry in batch.entries {
                 let Outcome::Apply(item) = &entry.outcome else { continue };
                 grouped
                     .entry(item.record_id)
                     .or_insert_with(|| Sighted { batch: index, digests: Vec::new() })
                     .digests
-                    .push(Digest::of(item, &batch.claim.source));
+                    .push(Digest::of(item, &place));
             }
         }
         Self(grouped)
@@ -82,7 +83,9 @@ impl Need {
 /// Rows to write for one partition.
 #[derive(Debug, Default)]
 pub struct Writes {
-    /// Digests to insert, or to replace.
+    /// Digests of records that are new, to insert.
+    pub opened: Vec<(RecordId, Digest)>,
+    /// Digests of known records, to insert or to replace.
     pub digests: Vec<(RecordId, Digest)>,
     /// Charges that replaced another one: the record's row names the charge in force.
     pub replaced: Vec<Entry>,
@@ -104,7 +107,7 @@ impl Writes {
 
     /// A record's first charge.
     pub fn opened(&mut self, account: Account) {
-        self.digests.extend(account.digests.into_iter().map(|digest| (account.record_id, digest)));
+        self.opened.extend(account.digests.into_iter().map(|digest| (account.record_id, digest)));
         self.entries.push(account.charge);
     }
 

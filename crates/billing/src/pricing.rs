@@ -96,7 +96,7 @@ impl Desk<'_> {
             session_id: content.record().session_id.clone(),
             billed_at: Some(time::proto_from_millis(assessment.billed_at_ms)),
             billing_day: assessment.period.day.clone(),
-            source: Some(digest.read_at.position.clone()),
+            source: Some(digest.read_at.position()),
         };
         Entry {
             record_id,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::{Ledger, Member, NOW, TARIFF, callback, dearer, sighting, source};
 use proptest::prelude::*;
-use tollgate_billing::digest::{Authenticity, Digest};
+use tollgate_billing::digest::{Authenticity, Digest, Place};
 use tollgate_billing::entry::{Bucket, Entry, Measures};
 use tollgate_billing::ledger::{Account, Change};
 use tollgate_billing::pricing::{Book, Desk};
@@ -76,11 +76,11 @@ impl Office {
     /// Every entry of a record, and its account in the end.
     fn bill(&self, batches: &[Vec<CdrItem>]) -> (Vec<Entry>, Account) {
         let desk = Desk { rules: &self.rules, book: &self.book };
-        let source = source(0);
+        let place = Place::of(&source(0));
         let mut account: Option<Account> = None;
         let mut entries = Vec::new();
         for batch in batches {
-            let digests: Vec<_> = batch.iter().map(|item| Digest::of(item, &source)).collect();
+            let digests: Vec<_> = batch.iter().map(|item| Digest::of(item, &place)).collect();
             if let Some(account) = &mut account {
                 entries.extend(account.see(&digests, &desk).replacement.into_iter().flatten());
             } else {
@@ -158,9 +158,9 @@ proptest! {
         let office = Office::new();
         let (_, mut account) = office.bill(std::slice::from_ref(&items));
         let before = account.clone();
-        let source = source(7);
+        let place = Place::of(&source(7));
         let again: Vec<_> =
-            repeats.iter().map(|repeat| Digest::of(repeat.get(&items), &source)).collect();
+            repeats.iter().map(|repeat| Digest::of(repeat.get(&items), &place)).collect();
         let desk = Desk { rules: &office.rules, book: &office.book };
         prop_assert_eq!(account.see(&again, &desk), Change::default());
         prop_assert_eq!(account, before);

@@ -1,12 +1,12 @@
 //! Records to and from librdkafka.
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use rdkafka::TopicPartitionList;
 use rdkafka::error::KafkaResult;
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 use rdkafka::topic_partition_list::Offset;
-use tollgate_stream::{Headers, Incoming, Outgoing, TopicPartition};
+use tollgate_stream::{Incoming, Outgoing, TopicPartition, name};
 
 /// A record for librdkafka, with the number that comes back with its fate.
 pub fn outgoing(record: &Outgoing, opaque: usize) -> BaseRecord<'_, [u8], [u8], usize> {
@@ -24,22 +24,30 @@ pub fn outgoing(record: &Outgoing, opaque: usize) -> BaseRecord<'_, [u8], [u8], 
     out
 }
 
-/// A record that was read, copied out of librdkafka's memory.
+/// A record that was read, copied out of librdkafka's memory: into one piece, since another thread
+/// gives it back.
 pub fn incoming(message: &BorrowedMessage<'_>, partition: TopicPartition) -> Incoming {
-    let copy = |bytes: Option<&[u8]>| bytes.map(Bytes::copy_from_slice);
-    let headers: Headers = message.headers().map_or_else(Headers::new, |headers| {
-        headers
-            .iter()
-            .map(|header| (header.key.to_owned().into(), copy(header.value).unwrap_or_default()))
-            .collect()
-    });
+    let key = message.key().unwrap_or_default();
+    let value = message.payload();
+    let headers = || message.headers().into_iter().flat_map(|headers| headers.iter());
+    let of_headers = headers().map(|header| header.value.map_or(0, <[u8]>::len)).sum::<usize>();
+    let mut copy = BytesMut::with_capacity(key.len() + value.map_or(0, <[u8]>::len) + of_headers);
+    copy.extend_from_slice(key);
+    copy.extend_from_slice(value.unwrap_or_default());
+    for header in headers() {
+        copy.extend_from_slice(header.value.unwrap_or_default());
+    }
+    let mut copy = copy.freeze();
+    let mut take = |bytes: &[u8]| copy.split_to(bytes.len());
     Incoming {
         partition,
         offset: message.offset(),
         timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
-        key: copy(message.key()).unwrap_or_default(),
-        value: copy(message.payload()),
-        headers,
+        key: take(key),
+        value: value.map(&mut take),
+        headers: headers()
+            .map(|header| (name(header.key), take(header.value.unwrap_or_default())))
+            .collect(),
     }
 }
 

@@ -172,9 +172,8 @@ async fn blocking<T: Send + 'static>(
 
 #[async_trait]
 impl Relay for KafkaRelay {
-    async fn send(&mut self, records: &[Outgoing]) -> Result<(), RelayError> {
-        let records = records.to_vec();
-        self.call(move |inner| inner.send(&records)).await
+    async fn send(&mut self, records: Vec<Outgoing>) -> Result<(), RelayError> {
+        self.call(move |inner| inner.send(records)).await
     }
 
     async fn commit(&mut self) -> Result<(), RelayError> {
@@ -187,7 +186,7 @@ impl Relay for KafkaRelay {
 }
 
 impl Inner {
-    fn send(&mut self, records: &[Outgoing]) -> Result<(), RelayError> {
+    fn send(&mut self, records: Vec<Outgoing>) -> Result<(), RelayError> {
         match self.state {
             State::Dead => return Err(RelayError::Recreate("it has failed before".into())),
             State::MustAbort => {
@@ -197,7 +196,7 @@ impl Inner {
             State::Open => {}
         }
         let earlier = self.transaction.len();
-        self.transaction.extend_from_slice(records);
+        self.transaction.extend(records);
         let all = self.transaction.len();
         let mut sent = self.transmit(earlier..all);
         if self.is_skipping(&sent) {

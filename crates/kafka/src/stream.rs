@@ -84,7 +84,7 @@ impl Stream for KafkaStream {
         let options = Options {
             config: config::consumer(&self.base, &self.settings, &options),
             common: Arc::clone(&self.common),
-            topics: options.topics,
+            topics: options.topics.into_iter().map(Arc::from).collect(),
             protocol: self.settings.group_protocol,
             operation_timeout: timeout(self.settings.operation_timeout_ms),
             rejoin_after: timeout(self.settings.session_timeout_ms),

@@ -25,8 +25,8 @@ pub(crate) fn decode(bytes: Vec<u8>) -> Option<Headers> {
     let mut headers = Vec::with_capacity(count.min(rest.remaining() / 8));
     for _ in 0..count {
         let name = part(&mut rest)?;
-        let name = std::str::from_utf8(&name).ok()?.to_owned();
-        headers.push((name.into(), part(&mut rest)?));
+        let name = tollgate_stream::name(std::str::from_utf8(&name).ok()?);
+        headers.push((name, part(&mut rest)?));
     }
     rest.is_empty().then_some(headers)
 }

@@ -31,6 +31,7 @@
 //! ```
 
 mod connect;
+mod copy;
 mod error;
 mod headers;
 pub mod metrics;
@@ -41,6 +42,7 @@ mod source;
 pub mod sqlite;
 
 pub use connect::{Database, SqlitePools, connect};
+pub use copy::CopyRows;
 pub use error::classify;
 pub use migrate::{Migration, Schema, migrate};
 pub use settings::Settings;

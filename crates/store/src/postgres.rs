@@ -9,7 +9,7 @@ use tollgate_stream::{Claim, Fence, Mark, Outgoing, Pending, Source, StoreError,
 
 use crate::error::{classify, classify_own};
 use crate::metrics::{self, counted};
-use crate::{Advance, Position, Step, headers, source_id};
+use crate::{Advance, CopyRows, Position, Step, headers, source_id};
 
 /// A transaction of this database.
 pub type Tx = Transaction<'static, Postgres>;
@@ -155,27 +155,24 @@ pub async fn append_outbox(
     .map_err(classify_own)?;
     let last: HashMap<Vec<u8>, i64> = last.into_iter().collect();
 
-    let mut rows: Vec<(&[u8], i64, &Outgoing)> = Vec::new();
+    let columns = ["source", "position", "topic", "key", "value", "headers"];
+    let mut rows = CopyRows::into("tollgate_outbox", &columns);
+    let mut appended = 0;
     for (source, (_, records)) in sources.iter().zip(&outboxes) {
         let last = last.get(source.as_slice()).ok_or_else(|| counted(StoreError::Fenced))?;
-        let positions = last - records.len() as i64 + 1..;
-        rows.extend(positions.zip(records).map(|(position, it)| (source.as_slice(), position, it)));
+        for (position, record) in (last - records.len() as i64 + 1..).zip(records) {
+            rows.row()
+                .bytea(source)
+                .bigint(position)
+                .text(&record.topic)
+                .bytea(&record.key)
+                .bytea_or_null(record.value.as_deref())
+                .bytea(&headers::encode(&record.headers));
+        }
+        appended += records.len() as u64;
     }
-    sqlx::query(
-        "INSERT INTO tollgate_outbox (source, position, topic, key, value, headers)
-         SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::bytea[], $5::bytea[],
-                              $6::bytea[])",
-    )
-    .bind(rows.iter().map(|row| row.0).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.1).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| &*row.2.topic).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| &*row.2.key).collect::<Vec<&[u8]>>())
-    .bind(rows.iter().map(|row| row.2.value.as_deref()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| headers::encode(&row.2.headers)).collect::<Vec<_>>())
-    .execute(tx)
-    .await
-    .map_err(classify)?;
-    ::metrics::counter!(metrics::OUTBOX_APPENDED.name).increment(rows.len() as u64);
+    rows.write(tx).await?;
+    ::metrics::counter!(metrics::OUTBOX_APPENDED.name).increment(appended);
     Ok(())
 }
 
@@ -203,7 +200,7 @@ fn read_pending(row: &PgRow) -> Result<Pending, sqlx::Error> {
     Ok(Pending {
         position: row.try_get("position")?,
         record: Outgoing {
-            topic: row.try_get::<String, _>("topic")?.into(),
+            topic: tollgate_stream::name(row.try_get("topic")?),
             key: row.try_get::<Vec<u8>, _>("key")?.into(),
             value: row.try_get::<Option<Vec<u8>>, _>("value")?.map(Bytes::from),
             headers,

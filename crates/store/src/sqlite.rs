@@ -229,7 +229,7 @@ fn read_pending(row: &SqliteRow) -> Result<Pending, sqlx::Error> {
     Ok(Pending {
         position: row.try_get("position")?,
         record: Outgoing {
-            topic: row.try_get::<String, _>("topic")?.into(),
+            topic: tollgate_stream::name(row.try_get("topic")?),
             key: row.try_get::<Vec<u8>, _>("key")?.into(),
             value: row.try_get::<Option<Vec<u8>>, _>("value")?.map(Bytes::from),
             headers,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{Fixture, claim, failure, source};
 use sqlx::PgPool;
-use tollgate_store::{Database, Settings, Step, connect, migrate, postgres};
+use tollgate_store::{CopyRows, Database, Settings, Step, connect, migrate, postgres};
 use tollgate_stream::StoreError;
 use tollgate_testkit::{Postgres, PostgresOptions, free_port};
 
@@ -160,6 +160,29 @@ async fn of_two_that_deadlock_one_goes_on_and_the_other_tries_again() -> anyhow:
     );
     let errors: Vec<_> = [results.0, results.1].into_iter().filter_map(Result::err).collect();
     assert!(matches!(&errors[..], [StoreError::Transient(e)] if e.contains("40P01")), "{errors:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_copy_that_is_refused_leaves_its_connection_in_order() -> anyhow::Result<()> {
+    let settings = Settings { max_connections: 1, ..settings("copy")? };
+    let fixture = Fixture::new(settings).await?;
+    let source = source(0);
+    let claim = claim(&source, &fixture.database.fence(&source).await?);
+    let mut tx = postgres::transaction(pool(&fixture), &Step::Hold(&claim)).await?;
+    let mut rows = CopyRows::into("tollgate_outbox", &["source", "position", "topic", "key"]);
+    rows.row().bytea(b"no id of a source").bigint(1).text("t").bytea_or_null(None);
+    let error = failure(rows.write(&mut tx).await);
+    assert!(matches!(&error, StoreError::Rejected(code) if code.contains("23502")), "{error}");
+    drop(tx);
+    // The only connection there is: each answer must be that to its own question.
+    for round in 0..3_i32 {
+        let answer: i32 =
+            sqlx::query_scalar("SELECT $1").bind(round).fetch_one(pool(&fixture)).await?;
+        assert_eq!(answer, round);
+    }
+    fixture.apply(&claim, 0, &[common::outgoing("a"), common::outgoing("b")]).await?;
+    assert_eq!(fixture.database.read_outbox(&claim, 10).await?.len(), 2);
     Ok(())
 }
 

@@ -159,7 +159,7 @@ pub trait Consumer: Send {
 #[async_trait]
 pub trait Relay: Send {
     /// Begins a transaction and hands the records over. Nothing is visible yet.
-    async fn send(&mut self, records: &[Outgoing]) -> Result<(), RelayError>;
+    async fn send(&mut self, records: Vec<Outgoing>) -> Result<(), RelayError>;
 
     /// Commits what was sent; the records are confirmed when this returns.
     async fn commit(&mut self) -> Result<(), RelayError>;

@@ -3,10 +3,26 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use tollgate_schema::headers::cloud_event;
+use tollgate_schema::headers::{self, cloud_event};
 use tollgate_schema::topics::{ALL, Topic};
 
-use crate::{Headers, Outgoing, TopicSpec};
+use crate::{Headers, Name, Outgoing, TopicSpec};
+
+/// Names that are neither copied nor counted.
+const HEADERS: [&str; 6] = [
+    headers::CE_SPECVERSION,
+    headers::CE_ID,
+    headers::CE_SOURCE,
+    headers::CE_TYPE,
+    headers::CONTENT_TYPE_HEADER,
+    headers::CE_TIME,
+];
+
+/// The name of a header or a topic: the catalogue's own where it has it.
+pub fn name(text: &str) -> Name {
+    let mut known = HEADERS.into_iter().chain(ALL.iter().map(|topic| topic.name));
+    known.find(|it| *it == text).map_or_else(|| text.to_owned().into(), Name::from)
+}
 
 impl Outgoing {
     /// A record of the catalogue with its CloudEvents headers. `event_id` is what readers drop

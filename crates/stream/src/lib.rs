@@ -31,6 +31,7 @@ pub use api::{
     Relay, Stream, Token, TopicDescription, TopicReader, TopicSpec,
 };
 pub use error::{DeliveryError, EnqueueError, RelayError, StreamError};
+pub use event::name;
 pub use record::{Headers, Incoming, Name, Outgoing, TopicPartition};
 pub use settings::{ConsumerSettings, EmbeddedSettings};
 pub use store::{

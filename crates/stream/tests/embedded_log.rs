@@ -114,7 +114,7 @@ async fn live(disk: &FaultyDisk, name: &str, dies_after: u64, steps: &[(u8, u8)]
             let rows: Vec<Outgoing> = (0..count)
                 .map(|row| record("t", &format!("k{row}"), "id", &format!("{name}-tx{step}-{row}")))
                 .collect();
-            let committed = relay.send(&rows).await.is_ok() && relay.commit().await.is_ok();
+            let committed = relay.send(rows).await.is_ok() && relay.commit().await.is_ok();
             life.transactions.push((format!("{name}-tx{step}-"), count, committed));
         } else {
             for row in 0..count {
@@ -235,9 +235,9 @@ async fn a_commit_whose_sync_fails_is_to_be_repeated() {
     stream.create_topics(&[spec("t", 1)]).await.unwrap();
     let mut relay = stream.relay("r").await.unwrap();
     disk.arm(FaultPlan::once(Operation::Sync, 0, Injected::Eio));
-    relay.send(&[record("t", "k", "id", "row")]).await.unwrap();
+    relay.send(vec![record("t", "k", "id", "row")]).await.unwrap();
     relay.commit().await.unwrap_err();
-    relay.send(&[record("t", "k", "id", "row")]).await.unwrap();
+    relay.send(vec![record("t", "k", "id", "row")]).await.unwrap();
     relay.commit().await.unwrap();
     assert_eq!(contents(&stream, "t").await[&0].len(), 1);
 }
@@ -466,7 +466,7 @@ async fn a_relay_does_not_wait_for_ever_on_a_full_log() {
         Outgoing { value: Some(Bytes::from(vec![7; 20 * 1024])), ..record("t", "k", "id", "") };
     let mut relay = stream.relay("r").await.unwrap();
     let result = loop {
-        relay.send(std::slice::from_ref(&row)).await.unwrap();
+        relay.send(vec![row.clone()]).await.unwrap();
         match relay.commit().await {
             Ok(()) => {}
             Err(error) => break error,

@@ -250,9 +250,9 @@ async fn write(
     now_ms: i64,
     shares: &[Share<'_>],
 ) -> Result<(), StoreError> {
-    tables.write(now_ms, shares).await?;
     let outboxes: Vec<_> =
         shares.iter().map(|(claim, writes)| (*claim, writes.outgoing())).collect();
+    tables.write(now_ms, shares, &outboxes).await?;
     tables.append_outbox(&outboxes).await
 }
 

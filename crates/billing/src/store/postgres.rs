@@ -4,17 +4,17 @@ use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use tollgate_schema::ids::RecordId;
-use tollgate_store::{classify, postgres, source_id};
-use tollgate_stream::{Claim, Outgoing, StoreError};
+use tollgate_store::{CopyRows, classify, postgres, source_id};
+use tollgate_stream::{Outgoing, StoreError};
 
 use crate::applications::service_name;
 use crate::digest::Digest;
-use crate::entry::{Bucket, Entry, Kind, Measures};
+use crate::entry::{Bucket, Entry, Measures};
 use crate::keys;
 use crate::ledger::Account;
 use crate::plan::{Need, Writes};
 use crate::store::sql::Sql;
-use crate::store::tables::{self, Share, Tables, digest_columns, entry_columns};
+use crate::store::tables::{self, Outbox, Share, Tables, digest_columns, entry_columns};
 
 type Tx = postgres::Tx;
 
@@ -121,15 +121,26 @@ impl Tables for Tx {
         ))
     }
 
-    async fn write(&mut self, now_ms: i64, shares: &[Share<'_>]) -> Result<(), StoreError> {
+    async fn write(
+        &mut self,
+        now_ms: i64,
+        shares: &[Share<'_>],
+        outboxes: &[Outbox<'_>],
+    ) -> Result<(), StoreError> {
+        open_digests(self, shares).await?;
         let digests: Vec<_> = shares.iter().flat_map(|(_, writes)| &writes.digests).collect();
         write_digests(self, &digests).await?;
         let replaced: Vec<_> = shares.iter().flat_map(|(_, writes)| &writes.replaced).collect();
         write_replaced(self, &replaced).await?;
         let entered: Vec<_> = shares
             .iter()
-            .filter(|(_, writes)| !writes.entries.is_empty())
-            .map(|(claim, writes)| (source_id(&claim.source), writes))
+            .zip(outboxes)
+            .filter(|((_, writes), _)| !writes.entries.is_empty())
+            .map(|((claim, writes), (_, outbox))| Entered {
+                source: source_id(&claim.source),
+                writes,
+                outbox,
+            })
             .collect();
         if !entered.is_empty() {
             write_entries(self, now_ms, &entered).await?;
@@ -138,16 +149,45 @@ impl Tables for Tx {
         Ok(())
     }
 
-    async fn append_outbox(
-        &mut self,
-        outboxes: &[(&Claim, Vec<Outgoing>)],
-    ) -> Result<(), StoreError> {
+    async fn append_outbox(&mut self, outboxes: &[Outbox<'_>]) -> Result<(), StoreError> {
         postgres::append_outbox(self, outboxes).await
     }
 }
 
-/// What has entries to write, by its source.
-type Entered<'a> = [([u8; 16], &'a Writes)];
+/// A partition that has entries to write.
+struct Entered<'a> {
+    source: [u8; 16],
+    writes: &'a Writes,
+    outbox: &'a [Outgoing],
+}
+
+async fn open_digests(tx: &mut Tx, shares: &[Share<'_>]) -> Result<(), StoreError> {
+    let columns = [
+        "record_id",
+        "event_id",
+        "authenticity",
+        "first_received_ms",
+        "application",
+        "application_at_ms",
+        "source",
+        "source_offset",
+        "content",
+    ];
+    let mut rows = CopyRows::into("billing_digests", &columns);
+    for (record_id, digest) in shares.iter().flat_map(|(_, writes)| &writes.opened) {
+        rows.row()
+            .bytea(record_id.as_bytes())
+            .bytea(digest.event_id.as_bytes())
+            .bigint(digest.authenticity as i64)
+            .bigint(digest.first_received_ms)
+            .bytea(digest.application.as_bytes())
+            .bigint(digest.application_at_ms)
+            .bytea(&digest.read_at.place.source)
+            .bigint(digest.read_at.offset)
+            .bytea(&digest.content.encode());
+    }
+    rows.write(tx).await
+}
 
 async fn write_digests(tx: &mut Tx, rows: &[&(RecordId, Digest)]) -> Result<(), StoreError> {
     if rows.is_empty() {
@@ -174,8 +214,8 @@ async fn write_digests(tx: &mut Tx, rows: &[&(RecordId, Digest)]) -> Result<(), 
     .bind(ints(|digest| digest.first_received_ms))
     .bind(bytes(rows, |(_, digest)| digest.application.as_bytes()))
     .bind(ints(|digest| digest.application_at_ms))
-    .bind(bytes(rows, |(_, digest)| &digest.read_at.source))
-    .bind(ints(|digest| digest.read_at.position.offset))
+    .bind(bytes(rows, |(_, digest)| &digest.read_at.place.source))
+    .bind(ints(|digest| digest.read_at.offset))
     .bind(rows.iter().map(|(_, digest)| digest.content.encode()).collect::<Vec<_>>())
     .execute(&mut **tx)
     .await
@@ -206,100 +246,88 @@ async fn write_replaced(tx: &mut Tx, charges: &[&Entry]) -> Result<(), StoreErro
     Ok(())
 }
 
-async fn write_entries(tx: &mut Tx, now_ms: i64, entered: &Entered<'_>) -> Result<(), StoreError> {
-    use prost::Message;
-
+async fn write_entries(
+    tx: &mut Tx,
+    now_ms: i64,
+    entered: &[Entered<'_>],
+) -> Result<(), StoreError> {
     let last: Vec<(Vec<u8>, i64)> = sqlx::query_as(
         "INSERT INTO billing_sources AS own (source, entries)
          SELECT * FROM unnest($1::bytea[], $2::bigint[])
          ON CONFLICT (source) DO UPDATE SET entries = own.entries + excluded.entries
          RETURNING source, entries",
     )
-    .bind(entered.iter().map(|(source, _)| source.as_slice()).collect::<Vec<_>>())
-    .bind(ints(entered, |(_, writes)| writes.entries.len() as i64))
+    .bind(bytes(entered, |it| &it.source))
+    .bind(ints(entered, |it| it.writes.entries.len() as i64))
     .fetch_all(&mut **tx)
     .await
     .map_err(classify)?;
     let last: HashMap<Vec<u8>, i64> = last.into_iter().collect();
-    let mut entries: Vec<&Entry> = Vec::new();
-    let (mut sources, mut positions): (Vec<&[u8]>, Vec<i64>) = (Vec::new(), Vec::new());
-    for (source, writes) in entered {
+    let columns = [
+        "record_id",
+        "revision",
+        "kind",
+        "event_id",
+        "source",
+        "position",
+        "written_ms",
+        "billed_at_ms",
+        "hour_ms",
+        "day",
+        "month",
+        "currency",
+        "application_key",
+        "application",
+        "service",
+        "status",
+        "attempts",
+        "answered",
+        "seconds",
+        "talk_seconds",
+        "billed_minutes",
+        "amount_micros",
+        "pdd_ms",
+        "pdd_samples",
+        "session_key",
+        "message",
+    ];
+    let mut rows = CopyRows::into("billing_ledger", &columns);
+    for Entered { source, writes, outbox } in entered {
         let count = writes.entries.len() as i64;
         let last = last.get(source.as_slice()).copied().unwrap_or(count);
-        entries.extend(&writes.entries);
-        positions.extend(last - count + 1..=last);
-        sources.resize(entries.len(), source);
+        let entries = writes.entries.iter().zip(*outbox);
+        for (position, (entry, message)) in (last - count + 1..).zip(entries) {
+            let bucket = &entry.bucket;
+            rows.row()
+                .bytea(entry.record_id.as_bytes())
+                .bigint(entry.revision.into())
+                .bigint(entry.kind as i64)
+                .bytea(entry.event_id.as_bytes())
+                .bytea(source)
+                .bigint(position)
+                .bigint(now_ms)
+                .bigint(entry.billed_at_ms())
+                .bigint(bucket.hour_ms)
+                .text(&bucket.day)
+                .text(&bucket.month)
+                .text(&bucket.currency)
+                .bytea(&keys::application_key(&bucket.application))
+                .bytea(bucket.application.as_bytes())
+                .text(service_name(bucket.service))
+                .bigint(bucket.status);
+            for measure in entry.measures.columns() {
+                rows.bigint(measure);
+            }
+            rows.bytea(&keys::session_key(&entry.message.session_id))
+                .bytea_or_null(message.value.as_deref());
+        }
     }
-    let entries = &entries[..];
-    let measure = |column: usize| -> Vec<i64> {
-        entries.iter().map(|entry| entry.measures.columns()[column]).collect()
-    };
-    sqlx::query(
-        "INSERT INTO billing_ledger
-             (record_id, revision, kind, event_id, source, position, written_ms, billed_at_ms,
-              hour_ms, day, month, currency, application_key, application, service, status,
-              attempts, answered, seconds, talk_seconds, billed_minutes, amount_micros, pdd_ms,
-              pdd_samples, session_key, message)
-         SELECT e.record_id, e.revision, e.kind, e.event_id, e.source, e.position, $3,
-                e.billed_at_ms, e.hour_ms, e.day, e.month, e.currency, e.application_key,
-                e.application, e.service, e.status, e.attempts, e.answered, e.seconds,
-                e.talk_seconds, e.billed_minutes, e.amount_micros, e.pdd_ms, e.pdd_samples,
-                e.session_key, e.message
-         FROM unnest($1::bytea[], $2::bigint[], $4::bytea[], $5::bigint[], $6::bigint[],
-                     $7::bytea[], $8::bigint[], $9::bigint[], $10::text[], $11::text[],
-                     $12::text[], $13::bytea[], $14::bytea[], $15::text[], $16::bigint[],
-                     $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[],
-                     $22::bigint[], $23::bigint[], $24::bigint[], $25::bytea[], $26::bytea[])
-              AS e (source, position, record_id, revision, kind, event_id, billed_at_ms,
-                    hour_ms, day, month, currency, application_key, application, service,
-                    status, attempts, answered, seconds, talk_seconds, billed_minutes,
-                    amount_micros, pdd_ms, pdd_samples, session_key, message)",
-    )
-    .bind(sources)
-    .bind(positions)
-    .bind(now_ms)
-    .bind(bytes(entries, |entry| entry.record_id.as_bytes()))
-    .bind(ints(entries, |entry| entry.revision.into()))
-    .bind(ints(entries, |entry| kind(entry.kind)))
-    .bind(bytes(entries, |entry| entry.event_id.as_bytes()))
-    .bind(ints(entries, |entry| entry.billed_at_ms()))
-    .bind(ints(entries, |entry| entry.bucket.hour_ms))
-    .bind(texts(entries, |entry| &entry.bucket.day))
-    .bind(texts(entries, |entry| &entry.bucket.month))
-    .bind(texts(entries, |entry| &entry.bucket.currency))
-    .bind(
-        entries
-            .iter()
-            .map(|entry| keys::application_key(&entry.bucket.application).to_vec())
-            .collect::<Vec<_>>(),
-    )
-    .bind(bytes(entries, |entry| entry.bucket.application.as_bytes()))
-    .bind(texts(entries, |entry| service_name(entry.bucket.service)))
-    .bind(ints(entries, |entry| entry.bucket.status))
-    .bind(measure(0))
-    .bind(measure(1))
-    .bind(measure(2))
-    .bind(measure(3))
-    .bind(measure(4))
-    .bind(measure(5))
-    .bind(measure(6))
-    .bind(measure(7))
-    .bind(
-        entries
-            .iter()
-            .map(|entry| keys::session_key(&entry.message.session_id).to_vec())
-            .collect::<Vec<_>>(),
-    )
-    .bind(entries.iter().map(|entry| entry.message.encode_to_vec()).collect::<Vec<_>>())
-    .execute(&mut **tx)
-    .await
-    .map_err(classify)?;
-    Ok(())
+    rows.write(tx).await
 }
 
-async fn write_aggregates(tx: &mut Tx, entered: &Entered<'_>) -> Result<(), StoreError> {
+async fn write_aggregates(tx: &mut Tx, entered: &[Entered<'_>]) -> Result<(), StoreError> {
     let mut sums: Vec<(&[u8], &Bucket, Measures)> = Vec::new();
-    for (source, writes) in entered {
+    for Entered { source, writes, .. } in entered {
         let of_source = writes.aggregates().into_iter();
         sums.extend(of_source.map(|(bucket, sum)| (source.as_slice(), bucket, sum)));
     }
@@ -350,16 +378,12 @@ async fn write_aggregates(tx: &mut Tx, entered: &Entered<'_>) -> Result<(), Stor
     Ok(())
 }
 
-const fn kind(kind: Kind) -> i64 {
-    kind as i64
+fn bytes<T>(rows: &[T], read: impl Fn(&T) -> &[u8]) -> Vec<&[u8]> {
+    rows.iter().map(read).collect()
 }
 
-fn bytes<T>(rows: &[T], read: impl Fn(&T) -> &[u8]) -> Vec<Vec<u8>> {
-    rows.iter().map(|row| read(row).to_vec()).collect()
-}
-
-fn texts<T>(rows: &[T], read: impl Fn(&T) -> &str) -> Vec<String> {
-    rows.iter().map(|row| read(row).to_owned()).collect()
+fn texts<T>(rows: &[T], read: impl Fn(&T) -> &str) -> Vec<&str> {
+    rows.iter().map(read).collect()
 }
 
 fn ints<T>(rows: &[T], read: impl Fn(&T) -> i64) -> Vec<i64> {

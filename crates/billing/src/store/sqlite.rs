@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tollgate_schema::ids::RecordId;
 use tollgate_store::sqlite::{Bound, each};
 use tollgate_store::{source_id, sqlite};
-use tollgate_stream::{Claim, Outgoing, StoreError};
+use tollgate_stream::{Outgoing, StoreError};
 
 use crate::applications::service_name;
 use crate::entry::Entry;
@@ -14,7 +14,7 @@ use crate::keys;
 use crate::ledger::Account;
 use crate::plan::{Need, Writes};
 use crate::store::sql::{Sql, Value, read_all_sqlite};
-use crate::store::tables::{self, Share, Tables, digest_columns, entry_columns};
+use crate::store::tables::{self, Outbox, Share, Tables, digest_columns, entry_columns};
 
 type Tx = sqlite::Tx;
 
@@ -113,23 +113,25 @@ impl Tables for Tx {
         Ok(tables::accounts(charges, digests))
     }
 
-    async fn write(&mut self, now_ms: i64, shares: &[Share<'_>]) -> Result<(), StoreError> {
-        for (claim, writes) in shares {
+    async fn write(
+        &mut self,
+        now_ms: i64,
+        shares: &[Share<'_>],
+        outboxes: &[Outbox<'_>],
+    ) -> Result<(), StoreError> {
+        for ((claim, writes), (_, outbox)) in shares.iter().zip(outboxes) {
             let source = source_id(&claim.source);
             write_digests(self, writes).await?;
             write_replaced(self, &writes.replaced).await?;
             if !writes.entries.is_empty() {
-                write_entries(self, source, now_ms, &writes.entries).await?;
+                write_entries(self, source, now_ms, &writes.entries, outbox).await?;
                 write_aggregates(self, source, writes).await?;
             }
         }
         Ok(())
     }
 
-    async fn append_outbox(
-        &mut self,
-        outboxes: &[(&Claim, Vec<Outgoing>)],
-    ) -> Result<(), StoreError> {
+    async fn append_outbox(&mut self, outboxes: &[Outbox<'_>]) -> Result<(), StoreError> {
         sqlite::append_outbox(self, outboxes).await
     }
 }
@@ -154,6 +156,7 @@ async fn write_replaced(tx: &mut Tx, charges: &[Entry]) -> Result<(), StoreError
 }
 
 async fn write_digests(tx: &mut Tx, writes: &Writes) -> Result<(), StoreError> {
+    let digests: Vec<_> = writes.opened.iter().chain(&writes.digests).collect();
     each(
         tx,
         "INSERT INTO billing_digests
@@ -165,7 +168,7 @@ async fn write_digests(tx: &mut Tx, writes: &Writes) -> Result<(), StoreError> {
              first_received_ms = excluded.first_received_ms,
              application = excluded.application,
              application_at_ms = excluded.application_at_ms",
-        &writes.digests,
+        &digests,
         |query, (record_id, digest)| {
             query
                 .bind(record_id.as_bytes().as_slice())
@@ -174,8 +177,8 @@ async fn write_digests(tx: &mut Tx, writes: &Writes) -> Result<(), StoreError> {
                 .bind(digest.first_received_ms)
                 .bind(digest.application.as_bytes())
                 .bind(digest.application_at_ms)
-                .bind(digest.read_at.source.as_slice())
-                .bind(digest.read_at.position.offset)
+                .bind(digest.read_at.place.source.as_slice())
+                .bind(digest.read_at.offset)
                 .bind(digest.content.encode())
         },
     )
@@ -188,9 +191,8 @@ async fn write_entries(
     source: [u8; 16],
     now_ms: i64,
     entries: &[Entry],
+    outbox: &[Outgoing],
 ) -> Result<(), StoreError> {
-    use prost::Message;
-
     let count = entries.len() as i64;
     let last = tx
         .row(
@@ -201,7 +203,7 @@ async fn write_entries(
         )
         .await?
         .map_or(Ok(count), |row| row.int(0))?;
-    let placed: Vec<(i64, &Entry)> = (last - count + 1..).zip(entries).collect();
+    let placed: Vec<_> = (last - count + 1..).zip(entries.iter().zip(outbox)).collect();
     each(
         tx,
         "INSERT INTO billing_ledger
@@ -211,7 +213,7 @@ async fn write_entries(
               amount_micros, pdd_ms, pdd_samples, session_key, message)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         &placed,
-        |query, (position, entry)| {
+        |query, (position, (entry, message))| {
             let bucket = &entry.bucket;
             let query = query
                 .bind(entry.record_id.as_bytes().as_slice())
@@ -233,7 +235,7 @@ async fn write_entries(
             let query = entry.measures.columns().into_iter().fold(query, Bound::bind);
             query
                 .bind(keys::session_key(&entry.message.session_id).as_slice())
-                .bind(entry.message.encode_to_vec())
+                .bind(message.value.as_deref())
         },
     )
     .await?;

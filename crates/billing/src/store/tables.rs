@@ -2,6 +2,7 @@
 //! differently, in each database.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tollgate_schema::ids::{EventId, RecordId};
@@ -9,7 +10,7 @@ use tollgate_schema::v1;
 use tollgate_stream::{Claim, Outgoing, StoreError};
 
 use crate::applications::service_named;
-use crate::digest::{Authenticity, Digest, ReadAt};
+use crate::digest::{Authenticity, Digest, Place, ReadAt};
 use crate::entry::{Bucket, Entry, Kind, Measures};
 use crate::item::Content;
 use crate::ledger::Account;
@@ -18,6 +19,8 @@ use crate::store::sql::{Row, Sql, misfit};
 
 /// What is written for one partition.
 pub type Share<'a> = (&'a Claim, Writes);
+/// What is to be published for one partition.
+pub type Outbox<'a> = (&'a Claim, Vec<Outgoing>);
 
 /// An open, fenced transaction.
 #[async_trait]
@@ -41,14 +44,17 @@ pub trait Tables: Sql {
     /// left out.
     async fn load(&mut self, needs: &[Need]) -> Result<Vec<Account>, StoreError>;
 
-    /// Writes digests, records, ledger entries and aggregates.
-    async fn write(&mut self, now_ms: i64, shares: &[Share<'_>]) -> Result<(), StoreError>;
+    /// Writes digests, records, ledger entries and aggregates. The outboxes, in the order of the
+    /// shares, begin with the messages of the entries: the ledger keeps what is published.
+    async fn write(
+        &mut self,
+        now_ms: i64,
+        shares: &[Share<'_>],
+        outboxes: &[Outbox<'_>],
+    ) -> Result<(), StoreError>;
 
     /// Appends to the partitions' outboxes.
-    async fn append_outbox(
-        &mut self,
-        outboxes: &[(&Claim, Vec<Outgoing>)],
-    ) -> Result<(), StoreError>;
+    async fn append_outbox(&mut self, outboxes: &[Outbox<'_>]) -> Result<(), StoreError>;
 }
 
 /// Columns of an entry, in the order in which [`entry`] reads them.
@@ -108,13 +114,13 @@ pub fn digest(row: &Row) -> Result<(RecordId, Digest), StoreError> {
         application: String::from_utf8_lossy(row.bytes(4)?).into_owned(),
         application_at_ms: row.int(5)?,
         read_at: ReadAt {
-            source: row.key(6)?,
-            position: v1::SourcePosition {
+            place: Arc::new(Place {
+                source: row.key(6)?,
                 cluster_id: row.text(9)?.to_owned(),
                 topic: row.text(10)?.to_owned(),
                 partition: row.int(11)? as i32,
-                offset: row.int(7)?,
-            },
+            }),
+            offset: row.int(7)?,
         },
         content: content.into(),
     };

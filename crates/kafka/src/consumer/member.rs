@@ -9,7 +9,7 @@ use metrics::counter;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 use tollgate_stream::{Event, Incoming, StreamError, TopicPartition};
 
 use super::assignment::{Assignment, Fate};
@@ -30,12 +30,22 @@ type Client = BaseConsumer<Context<Rebalances>>;
 pub struct Options {
     pub config: ClientConfig,
     pub common: Arc<Common>,
-    pub topics: Vec<String>,
+    pub topics: Vec<Arc<str>>,
     pub protocol: GroupProtocol,
     pub operation_timeout: Duration,
     /// Pause after a fatal error; how long the group's coordinator may be away.
     pub rejoin_after: Duration,
     pub close_timeout: Duration,
+}
+
+impl Options {
+    /// Where a message stands. Its topic is one of those that are read; no record needs a name of
+    /// its own.
+    fn partition_of(&self, message: &BorrowedMessage<'_>) -> TopicPartition {
+        let topic = message.topic();
+        let known = self.topics.iter().find(|known| &***known == topic);
+        TopicPartition::new(known.map_or_else(|| topic.into(), Arc::clone), message.partition())
+    }
 }
 
 pub struct Member {
@@ -161,7 +171,7 @@ impl Member {
 
     fn join_when_due(&mut self) -> Result<(), StreamError> {
         if self.join.as_ref().is_some_and(Join::is_due) {
-            let topics: Vec<&str> = self.options.topics.iter().map(String::as_str).collect();
+            let topics: Vec<&str> = self.options.topics.iter().map(|topic| &**topic).collect();
             self.client
                 .subscribe(&topics)
                 .map_err(|error| StreamError::Fatal(error.to_string()))?;
@@ -280,7 +290,7 @@ impl Member {
                 Some(Err(error)) => Some(error),
                 Some(Ok(message)) => {
                     taken += 1;
-                    let partition = TopicPartition::new(message.topic(), message.partition());
+                    let partition = self.options.partition_of(&message);
                     if let Some(turn) = self.assignment.take(&partition, message.offset()) {
                         let record = convert::incoming(&message, partition);
                         self.buffer.push_back((turn, record));

@@ -60,13 +60,13 @@ async fn a_relay_does_not_commit_what_is_only_thought_to_be_stored() -> Result<(
         &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER],
     );
     let records = [record(&topic, "k", "v")];
-    let sent = relay.send(&records).await;
+    let sent = relay.send(records.to_vec()).await;
     assert!(matches!(sent, Err(RelayError::Abort(_))), "{sent:?}");
     assert!(matches!(relay.commit().await, Err(RelayError::Abort(_))));
     relay.abort().await?;
 
     let mut next = stream.relay(&id).await?;
-    next.send(&records).await?;
+    next.send(records.to_vec()).await?;
     next.commit().await?;
     Ok(())
 }

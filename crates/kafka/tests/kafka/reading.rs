@@ -28,9 +28,9 @@ async fn what_is_not_committed_is_not_read_and_markers_do_not_hold_up() -> Resul
     let topic = topic(&stream, "markers", 2).await?;
     let mut relay = stream.relay(&unique("marker")).await?;
     let records: Vec<_> = (0..20).map(|n| record(&topic, &n.to_string(), "committed")).collect();
-    relay.send(&records).await?;
+    relay.send(records.clone()).await?;
     relay.commit().await?;
-    relay.send(&[record(&topic, "1", "aborted")]).await?;
+    relay.send(vec![record(&topic, "1", "aborted")]).await?;
     relay.abort().await?;
 
     let read = read_all(&stream, &topic).await?;

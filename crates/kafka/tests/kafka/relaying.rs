@@ -9,17 +9,17 @@ async fn a_relay_that_takes_over_fences_the_first_and_aborts_what_it_left() -> R
     let topic = topic(&stream, "fence", 1).await?;
     let id = unique("relay");
     let mut first = stream.relay(&id).await?;
-    first.send(&[record(&topic, "k", "confirmed")]).await?;
+    first.send(vec![record(&topic, "k", "confirmed")]).await?;
     first.commit().await?;
-    first.send(&[record(&topic, "k", "left open")]).await?;
+    first.send(vec![record(&topic, "k", "left open")]).await?;
 
     let mut second = stream.relay(&id).await?;
     let fenced = first.commit().await.unwrap_err();
     assert_eq!(fenced, RelayError::Fenced);
-    let again = first.send(&[record(&topic, "k", "zombie")]).await.unwrap_err();
+    let again = first.send(vec![record(&topic, "k", "zombie")]).await.unwrap_err();
     assert!(matches!(again, RelayError::Recreate(_) | RelayError::Fenced), "{again}");
 
-    second.send(&[record(&topic, "k", "taken over")]).await?;
+    second.send(vec![record(&topic, "k", "taken over")]).await?;
     second.commit().await?;
     let read: Vec<String> = read_all(&stream, &topic).await?.iter().map(text).collect();
     assert_eq!(read, ["confirmed", "taken over"]);
@@ -33,13 +33,13 @@ async fn a_zombie_that_sends_after_the_takeover_is_fenced_too() -> Result<()> {
     let id = unique("relay");
     let mut first = stream.relay(&id).await?;
     let mut second = stream.relay(&id).await?;
-    let sent = first.send(&[record(&topic, "k", "zombie")]).await;
+    let sent = first.send(vec![record(&topic, "k", "zombie")]).await;
     let fate = match sent {
         Ok(()) => first.commit().await,
         failed => failed,
     };
     assert_eq!(fate, Err(RelayError::Fenced));
-    second.send(&[record(&topic, "k", "owner")]).await?;
+    second.send(vec![record(&topic, "k", "owner")]).await?;
     second.commit().await?;
     let read: Vec<String> = read_all(&stream, &topic).await?.iter().map(text).collect();
     assert_eq!(read, ["owner"]);
@@ -54,11 +54,11 @@ async fn a_record_that_can_never_be_sent_is_named_by_its_index() -> Result<()> {
     let huge = "x".repeat(5 * 1024 * 1024);
     let records =
         [record(&topic, "k", "first"), record(&topic, "k", "second"), record(&topic, "k", &huge)];
-    let refused = relay.send(&records).await.unwrap_err();
+    let refused = relay.send(records.to_vec()).await.unwrap_err();
     assert!(matches!(refused, RelayError::Permanent { index: 2, .. }), "{refused}");
     assert!(matches!(relay.commit().await, Err(RelayError::Abort(_))));
     relay.abort().await?;
-    relay.send(&records[..2]).await?;
+    relay.send(records[..2].to_vec()).await?;
     relay.commit().await?;
     assert_eq!(read_all(&stream, &topic).await?.len(), 2);
     Ok(())
@@ -85,7 +85,7 @@ async fn each_record_that_only_the_broker_refuses_is_found_by_sending_one_by_one
             (0..3).map(|index| record(&topic, &index.to_string(), value(index))).collect();
         // As an outbox does: the one that is named goes to quarantine, the rest is sent again.
         for before in 0..refused.len() {
-            let refusal = relay.send(&records).await.unwrap_err();
+            let refusal = relay.send(records.clone()).await.unwrap_err();
             let expected = refused[before] - before;
             assert!(
                 matches!(refusal, RelayError::Permanent { index, .. } if index == expected),
@@ -94,7 +94,7 @@ async fn each_record_that_only_the_broker_refuses_is_found_by_sending_one_by_one
             relay.abort().await?;
             records.remove(expected);
         }
-        relay.send(&records).await?;
+        relay.send(records.clone()).await?;
         relay.commit().await?;
     }
     let keys: Vec<_> = read_all(&stream, &topic).await?.iter().map(|it| it.key.clone()).collect();

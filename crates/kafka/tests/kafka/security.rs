@@ -78,7 +78,7 @@ async fn everything_works_through_tls_and_scram() -> Result<()> {
     let topic = topic(stream, "secured", 1).await?;
     publish(stream, &topic, &["a", "b"]).await?;
     let mut relay = stream.relay(&unique("secured")).await?;
-    relay.send(&[record(&topic, "key", "c")]).await?;
+    relay.send(vec![record(&topic, "key", "c")]).await?;
     relay.commit().await?;
     assert_eq!(read_all(stream, &topic).await?.len(), 3);
 

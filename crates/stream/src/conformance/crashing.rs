@@ -142,7 +142,7 @@ pub async fn a_zombies_relay_sends_nothing(harness: &dyn Harness) {
         eventually(harness, "the id is taken", async || stream.relay(&id).await.ok()).await;
     // The zombie sees this row, since its store does not fence reads.
     store.put_row(&source, record(&to, "k", "row", "row"));
-    holder.send(&[record(&to, "k", "holder", "holder")]).await.expect("sent");
+    holder.send(vec![record(&to, "k", "holder", "holder")]).await.expect("sent");
     holder.commit().await.expect("committed");
     eventually(harness, "the zombie gives up", async || {
         let status = zombie.handle.status();

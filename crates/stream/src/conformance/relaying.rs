@@ -27,7 +27,7 @@ async fn count_of(harness: &dyn Harness, topic: &str, least: usize) -> usize {
 pub async fn a_transaction_is_seen_whole_and_only_after_its_commit(harness: &dyn Harness) {
     let topic = topic(harness, 3).await;
     let mut relay = open(harness, &unique("relay")).await;
-    relay.send(&rows(&topic, "one", 20)).await.expect("sent");
+    relay.send(rows(&topic, "one", 20)).await.expect("sent");
     let stream = harness.stream().await;
     let mut reader = stream.reader(&[&topic], ReadFrom::Earliest).await.expect("a reader");
     let early = reader.next(100, harness.quiet()).await.expect("an answer");
@@ -35,7 +35,7 @@ pub async fn a_transaction_is_seen_whole_and_only_after_its_commit(harness: &dyn
     relay.commit().await.expect("committed");
     assert_eq!(count_of(harness, &topic, 20).await, 20);
     // And again through the same relay.
-    relay.send(&rows(&topic, "two", 5)).await.expect("sent");
+    relay.send(rows(&topic, "two", 5)).await.expect("sent");
     relay.commit().await.expect("committed");
     assert_eq!(count_of(harness, &topic, 25).await, 25);
 }
@@ -46,7 +46,7 @@ pub async fn a_relay_stopped_before_it_sends_leaves_nothing(harness: &dyn Harnes
     let id = unique("relay");
     drop(open(harness, &id).await);
     let mut next = open(harness, &id).await;
-    next.send(&rows(&topic, "next", 2)).await.expect("sent");
+    next.send(rows(&topic, "next", 2)).await.expect("sent");
     next.commit().await.expect("committed");
     assert_eq!(count_of(harness, &topic, 2).await, 2);
 }
@@ -57,10 +57,10 @@ pub async fn a_relay_stopped_between_send_and_commit_leaves_nothing_visible(harn
     let topic = topic(harness, 1).await;
     let id = unique("relay");
     let mut stopped = open(harness, &id).await;
-    stopped.send(&rows(&topic, "stopped", 3)).await.expect("sent");
+    stopped.send(rows(&topic, "stopped", 3)).await.expect("sent");
     drop(stopped);
     let mut next = open(harness, &id).await;
-    next.send(&rows(&topic, "next", 2)).await.expect("sent");
+    next.send(rows(&topic, "next", 2)).await.expect("sent");
     next.commit().await.expect("committed");
     publish(harness, &rows(&topic, "behind", 1)).await;
     let found = texts(&read_all(harness, &topic, 3).await);
@@ -71,9 +71,9 @@ pub async fn a_relay_stopped_between_send_and_commit_leaves_nothing_visible(harn
 pub async fn an_aborted_transaction_is_never_seen(harness: &dyn Harness) {
     let topic = topic(harness, 1).await;
     let mut relay = open(harness, &unique("relay")).await;
-    relay.send(&rows(&topic, "aborted", 3)).await.expect("sent");
+    relay.send(rows(&topic, "aborted", 3)).await.expect("sent");
     relay.abort().await.expect("aborted");
-    relay.send(&rows(&topic, "kept", 2)).await.expect("sent");
+    relay.send(rows(&topic, "kept", 2)).await.expect("sent");
     relay.commit().await.expect("committed");
     assert_eq!(texts(&read_all(harness, &topic, 2).await)[&0], ["kept", "kept"]);
 }
@@ -83,17 +83,17 @@ pub async fn an_old_relay_can_neither_send_nor_commit_after_a_takeover(harness: 
     let topic = topic(harness, 1).await;
     let id = unique("relay");
     let mut sent = open(harness, &id).await;
-    sent.send(&rows(&topic, "zombie", 2)).await.expect("sent");
+    sent.send(rows(&topic, "zombie", 2)).await.expect("sent");
     let mut holder = open(harness, &id).await;
     let result = sent.commit().await;
     assert!(is_lost(&result), "a fenced relay has committed: {result:?}");
-    let result = sent.send(&rows(&topic, "zombie", 1)).await;
+    let result = sent.send(rows(&topic, "zombie", 1)).await;
     let result = match result {
         Ok(()) => sent.commit().await,
         other => other,
     };
     assert!(is_lost(&result), "a fenced relay has published: {result:?}");
-    holder.send(&rows(&topic, "holder", 2)).await.expect("sent");
+    holder.send(rows(&topic, "holder", 2)).await.expect("sent");
     holder.commit().await.expect("committed");
     assert_eq!(texts(&read_all(harness, &topic, 2).await)[&0], ["holder", "holder"]);
 }
@@ -110,14 +110,14 @@ pub async fn a_record_that_is_too_large_is_named_and_the_others_can_be_sent(harn
     // Random bytes, so that no compression makes them fit.
     let large: Vec<u8> = (0..100_000).map(|_| rand::random()).collect();
     all[1].value = Some(Bytes::from(large));
-    let mut result = relay.send(&all).await;
+    let mut result = relay.send(all.clone()).await;
     if result.is_ok() {
         result = relay.commit().await;
     }
     assert!(matches!(result, Err(RelayError::Permanent { index: 1, .. })), "{result:?}");
     relay.abort().await.expect("aborted");
     all.remove(1);
-    relay.send(&all).await.expect("sent");
+    relay.send(all).await.expect("sent");
     tokio::time::timeout(Duration::from_mins(1), relay.commit())
         .await
         .expect("in time")

@@ -131,7 +131,7 @@ where
                 if in_company {
                     committer.together(job, bytes).await
                 } else {
-                    Some(committer.alone(job).await)
+                    committer.alone(job).await
                 }
             };
             let Some(written) = self.cancel.finish(written).await else {

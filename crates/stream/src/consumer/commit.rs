@@ -88,10 +88,12 @@ impl<S: Store + ?Sized> Committer<S> {
         })
     }
 
-    /// Writes a batch, in a transaction of its own.
-    pub(super) async fn alone(&self, job: Job<S::Item>) -> Done<S::Item> {
-        let result = self.store.apply(&[job.batch(now_ms())]).await;
-        Done { job, result, in_company: false }
+    /// Writes a batch, in a transaction of its own. Like every transaction here it runs in a task of
+    /// its own, so that none is dropped half way with its caller. `None` when the store has panicked.
+    pub(super) async fn alone(self: &Arc<Self>, job: Job<S::Item>) -> Option<Done<S::Item>> {
+        let (reply, done) = oneshot::channel();
+        tokio::spawn(Arc::clone(self).write(vec![Waiting { job, bytes: 0, reply }]));
+        done.await.ok()
     }
 
     /// Writes a batch together with those of others, as far as they fit. `None` when the store
@@ -102,7 +104,7 @@ impl<S: Store + ?Sized> Committer<S> {
         bytes: usize,
     ) -> Option<Done<S::Item>> {
         if job.range.len() >= self.most_records || bytes >= self.most_bytes {
-            return Some(self.alone(job).await);
+            return self.alone(job).await;
         }
         let (reply, done) = oneshot::channel();
         self.lock().waiting.push_back(Waiting { job, bytes, reply });
@@ -195,6 +197,7 @@ impl<S: Store + ?Sized> Committer<S> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use async_trait::async_trait;
     use futures_util::future::join_all;
@@ -207,6 +210,8 @@ mod tests {
         begun: Instant,
         seen: Mutex<Vec<(u128, Vec<i32>)>>,
         fates: HashMap<i32, Fate>,
+        /// Transactions that came to their end.
+        ended: AtomicUsize,
     }
 
     #[derive(Clone, Copy)]
@@ -236,6 +241,7 @@ mod tests {
                     Fate::Panics => panic!("a store with a defect"),
                 }
             }
+            self.ended.fetch_add(1, Ordering::Relaxed);
             Ok(())
         }
 
@@ -250,7 +256,8 @@ mod tests {
 
     fn committer(fates: &[(i32, Fate)]) -> Arc<Committer<Notes>> {
         let fates = fates.iter().copied().collect();
-        let store = Notes { begun: Instant::now(), seen: Mutex::default(), fates };
+        let (seen, ended) = (Mutex::default(), AtomicUsize::new(0));
+        let store = Notes { begun: Instant::now(), seen, fates, ended };
         let settings =
             ConsumerSettings { batch_records: 10, batch_wait_ms: 20, ..Default::default() };
         Committer::new(Arc::new(store), &settings)
@@ -328,9 +335,21 @@ mod tests {
         let done: Vec<_> = join_all(jobs).await.into_iter().flatten().collect();
         let outcomes: Vec<_> = done.iter().map(|it| (it.result.is_ok(), it.in_company)).collect();
         assert_eq!(outcomes, [(true, false), (false, true), (false, true)]);
-        assert!(committer.alone(job(1, 1)).await.result.is_ok());
-        let alone = committer.alone(job(2, 1)).await;
+        assert!(committer.alone(job(1, 1)).await.unwrap().result.is_ok());
+        let alone = committer.alone(job(2, 1)).await.unwrap();
         assert!(alone.result.is_err() && !alone.in_company);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transaction_goes_on_when_nobody_waits_for_it_any_more() {
+        let committer = committer(&[(1, Fate::Takes(500))]);
+        for given_up in
+            [committer.alone(job(1, 1)).boxed(), committer.together(job(1, 10), 0).boxed()]
+        {
+            assert!(tokio::time::timeout(Duration::from_millis(1), given_up).await.is_err());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(committer.store.ended.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -405,8 +405,12 @@ where
     async fn tick(&mut self) -> Result<(), End> {
         let interval = Duration::from_millis(self.context.settings().tick_interval_ms);
         self.next_tick = Instant::now() + interval;
-        let work = self.context.store.tick(&self.claim, now_ms());
-        let Some(result) = self.cancel.finish(work).await else { return Err(End::Cancelled) };
+        // In a task of its own, as batches are: a transaction is not dropped half way.
+        let (store, claim) = (Arc::clone(&self.context.store), Arc::clone(&self.claim));
+        let work = tokio::spawn(async move { store.tick(&claim, now_ms()).await });
+        let Some(ended) = self.cancel.finish(work).await else { return Err(End::Cancelled) };
+        // A panic, which has been reported.
+        let Ok(result) = ended else { return Err(End::Lost { uncertain: true }) };
         match result {
             Ok(more) => {
                 if more {

@@ -178,7 +178,7 @@ where
                 return Ok(());
             }
             let transaction = async {
-                relay.send(&records).await?;
+                relay.send(records).await?;
                 relay.commit().await
             };
             let Some(result) = self.cancel.finish(transaction).await else {

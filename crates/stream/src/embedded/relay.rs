@@ -48,7 +48,7 @@ impl EmbeddedRelay {
 
 #[async_trait]
 impl Relay for EmbeddedRelay {
-    async fn send(&mut self, records: &[Outgoing]) -> Result<(), RelayError> {
+    async fn send(&mut self, records: Vec<Outgoing>) -> Result<(), RelayError> {
         self.check()?;
         if self.open.is_some() {
             return Err(RelayError::Abort("a transaction is open already".to_owned()));
@@ -65,7 +65,7 @@ impl Relay for EmbeddedRelay {
                 Ok(None) => {}
             }
         }
-        self.open = Some(records.to_vec());
+        self.open = Some(records);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tollgate_billing::digest::Digest;
+use tollgate_billing::digest::{Digest, Place};
 use tollgate_billing::http::amount_text;
 use tollgate_billing::ledger::Account;
 use tollgate_billing::pricing::{Book, Desk};
@@ -154,7 +154,12 @@ fn add_charge(shown: &mut Value, record: &Outgoing, desk: &Desk<'_>) -> anyhow::
 }
 
 fn rate(item: &CdrItem, desk: &Desk<'_>) -> Option<v1::RatedCdr> {
-    let digest = Digest::of(item, &nowhere());
+    let nowhere = Source {
+        group: String::new(),
+        cluster_id: String::new(),
+        partition: TopicPartition::new(CDRS.name, 0),
+    };
+    let digest = Digest::of(item, &Place::of(&nowhere));
     Account::open(item.record_id, &[digest], desk).map(|account| account.charge.message)
 }
 
@@ -176,14 +181,6 @@ fn leg(leg: &v1::RatedLeg) -> Value {
 
 fn status(status: v1::RatingStatus) -> String {
     status.as_str_name().trim_start_matches("RATING_STATUS_").to_lowercase()
-}
-
-fn nowhere() -> Source {
-    Source {
-        group: String::new(),
-        cluster_id: String::new(),
-        partition: TopicPartition::new(CDRS.name, 0),
-    }
 }
 
 fn incoming(record: &Outgoing) -> Incoming {

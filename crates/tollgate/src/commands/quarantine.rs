@@ -116,7 +116,7 @@ async fn publish(stream: &dyn Stream, events: &[Outgoing]) -> anyhow::Result<()>
         return Ok(());
     }
     let mut relay = stream.relay("tollgate-quarantine-replay").await?;
-    relay.send(events).await.context("nothing was published; try again")?;
+    relay.send(events.to_vec()).await.context("nothing was published; try again")?;
     relay
         .commit()
         .await
