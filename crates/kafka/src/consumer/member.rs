@@ -68,6 +68,12 @@ struct Join {
     after: Option<JoinHandle<()>>,
 }
 
+/// Rounded up: rdkafka goes round without sleeping through the rest of a millisecond, which was a
+/// tenth of a consumer's processor time.
+fn whole_millis(wait: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
+}
+
 impl Join {
     fn is_due(&self) -> bool {
         self.at <= Instant::now() || self.after.as_ref().is_some_and(JoinHandle::is_finished)
@@ -151,7 +157,7 @@ impl Member {
                 break Err(error);
             }
             let left = end.saturating_duration_since(Instant::now());
-            if let Err(error) = self.poll(max, left.min(SLICE)) {
+            if let Err(error) = self.poll(max, whole_millis(left).min(SLICE)) {
                 break Err(error);
             }
             if let Some(ready) = self.ready(max) {
