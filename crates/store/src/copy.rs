@@ -17,6 +17,47 @@ const END: i16 = -1;
 /// The length of a field that is NULL.
 const NULL: i32 = -1;
 
+/// A value as PostgreSQL sends and takes it: `i16` for `smallint`, `i32` for `integer`, `i64` for
+/// `bigint`, `bool`, bytes for `bytea`, text without NUL for `text`, `None` for NULL.
+pub trait CopyField {
+    /// Appends length and value.
+    fn put(self, buffer: &mut Vec<u8>);
+}
+
+impl<T: AsRef<[u8]> + ?Sized> CopyField for &T {
+    fn put(self, buffer: &mut Vec<u8>) {
+        let bytes = self.as_ref();
+        buffer.put_i32(bytes.len() as i32);
+        buffer.put_slice(bytes);
+    }
+}
+
+impl CopyField for bool {
+    fn put(self, buffer: &mut Vec<u8>) {
+        (&[u8::from(self)]).put(buffer);
+    }
+}
+
+macro_rules! integers {
+    ($($integer:ty),*) => {
+        $(impl CopyField for $integer {
+            fn put(self, buffer: &mut Vec<u8>) {
+                (&self.to_be_bytes()).put(buffer);
+            }
+        })*
+    };
+}
+integers!(i16, i32, i64);
+
+impl<T: CopyField> CopyField for Option<T> {
+    fn put(self, buffer: &mut Vec<u8>) {
+        match self {
+            Some(value) => value.put(buffer),
+            None => buffer.put_i32(NULL),
+        }
+    }
+}
+
 /// Rows of one table. Each begins with [`CopyRows::row`] and takes a field for each column, in
 /// their order.
 #[derive(Debug)]
@@ -45,33 +86,9 @@ impl CopyRows {
         self
     }
 
-    /// A `bigint`.
-    pub fn bigint(&mut self, value: i64) -> &mut Self {
-        self.field(&value.to_be_bytes())
-    }
-
-    /// A `bytea`.
-    pub fn bytea(&mut self, value: &[u8]) -> &mut Self {
-        self.field(value)
-    }
-
-    /// A `text`. PostgreSQL takes none that contains a NUL.
-    pub fn text(&mut self, value: &str) -> &mut Self {
-        self.field(value.as_bytes())
-    }
-
-    /// A `bytea`, or NULL.
-    pub fn bytea_or_null(&mut self, value: Option<&[u8]>) -> &mut Self {
-        if let Some(value) = value {
-            return self.field(value);
-        }
-        self.buffer.put_i32(NULL);
-        self
-    }
-
-    fn field(&mut self, value: &[u8]) -> &mut Self {
-        self.buffer.put_i32(value.len() as i32);
-        self.buffer.put_slice(value);
+    /// The next field of the row.
+    pub fn field(&mut self, value: impl CopyField) -> &mut Self {
+        value.put(&mut self.buffer);
         self
     }
 

@@ -42,7 +42,7 @@ mod source;
 pub mod sqlite;
 
 pub use connect::{Database, SqlitePools, connect};
-pub use copy::CopyRows;
+pub use copy::{CopyField, CopyRows};
 pub use error::classify;
 pub use migrate::{Migration, Schema, migrate};
 pub use settings::Settings;

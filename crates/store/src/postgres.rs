@@ -162,12 +162,12 @@ pub async fn append_outbox(
         let last = last.get(source.as_slice()).ok_or_else(|| counted(StoreError::Fenced))?;
         for (position, record) in (last - records.len() as i64 + 1..).zip(records) {
             rows.row()
-                .bytea(source)
-                .bigint(position)
-                .text(&record.topic)
-                .bytea(&record.key)
-                .bytea_or_null(record.value.as_deref())
-                .bytea(&headers::encode(&record.headers));
+                .field(source)
+                .field(position)
+                .field(&*record.topic)
+                .field(&record.key)
+                .field(record.value.as_deref())
+                .field(&headers::encode(&record.headers));
         }
         appended += records.len() as u64;
     }

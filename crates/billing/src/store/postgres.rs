@@ -176,15 +176,15 @@ async fn open_digests(tx: &mut Tx, shares: &[Share<'_>]) -> Result<(), StoreErro
     let mut rows = CopyRows::into("billing_digests", &columns);
     for (record_id, digest) in shares.iter().flat_map(|(_, writes)| &writes.opened) {
         rows.row()
-            .bytea(record_id.as_bytes())
-            .bytea(digest.event_id.as_bytes())
-            .bigint(digest.authenticity as i64)
-            .bigint(digest.first_received_ms)
-            .bytea(digest.application.as_bytes())
-            .bigint(digest.application_at_ms)
-            .bytea(&digest.read_at.place.source)
-            .bigint(digest.read_at.offset)
-            .bytea(&digest.content.encode());
+            .field(record_id.as_bytes())
+            .field(digest.event_id.as_bytes())
+            .field(digest.authenticity as i64)
+            .field(digest.first_received_ms)
+            .field(digest.application.as_bytes())
+            .field(digest.application_at_ms)
+            .field(&digest.read_at.place.source)
+            .field(digest.read_at.offset)
+            .field(&digest.content.encode());
     }
     rows.write(tx).await
 }
@@ -299,27 +299,27 @@ async fn write_entries(
         for (position, (entry, message)) in (last - count + 1..).zip(entries) {
             let bucket = &entry.bucket;
             rows.row()
-                .bytea(entry.record_id.as_bytes())
-                .bigint(entry.revision.into())
-                .bigint(entry.kind as i64)
-                .bytea(entry.event_id.as_bytes())
-                .bytea(source)
-                .bigint(position)
-                .bigint(now_ms)
-                .bigint(entry.billed_at_ms())
-                .bigint(bucket.hour_ms)
-                .text(&bucket.day)
-                .text(&bucket.month)
-                .text(&bucket.currency)
-                .bytea(&keys::application_key(&bucket.application))
-                .bytea(bucket.application.as_bytes())
-                .text(service_name(bucket.service))
-                .bigint(bucket.status);
+                .field(entry.record_id.as_bytes())
+                .field(i64::from(entry.revision))
+                .field(entry.kind as i64)
+                .field(entry.event_id.as_bytes())
+                .field(source)
+                .field(position)
+                .field(now_ms)
+                .field(entry.billed_at_ms())
+                .field(bucket.hour_ms)
+                .field(&bucket.day)
+                .field(&bucket.month)
+                .field(&bucket.currency)
+                .field(&keys::application_key(&bucket.application))
+                .field(bucket.application.as_bytes())
+                .field(service_name(bucket.service))
+                .field(bucket.status);
             for measure in entry.measures.columns() {
-                rows.bigint(measure);
+                rows.field(measure);
             }
-            rows.bytea(&keys::session_key(&entry.message.session_id))
-                .bytea_or_null(message.value.as_deref());
+            rows.field(&keys::session_key(&entry.message.session_id))
+                .field(message.value.as_deref());
         }
     }
     rows.write(tx).await

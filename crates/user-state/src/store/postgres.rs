@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{Postgres, Transaction};
-use tollgate_store::{classify, postgres};
+use tollgate_store::{CopyRows, classify, postgres};
 use tollgate_stream::{Claim, Outgoing, StoreError};
 
 use self::read::{get, read_call, read_keys, read_leg, read_number};
@@ -156,15 +156,39 @@ impl Statements for Tx<'_> {
     }
 
     async fn open_legs(&mut self, legs: &[LegRow]) -> Result<(), StoreError> {
-        let statement = "
-            INSERT INTO state_leg
-                (session_key, leg, number_key, side, started_ms, alerting_ms, answered_ms, ended,
-                 until_ms, state_code, release_reason, cause, sip_status)
-            SELECT * FROM unnest($1::bytea[], $2::smallint[], $3::bytea[], $4::smallint[],
-                $5::bigint[], $6::bigint[], $7::bigint[], $8::boolean[], $9::bigint[],
-                $10::integer[], $11::integer[], $12::integer[], $13::integer[])";
-        bind_legs(statement, legs).execute(&mut **self).await.map_err(classify)?;
-        Ok(())
+        let columns = [
+            "session_key",
+            "leg",
+            "number_key",
+            "side",
+            "started_ms",
+            "alerting_ms",
+            "answered_ms",
+            "ended",
+            "until_ms",
+            "state_code",
+            "release_reason",
+            "cause",
+            "sip_status",
+        ];
+        let mut rows = CopyRows::into("state_leg", &columns);
+        for LegRow { session_key, leg, number_key, facts } in legs {
+            rows.row()
+                .field(session_key.as_slice())
+                .field(*leg)
+                .field(number_key.as_slice())
+                .field(facts.side as i16)
+                .field(facts.started_ms)
+                .field(facts.alerting_ms)
+                .field(facts.answered_ms)
+                .field(facts.ended)
+                .field(facts.until_ms)
+                .field(facts.state_code)
+                .field(facts.release_reason)
+                .field(facts.cause)
+                .field(facts.sip_status);
+        }
+        rows.write(self).await
     }
 
     async fn write_legs(&mut self, legs: &[LegRow]) -> Result<(), StoreError> {
