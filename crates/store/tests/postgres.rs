@@ -171,7 +171,7 @@ async fn a_copy_that_is_refused_leaves_its_connection_in_order() -> anyhow::Resu
     let claim = claim(&source, &fixture.database.fence(&source).await?);
     let mut tx = postgres::transaction(pool(&fixture), &Step::Hold(&claim)).await?;
     let mut rows = CopyRows::into("tollgate_outbox", &["source", "position", "topic", "key"]);
-    rows.row().field(b"no id of a source").field(1).field("t").field(None::<&[u8]>);
+    rows.row().field(b"no id of a source").field(1_i64).field("t").field(None::<&[u8]>);
     let error = failure(rows.write(&mut tx).await);
     assert!(matches!(&error, StoreError::Rejected(code) if code.contains("23502")), "{error}");
     drop(tx);
