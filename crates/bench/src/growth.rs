@@ -126,18 +126,19 @@ fn write_seed(consumer: Consumer, db: &Db) -> Result<u64> {
     })? as u64)
 }
 
-/// Rows like the seed's under keys of their own, which are hashes like any other.
+/// Rows like the seed's under keys of their own, which are hashes like any other, and of minutes of
+/// their own before it.
 const BILLING: &str = "
-    INSERT INTO billing_records
+    INSERT INTO billing_records OVERRIDING SYSTEM VALUE
     SELECT tollgate.again(record_id, $COPY), revision, event_id, status,
-           billed_at_ms - $COPY * 60000, partition
+           billed_at_ms - $COPY * 60000, partition, number - $COPY * 1000000
     FROM seed_records;
     INSERT INTO billing_digests
-    SELECT tollgate.again(record_id, $COPY), event_id, authenticity, first_received_ms, application,
+    SELECT number - $COPY * 1000000, event_id, authenticity, first_received_ms, application,
            application_at_ms, source, source_offset, content
     FROM seed_digests;
     INSERT INTO billing_ledger
-    SELECT tollgate.again(record_id, $COPY), revision, kind, event_id, source,
+    SELECT number - $COPY * 1000000, tollgate.again(record_id, $COPY), revision, kind, event_id, source,
            position + $COPY * 1000000, written_ms, billed_at_ms - $COPY * 60000,
            hour_ms - $COPY / 60 * 3600000, day, month, currency, application_key, application,
            service, status, attempts, answered, seconds, talk_seconds, billed_minutes,

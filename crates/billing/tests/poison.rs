@@ -45,7 +45,7 @@ const REFUSE: &str = "
         END IF;
         RETURN NEW;
     END $$;
-    CREATE TRIGGER refuse BEFORE INSERT ON tollgate.billing_digests
+    CREATE TRIGGER refuse BEFORE INSERT ON tollgate.billing_ledger
         FOR EACH ROW EXECUTE FUNCTION tollgate.refuse();";
 
 struct Ignore;

@@ -24,16 +24,16 @@ macro_rules! headers {
 const BILLING: &[Rows] = &[
     Rows {
         table: "billing_records",
-        postgres: "SELECT r.* FROM billing_records r JOIN billing_ledger l USING (record_id)
+        postgres: "SELECT r.* FROM billing_records r JOIN billing_ledger l USING (number)
                    ORDER BY l.source, l.position",
-        sqlite: "SELECT r.* FROM billing_records r JOIN billing_ledger l USING (record_id)
+        sqlite: "SELECT r.* FROM billing_records r JOIN billing_ledger l USING (number)
                  ORDER BY l.source, l.position",
     },
     Rows {
         table: "billing_digests",
-        postgres: "SELECT d.* FROM billing_digests d JOIN billing_ledger l USING (record_id)
+        postgres: "SELECT d.* FROM billing_digests d JOIN billing_ledger l USING (number)
                    ORDER BY l.source, l.position",
-        sqlite: "SELECT d.* FROM billing_digests d JOIN billing_ledger l USING (record_id)
+        sqlite: "SELECT d.* FROM billing_digests d JOIN billing_ledger l USING (number)
                  ORDER BY l.source, l.position",
     },
     Rows {

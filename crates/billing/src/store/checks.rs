@@ -93,11 +93,11 @@ impl BillingStore {
             "SELECT COUNT(*) FROM billing_records AS r
              WHERE NOT EXISTS (
                      SELECT 1 FROM billing_ledger AS l
-                     WHERE l.record_id = r.record_id AND l.revision = r.revision AND l.kind = 1
-                           AND l.event_id = r.event_id AND l.status = r.status)
+                     WHERE l.number = r.number AND l.revision = r.revision AND l.kind = 1
+                           AND l.record_id = r.record_id AND l.event_id = r.event_id AND l.status = r.status)
                 OR EXISTS (
                      SELECT 1 FROM billing_ledger AS l
-                     WHERE l.record_id = r.record_id AND l.revision = r.revision AND l.kind = 2)",
+                     WHERE l.number = r.number AND l.revision = r.revision AND l.kind = 2)",
         )
         .await?;
         let consistent = differences.is_empty()

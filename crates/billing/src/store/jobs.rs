@@ -7,6 +7,7 @@ use tollgate_store::Step;
 use tollgate_stream::{Claim, StoreError};
 
 use super::sql::{Row, Sql, Value};
+use super::tables::Numbers;
 use super::{BillingStore, check_complete, write};
 use crate::error::BillingError;
 use crate::metrics;
@@ -147,7 +148,8 @@ impl BillingStore {
             .map(|(_, record_id)| Need { record_id: *record_id, event_ids: Vec::new() })
             .collect();
         needs.sort_unstable_by_key(|need| need.record_id);
-        let accounts = tables.load(&needs).await?;
+        let mut numbers = Numbers::new();
+        let accounts = tables.load(&needs, &mut numbers).await?;
         check_complete(needs.len(), accounts.len())?;
         let mut writes = Writes::default();
         for mut account in accounts {
@@ -156,7 +158,7 @@ impl BillingStore {
             }
         }
         let shares = [(claim, writes)];
-        write(tables, now_ms, &shares).await?;
+        write(tables, now_ms, &shares, &numbers).await?;
         let [(_, writes)] = shares;
 
         job.examined += page.len() as i64;

@@ -40,14 +40,20 @@ pub use checks::{Checks, Difference, SourceCheck};
 pub use jobs::{JobKind, JobStatus};
 pub use queries::{Cursor, LedgerEntry, Page, Period, Span, UsageRow};
 
-use tables::{Share, Tables};
+use tables::{Numbers, Share, Tables};
 pub use tariffs::{ActivationRow, TariffRow};
 
 /// The tables of billing.
-const MIGRATIONS: &[Migration] = &[Migration {
-    postgres: include_str!("../../migrations/0001.postgres.sql"),
-    sqlite: include_str!("../../migrations/0001.sqlite.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        postgres: include_str!("../../migrations/0001.postgres.sql"),
+        sqlite: include_str!("../../migrations/0001.sqlite.sql"),
+    },
+    Migration {
+        postgres: include_str!("../../migrations/0002.postgres.sql"),
+        sqlite: include_str!("../../migrations/0002.sqlite.sql"),
+    },
+];
 
 /// The ledger of one database. Cheap calls only wait for the database; nothing is cached but
 /// tariffs, which never change under their version.
@@ -195,17 +201,17 @@ impl BillingStore {
             .iter()
             .map(|account| shares[share_of(&account.record_id)].0.source.partition.partition)
             .collect();
-        let opened = tables.open(&accounts, &partitions).await?;
+        let mut numbers = tables.open(&accounts, &partitions).await?;
         let mut needs = Vec::new();
         for account in accounts {
-            if opened.contains(&account.record_id) {
+            if numbers.contains_key(&account.record_id) {
                 shares[share_of(&account.record_id)].1.opened(account);
             } else {
                 let known = sightings.of_record(&account.record_id);
                 needs.push(Need::of(account.record_id, known));
             }
         }
-        let known = tables.load(&needs).await?;
+        let known = tables.load(&needs, &mut numbers).await?;
         check_complete(needs.len(), known.len())?;
         metrics::repeated(known.len());
         for mut account in known {
@@ -213,7 +219,7 @@ impl BillingStore {
             shares[share_of(&account.record_id)].1.changed(account.record_id, change);
         }
         let now_ms = batches.iter().map(|batch| batch.now_ms).max().unwrap_or_default();
-        write(tables, now_ms, &shares).await?;
+        write(tables, now_ms, &shares, &numbers).await?;
         Ok(shares)
     }
 
@@ -249,10 +255,11 @@ async fn write(
     tables: &mut dyn Tables,
     now_ms: i64,
     shares: &[Share<'_>],
+    numbers: &Numbers,
 ) -> Result<(), StoreError> {
     let outboxes: Vec<_> =
         shares.iter().map(|(claim, writes)| (*claim, writes.outgoing())).collect();
-    tables.write(now_ms, shares, &outboxes).await?;
+    tables.write(now_ms, shares, &outboxes, numbers).await?;
     tables.append_outbox(&outboxes).await
 }
 

@@ -1,6 +1,6 @@
 //! Writing to PostgreSQL: a constant number of statements per batch, whatever its size.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use tollgate_schema::ids::RecordId;
@@ -14,7 +14,7 @@ use crate::keys;
 use crate::ledger::Account;
 use crate::plan::{Need, Writes};
 use crate::store::sql::Sql;
-use crate::store::tables::{self, Outbox, Share, Tables, digest_columns, entry_columns};
+use crate::store::tables::{self, Numbers, Outbox, Share, Tables, digest_columns, entry_columns};
 
 type Tx = postgres::Tx;
 
@@ -34,20 +34,20 @@ impl Tables for Tx {
         &mut self,
         accounts: &[Account],
         partitions: &[i32],
-    ) -> Result<HashSet<RecordId>, StoreError> {
+    ) -> Result<Numbers, StoreError> {
         if accounts.is_empty() {
-            return Ok(HashSet::new());
+            return Ok(Numbers::new());
         }
         let column = |read: fn(&Entry) -> i64| -> Vec<i64> {
             accounts.iter().map(|account| read(&account.charge)).collect()
         };
-        let inserted: Vec<Vec<u8>> = sqlx::query_scalar(
+        let inserted: Vec<(Vec<u8>, i64)> = sqlx::query_as(
             "INSERT INTO billing_records
                  (record_id, revision, event_id, status, billed_at_ms, partition)
              SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bigint[],
                                   $5::bigint[], $6::bigint[])
              ON CONFLICT (record_id) DO NOTHING
-             RETURNING record_id",
+             RETURNING record_id, number",
         )
         .bind(bytes(accounts, |account| account.record_id.as_bytes()))
         .bind(column(|charge| charge.revision.into()))
@@ -58,29 +58,37 @@ impl Tables for Tx {
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
-        inserted.iter().map(|id| id_of(id)).collect()
+        inserted.iter().map(|(id, number)| Ok((id_of(id)?, *number))).collect()
     }
 
-    async fn load(&mut self, needs: &[Need]) -> Result<Vec<Account>, StoreError> {
+    async fn load(
+        &mut self,
+        needs: &[Need],
+        numbers: &mut Numbers,
+    ) -> Result<Vec<Account>, StoreError> {
         if needs.is_empty() {
             return Ok(Vec::new());
         }
         // Locked in the order of their ids, in a statement of its own: what is read next is what
         // the last holder committed.
         let ids = bytes(needs, |need| need.record_id.as_bytes());
-        sqlx::query(
-            "SELECT 1 FROM billing_records WHERE record_id = ANY($1)
+        let locked: Vec<(Vec<u8>, i64)> = sqlx::query_as(
+            "SELECT record_id, number FROM billing_records WHERE record_id = ANY($1)
              ORDER BY record_id FOR NO KEY UPDATE",
         )
         .bind(&ids)
-        .execute(&mut **self)
+        .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
+        for (id, number) in &locked {
+            numbers.insert(id_of(id)?, *number);
+        }
+        let numbered = |need: &Need| numbers.get(&need.record_id).copied();
         let charges = sqlx::query(concat!(
             "SELECT ",
             entry_columns!(),
             " FROM billing_records AS r JOIN billing_ledger AS l
-                 ON l.record_id = r.record_id AND l.revision = r.revision AND l.kind = 1
+                 ON l.number = r.number AND l.revision = r.revision AND l.kind = 1
              WHERE r.record_id = ANY($1)"
         ))
         .bind(&ids)
@@ -95,21 +103,25 @@ impl Tables for Tx {
             "SELECT ",
             digest_columns!(),
             " FROM (
-                 SELECT top.* FROM unnest($1::bytea[], $2::bigint[]) AS need (record_id, most)
+                 SELECT top.* FROM unnest($1::bigint[], $2::bigint[]) AS need (number, most)
                  CROSS JOIN LATERAL (
-                     SELECT * FROM billing_digests AS own WHERE own.record_id = need.record_id
+                     SELECT * FROM billing_digests AS own WHERE own.number = need.number
                      ORDER BY own.authenticity DESC, own.first_received_ms DESC, own.event_id DESC
                      LIMIT need.most) AS top
                  UNION ALL
-                 SELECT own.* FROM unnest($3::bytea[], $4::bytea[]) AS seen (record_id, event_id)
+                 SELECT own.* FROM unnest($3::bigint[], $4::bytea[]) AS seen (number, event_id)
                  JOIN billing_digests AS own
-                     ON own.record_id = seen.record_id AND own.event_id = seen.event_id
-             ) AS d JOIN tollgate_fence AS f ON f.source = d.source"
+                     ON own.number = seen.number AND own.event_id = seen.event_id
+             ) AS d JOIN unnest($5::bigint[], $6::bytea[]) AS r (number, record_id)
+                 ON r.number = d.number
+             JOIN tollgate_fence AS f ON f.source = d.source"
         ))
-        .bind(&ids)
+        .bind(needs.iter().map(numbered).collect::<Vec<_>>())
         .bind(limits)
-        .bind(seen().map(|(need, _)| need.record_id.as_bytes().to_vec()).collect::<Vec<_>>())
-        .bind(seen().map(|(_, id)| id.as_bytes().to_vec()).collect::<Vec<_>>())
+        .bind(seen().map(|(need, _)| numbered(need)).collect::<Vec<_>>())
+        .bind(seen().map(|(_, id)| id.as_bytes().as_slice()).collect::<Vec<_>>())
+        .bind(needs.iter().map(numbered).collect::<Vec<_>>())
+        .bind(&ids)
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
@@ -126,10 +138,11 @@ impl Tables for Tx {
         now_ms: i64,
         shares: &[Share<'_>],
         outboxes: &[Outbox<'_>],
+        numbers: &Numbers,
     ) -> Result<(), StoreError> {
-        open_digests(self, shares).await?;
+        open_digests(self, shares, numbers).await?;
         let digests: Vec<_> = shares.iter().flat_map(|(_, writes)| &writes.digests).collect();
-        write_digests(self, &digests).await?;
+        write_digests(self, &digests, numbers).await?;
         let replaced: Vec<_> = shares.iter().flat_map(|(_, writes)| &writes.replaced).collect();
         write_replaced(self, &replaced).await?;
         let entered: Vec<_> = shares
@@ -143,7 +156,7 @@ impl Tables for Tx {
             })
             .collect();
         if !entered.is_empty() {
-            write_entries(self, now_ms, &entered).await?;
+            write_entries(self, now_ms, &entered, numbers).await?;
             write_aggregates(self, &entered).await?;
         }
         Ok(())
@@ -161,9 +174,13 @@ struct Entered<'a> {
     outbox: &'a [Outgoing],
 }
 
-async fn open_digests(tx: &mut Tx, shares: &[Share<'_>]) -> Result<(), StoreError> {
+async fn open_digests(
+    tx: &mut Tx,
+    shares: &[Share<'_>],
+    numbers: &Numbers,
+) -> Result<(), StoreError> {
     let columns = [
-        "record_id",
+        "number",
         "event_id",
         "authenticity",
         "first_received_ms",
@@ -176,7 +193,7 @@ async fn open_digests(tx: &mut Tx, shares: &[Share<'_>]) -> Result<(), StoreErro
     let mut rows = CopyRows::into("billing_digests", &columns);
     for (record_id, digest) in shares.iter().flat_map(|(_, writes)| &writes.opened) {
         rows.row()
-            .field(record_id.as_bytes())
+            .field(tables::number(numbers, record_id)?)
             .field(digest.event_id.as_bytes())
             .field(digest.authenticity as i64)
             .field(digest.first_received_ms)
@@ -189,26 +206,32 @@ async fn open_digests(tx: &mut Tx, shares: &[Share<'_>]) -> Result<(), StoreErro
     rows.write(tx).await
 }
 
-async fn write_digests(tx: &mut Tx, rows: &[&(RecordId, Digest)]) -> Result<(), StoreError> {
+async fn write_digests(
+    tx: &mut Tx,
+    rows: &[&(RecordId, Digest)],
+    numbers: &Numbers,
+) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
     }
     let ints = |read: fn(&Digest) -> i64| -> Vec<i64> {
         rows.iter().map(|(_, digest)| read(digest)).collect()
     };
+    let of_records: Vec<i64> =
+        rows.iter().map(|(id, _)| tables::number(numbers, id)).collect::<Result<_, _>>()?;
     sqlx::query(
         "INSERT INTO billing_digests
-             (record_id, event_id, authenticity, first_received_ms, application,
+             (number, event_id, authenticity, first_received_ms, application,
               application_at_ms, source, source_offset, content)
-         SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bytea[],
+         SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bytea[],
                               $6::bigint[], $7::bytea[], $8::bigint[], $9::bytea[])
-         ON CONFLICT (record_id, event_id) DO UPDATE SET
+         ON CONFLICT (number, event_id) DO UPDATE SET
              authenticity = excluded.authenticity,
              first_received_ms = excluded.first_received_ms,
              application = excluded.application,
              application_at_ms = excluded.application_at_ms",
     )
-    .bind(bytes(rows, |(record_id, _)| record_id.as_bytes()))
+    .bind(of_records)
     .bind(bytes(rows, |(_, digest)| digest.event_id.as_bytes()))
     .bind(ints(|digest| digest.authenticity as i64))
     .bind(ints(|digest| digest.first_received_ms))
@@ -250,6 +273,7 @@ async fn write_entries(
     tx: &mut Tx,
     now_ms: i64,
     entered: &[Entered<'_>],
+    numbers: &Numbers,
 ) -> Result<(), StoreError> {
     let last: Vec<(Vec<u8>, i64)> = sqlx::query_as(
         "INSERT INTO billing_sources AS own (source, entries)
@@ -264,6 +288,7 @@ async fn write_entries(
     .map_err(classify)?;
     let last: HashMap<Vec<u8>, i64> = last.into_iter().collect();
     let columns = [
+        "number",
         "record_id",
         "revision",
         "kind",
@@ -299,6 +324,7 @@ async fn write_entries(
         for (position, (entry, message)) in (last - count + 1..).zip(entries) {
             let bucket = &entry.bucket;
             rows.row()
+                .field(tables::number(numbers, &entry.record_id)?)
                 .field(entry.record_id.as_bytes())
                 .field(i64::from(entry.revision))
                 .field(entry.kind as i64)

@@ -21,10 +21,11 @@ const MOST: usize = 1000;
 /// sender's, and may be long.
 const MOST_BYTES: i64 = 8 * 1024 * 1024;
 
-/// Entries that match, in this order, as many as fit: `$1` and `$2` are the match's own, `$3` is
-/// how many, `$4` how many bytes. The last column says how many there would have been.
+/// Entries, with what else they are joined to, that match, in this order, as many as fit: `$1` and
+/// `$2` are the match's own, `$3` is how many, `$4` how many bytes. The last column says how many
+/// there would have been.
 macro_rules! entries_where {
-    ($matches:literal, $order:literal) => {
+    ($entries:expr, $matches:literal, $order:literal) => {
         concat!(
             "SELECT ",
             entry_columns!(),
@@ -33,7 +34,9 @@ macro_rules! entries_where {
                           SUM(length(f.message)) OVER (ORDER BY ",
             $order,
             " ROWS UNBOUNDED PRECEDING) - length(f.message) AS size_before
-                   FROM (SELECT * FROM billing_ledger WHERE ",
+                   FROM (",
+            $entries,
+            " WHERE ",
             $matches,
             " ORDER BY ",
             $order,
@@ -41,6 +44,27 @@ macro_rules! entries_where {
              WHERE l.size_before < $4 ORDER BY ",
             $order
         )
+    };
+}
+
+/// The whole ledger.
+macro_rules! all_entries {
+    () => {
+        "SELECT * FROM billing_ledger"
+    };
+}
+
+/// Hour by hour, as the index of sessions has it. From hour to hour it goes by the first of the next,
+/// however many rows of aggregates an hour has.
+macro_rules! entries_by_hour {
+    () => {
+        "WITH RECURSIVE hours (hour_ms) AS (
+             SELECT MIN(hour_ms) FROM billing_aggregates
+             UNION ALL
+             SELECT (SELECT MIN(a.hour_ms) FROM billing_aggregates AS a
+                     WHERE a.hour_ms > hours.hour_ms)
+             FROM hours WHERE hours.hour_ms IS NOT NULL)
+         SELECT l.* FROM hours CROSS JOIN billing_ledger AS l"
     };
 }
 
@@ -195,7 +219,12 @@ impl BillingStore {
     /// The entries of a record, in the order in which they happened.
     pub async fn entries_of_record(&self, record_id: &RecordId) -> Result<Page, BillingError> {
         let key = record_id.as_bytes().as_slice().into();
-        let statement = entries_where!("record_id = $1 AND position > $2", "revision, kind");
+        let statement = entries_where!(
+            all_entries!(),
+            "number = (SELECT number FROM billing_records WHERE record_id = $1)
+             AND position > $2",
+            "revision, kind"
+        );
         self.page(statement, key, 0, MOST).await
     }
 
@@ -203,8 +232,11 @@ impl BillingStore {
     /// happened.
     pub async fn entries_of_session(&self, session_id: &str) -> Result<Page, BillingError> {
         let key = keys::session_key(session_id).into();
-        let statement =
-            entries_where!("session_key = $1 AND position > $2", "record_id, revision, kind");
+        let statement = entries_where!(
+            entries_by_hour!(),
+            "l.hour_ms = hours.hour_ms AND session_key = $1 AND position > $2",
+            "record_id, revision, kind"
+        );
         self.page(statement, key, 0, MOST).await
     }
 
@@ -212,7 +244,8 @@ impl BillingStore {
     /// (1 or more).
     pub async fn ledger(&self, after: Option<Cursor>, limit: usize) -> Result<Page, BillingError> {
         let after = after.unwrap_or(Cursor { source: [0; 16], position: 0 });
-        let statement = entries_where!("(source, position) > ($1, $2)", "source, position");
+        let statement =
+            entries_where!(all_entries!(), "(source, position) > ($1, $2)", "source, position");
         self.page(statement, after.source.into(), after.position, limit).await
     }
 

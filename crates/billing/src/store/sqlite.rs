@@ -1,7 +1,5 @@
 //! Writing to SQLite: one statement per row, many at a time, within the one immediate transaction.
 
-use std::collections::HashSet;
-
 use async_trait::async_trait;
 use tollgate_schema::ids::RecordId;
 use tollgate_store::sqlite::{Bound, each};
@@ -9,12 +7,15 @@ use tollgate_store::{source_id, sqlite};
 use tollgate_stream::{Outgoing, StoreError};
 
 use crate::applications::service_name;
+use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::keys;
 use crate::ledger::Account;
 use crate::plan::{Need, Writes};
 use crate::store::sql::{Sql, Value, read_all_sqlite};
-use crate::store::tables::{self, Outbox, Share, Tables, digest_columns, entry_columns};
+use crate::store::tables::{
+    self, ENTRY_COLUMNS, Numbers, Outbox, Share, Tables, digest_columns, entry_columns,
+};
 
 type Tx = sqlite::Tx;
 
@@ -33,14 +34,14 @@ impl Tables for Tx {
         &mut self,
         accounts: &[Account],
         partitions: &[i32],
-    ) -> Result<HashSet<RecordId>, StoreError> {
+    ) -> Result<Numbers, StoreError> {
         let opened: Vec<_> = accounts.iter().zip(partitions).collect();
         let rows = each(
             self,
             "INSERT INTO billing_records
                  (record_id, revision, event_id, status, billed_at_ms, partition)
              VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (record_id) DO NOTHING
-             RETURNING record_id",
+             RETURNING record_id, number",
             &opened,
             |query, (Account { record_id, charge, .. }, partition)| {
                 query
@@ -53,10 +54,15 @@ impl Tables for Tx {
             },
         )
         .await?;
-        read_all_sqlite(&rows)?.iter().map(|row| Ok(RecordId::from_bytes(row.key(0)?))).collect()
+        let opened = read_all_sqlite(&rows)?;
+        opened.iter().map(|row| Ok((RecordId::from_bytes(row.key(0)?), row.int(1)?))).collect()
     }
 
-    async fn load(&mut self, needs: &[Need]) -> Result<Vec<Account>, StoreError> {
+    async fn load(
+        &mut self,
+        needs: &[Need],
+        numbers: &mut Numbers,
+    ) -> Result<Vec<Account>, StoreError> {
         let (mut charges, mut digests) = (Vec::new(), Vec::new());
         for need in needs {
             let id = Value::from(need.record_id.as_bytes().as_slice());
@@ -65,28 +71,31 @@ impl Tables for Tx {
                     concat!(
                         "SELECT ",
                         entry_columns!(),
-                        " FROM billing_records AS r JOIN billing_ledger AS l
-                             ON l.record_id = r.record_id AND l.revision = r.revision
-                                AND l.kind = 1
+                        ", r.number
+                         FROM billing_records AS r JOIN billing_ledger AS l
+                             ON l.number = r.number AND l.revision = r.revision AND l.kind = 1
                          WHERE r.record_id = $1"
                     ),
-                    vec![id.clone()],
+                    vec![id],
                 )
                 .await?;
             let Some(charge) = charge else { continue };
             charges.push(tables::entry(&charge)?);
+            let number = charge.int(ENTRY_COLUMNS)?;
+            numbers.insert(need.record_id, number);
             // One more than are at hand: the greatest of the others is among them.
             let rows = self
                 .rows(
                     concat!(
                         "SELECT ",
                         digest_columns!(),
-                        " FROM billing_digests AS d JOIN tollgate_fence AS f ON f.source = d.source
-                         WHERE d.record_id = $1
+                        " FROM billing_digests AS d JOIN billing_records AS r ON r.number = d.number
+                         JOIN tollgate_fence AS f ON f.source = d.source
+                         WHERE d.number = $1
                          ORDER BY d.authenticity DESC, d.first_received_ms DESC, d.event_id DESC
                          LIMIT $2"
                     ),
-                    vec![id.clone(), (need.event_ids.len() as i64 + 1).into()],
+                    vec![number.into(), (need.event_ids.len() as i64 + 1).into()],
                 )
                 .await?;
             let mut found: Vec<_> = rows.iter().map(tables::digest).collect::<Result<_, _>>()?;
@@ -100,10 +109,11 @@ impl Tables for Tx {
                             "SELECT ",
                             digest_columns!(),
                             " FROM billing_digests AS d
+                             JOIN billing_records AS r ON r.number = d.number
                              JOIN tollgate_fence AS f ON f.source = d.source
-                             WHERE d.record_id = $1 AND d.event_id = $2"
+                             WHERE d.number = $1 AND d.event_id = $2"
                         ),
-                        vec![id.clone(), event_id.as_bytes().as_slice().into()],
+                        vec![number.into(), event_id.as_bytes().as_slice().into()],
                     )
                     .await?;
                 found.extend(row.as_ref().map(tables::digest).transpose()?);
@@ -118,13 +128,15 @@ impl Tables for Tx {
         now_ms: i64,
         shares: &[Share<'_>],
         outboxes: &[Outbox<'_>],
+        numbers: &Numbers,
     ) -> Result<(), StoreError> {
         for ((claim, writes), (_, outbox)) in shares.iter().zip(outboxes) {
             let source = source_id(&claim.source);
-            write_digests(self, writes).await?;
+            write_digests(self, writes, numbers).await?;
             write_replaced(self, &writes.replaced).await?;
             if !writes.entries.is_empty() {
-                write_entries(self, source, now_ms, &writes.entries, outbox).await?;
+                let placed = Placed { source, now_ms, numbers };
+                write_entries(self, &placed, &writes.entries, outbox).await?;
                 write_aggregates(self, source, writes).await?;
             }
         }
@@ -134,6 +146,13 @@ impl Tables for Tx {
     async fn append_outbox(&mut self, outboxes: &[Outbox<'_>]) -> Result<(), StoreError> {
         sqlite::append_outbox(self, outboxes).await
     }
+}
+
+/// Where and when entries are written.
+struct Placed<'a> {
+    source: [u8; 16],
+    now_ms: i64,
+    numbers: &'a Numbers,
 }
 
 async fn write_replaced(tx: &mut Tx, charges: &[Entry]) -> Result<(), StoreError> {
@@ -155,23 +174,25 @@ async fn write_replaced(tx: &mut Tx, charges: &[Entry]) -> Result<(), StoreError
     Ok(())
 }
 
-async fn write_digests(tx: &mut Tx, writes: &Writes) -> Result<(), StoreError> {
-    let digests: Vec<_> = writes.opened.iter().chain(&writes.digests).collect();
+async fn write_digests(tx: &mut Tx, writes: &Writes, numbers: &Numbers) -> Result<(), StoreError> {
+    let numbered = |(record_id, digest)| Ok((tables::number(numbers, record_id)?, digest));
+    let digests = writes.opened.iter().chain(&writes.digests).map(|(id, digest)| (id, digest));
+    let digests: Vec<(i64, &Digest)> = digests.map(numbered).collect::<Result<_, StoreError>>()?;
     each(
         tx,
         "INSERT INTO billing_digests
-             (record_id, event_id, authenticity, first_received_ms, application,
+             (number, event_id, authenticity, first_received_ms, application,
               application_at_ms, source, source_offset, content)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT (record_id, event_id) DO UPDATE SET
+         ON CONFLICT (number, event_id) DO UPDATE SET
              authenticity = excluded.authenticity,
              first_received_ms = excluded.first_received_ms,
              application = excluded.application,
              application_at_ms = excluded.application_at_ms",
         &digests,
-        |query, (record_id, digest)| {
+        |query, (number, digest)| {
             query
-                .bind(record_id.as_bytes().as_slice())
+                .bind(*number)
                 .bind(digest.event_id.as_bytes().as_slice())
                 .bind(digest.authenticity as i64)
                 .bind(digest.first_received_ms)
@@ -188,8 +209,7 @@ async fn write_digests(tx: &mut Tx, writes: &Writes) -> Result<(), StoreError> {
 
 async fn write_entries(
     tx: &mut Tx,
-    source: [u8; 16],
-    now_ms: i64,
+    Placed { source, now_ms, numbers }: &Placed<'_>,
     entries: &[Entry],
     outbox: &[Outgoing],
 ) -> Result<(), StoreError> {
@@ -199,30 +219,35 @@ async fn write_entries(
             "INSERT INTO billing_sources AS own (source, entries) VALUES ($1, $2)
              ON CONFLICT (source) DO UPDATE SET entries = own.entries + excluded.entries
              RETURNING entries",
-            vec![source.into(), count.into()],
+            vec![(*source).into(), count.into()],
         )
         .await?
         .map_or(Ok(count), |row| row.int(0))?;
-    let placed: Vec<_> = (last - count + 1..).zip(entries.iter().zip(outbox)).collect();
+    let mut placed: Vec<(i64, i64, &Entry, &Outgoing)> = Vec::with_capacity(entries.len());
+    for (position, (entry, message)) in (last - count + 1..).zip(entries.iter().zip(outbox)) {
+        placed.push((tables::number(numbers, &entry.record_id)?, position, entry, message));
+    }
     each(
         tx,
         "INSERT INTO billing_ledger
-             (record_id, revision, kind, event_id, source, position, written_ms,
+             (number, record_id, revision, kind, event_id, source, position, written_ms,
               billed_at_ms, hour_ms, day, month, currency, application_key, application,
               service, status, attempts, answered, seconds, talk_seconds, billed_minutes,
               amount_micros, pdd_ms, pdd_samples, session_key, message)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+                 ?)",
         &placed,
-        |query, (position, (entry, message))| {
+        |query, (number, position, entry, message)| {
             let bucket = &entry.bucket;
             let query = query
+                .bind(*number)
                 .bind(entry.record_id.as_bytes().as_slice())
                 .bind(i64::from(entry.revision))
                 .bind(entry.kind as i64)
                 .bind(entry.event_id.as_bytes().as_slice())
                 .bind(source.as_slice())
-                .bind(position)
-                .bind(now_ms)
+                .bind(*position)
+                .bind(*now_ms)
                 .bind(entry.billed_at_ms())
                 .bind(bucket.hour_ms)
                 .bind(bucket.day.as_str())

@@ -1,7 +1,7 @@
 //! What a transaction that writes can do: the part that is done in bulk, and therefore
 //! differently, in each database.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,6 +19,8 @@ use crate::store::sql::{Row, Sql, misfit};
 
 /// What is written for one partition.
 pub type Share<'a> = (&'a Claim, Writes);
+/// The number of each record, under which its rows stand.
+pub type Numbers = HashMap<RecordId, i64>;
 /// What is to be published for one partition.
 pub type Outbox<'a> = (&'a Claim, Vec<Outgoing>);
 
@@ -38,23 +40,35 @@ pub trait Tables: Sql {
         &mut self,
         accounts: &[Account],
         partitions: &[i32],
-    ) -> Result<HashSet<RecordId>, StoreError>;
+    ) -> Result<Numbers, StoreError>;
 
-    /// Locks records in the order given and loads their accounts. A record that is not there is
-    /// left out.
-    async fn load(&mut self, needs: &[Need]) -> Result<Vec<Account>, StoreError>;
+    /// Locks records in the order given and loads their accounts and numbers. A record that is not
+    /// there is left out.
+    async fn load(
+        &mut self,
+        needs: &[Need],
+        numbers: &mut Numbers,
+    ) -> Result<Vec<Account>, StoreError>;
 
     /// Writes digests, records, ledger entries and aggregates. The outboxes, in the order of the
-    /// shares, begin with the messages of the entries: the ledger keeps what is published.
+    /// shares, begin with the messages of the entries: the ledger keeps what is published. Every
+    /// record has a number.
     async fn write(
         &mut self,
         now_ms: i64,
         shares: &[Share<'_>],
         outboxes: &[Outbox<'_>],
+        numbers: &Numbers,
     ) -> Result<(), StoreError>;
 
     /// Appends to the partitions' outboxes.
     async fn append_outbox(&mut self, outboxes: &[Outbox<'_>]) -> Result<(), StoreError>;
+}
+
+/// The number of a record that was opened or loaded.
+pub fn number(numbers: &Numbers, record_id: &RecordId) -> Result<i64, StoreError> {
+    let number = numbers.get(record_id).copied();
+    number.ok_or_else(|| StoreError::Refused("a record has no number".to_owned()))
 }
 
 /// Columns of an entry, in the order in which [`entry`] reads them.
@@ -93,11 +107,11 @@ pub fn entry(row: &Row) -> Result<Entry, StoreError> {
     })
 }
 
-/// Columns of a digest, in the order in which [`digest`] reads them; `f` is the fence row of the
-/// partition where it was first read.
+/// Columns of a digest, in the order in which [`digest`] reads them; `r` is its record, `f` the
+/// fence row of the partition where it was first read.
 macro_rules! digest_columns {
     () => {
-        "d.record_id, d.event_id, d.authenticity, d.first_received_ms, d.application, \
+        "r.record_id, d.event_id, d.authenticity, d.first_received_ms, d.application, \
          d.application_at_ms, d.source, d.source_offset, d.content, f.cluster_id, f.topic, \
          CAST(f.partition AS bigint)"
     };
