@@ -8,7 +8,9 @@ use common::{
 };
 use prost::Message;
 use tollgate_billing::digest::Authenticity;
+use tollgate_billing::entry::Kind;
 use tollgate_billing::{Application, BillingError, BillingStore, Settings};
+use tollgate_schema::ids::RecordId;
 use tollgate_schema::v1::RatingStatus::{ApplicationMismatch, Implausible, Rated, Unrated};
 use tollgate_schema::{time, topics, v1};
 use tollgate_stream::{Outgoing, Store, StoreError};
@@ -300,6 +302,39 @@ on_both! {
         assert_eq!(found[0].entry.message.session_id, session);
         assert_eq!(found[0].entry.message.app_key, cdr.app_key);
         assert!(ledger.store.entries_of_session("+8613800000021").await.unwrap().entries.is_empty());
+        ledger.consistent().await;
+    }
+
+    async fn a_session_is_found_in_every_hour_that_was_billed(ledger: Ledger) {
+        ledger.activate(TARIFF).await;
+        let mut member = ledger.join(0).await;
+        let ended = |hours_ago: i64, session: &str| {
+            let mut cdr = callback(70);
+            cdr.session_id = session.to_owned();
+            cdr.ended_at = Some(time::proto_from_millis(NOW - hours_ago * 3_600_000));
+            cdr
+        };
+        let items = vec![
+            sighting(1, 1, ended(1, "long")),
+            sighting(2, 2, ended(5, "long")),
+            sighting(3, 3, ended(30, "long")),
+            sighting(4, 4, ended(30, "another")),
+        ];
+        member.apply(&ledger.store, items).await.unwrap();
+        // A revision moves a charge to another hour: the reversal stays where the charge was.
+        member.apply(&ledger.store, vec![sighting(1, 9, ended(2, "long"))]).await.unwrap();
+        let found = ledger.store.entries_of_session("long").await.unwrap().entries;
+        let found: Vec<_> =
+            found.iter().map(|it| (it.entry.record_id, it.entry.revision, it.entry.kind)).collect();
+        let of = |record: u8, revision, kind| (RecordId::from_bytes([record; 16]), revision, kind);
+        let expected = [
+            of(1, 1, Kind::Charge),
+            of(1, 1, Kind::Reversal),
+            of(1, 2, Kind::Charge),
+            of(2, 1, Kind::Charge),
+            of(3, 1, Kind::Charge),
+        ];
+        assert_eq!(found, expected);
         ledger.consistent().await;
     }
 
