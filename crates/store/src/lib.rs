@@ -31,18 +31,17 @@
 //! ```
 
 mod connect;
-mod copy;
 mod error;
 mod headers;
 pub mod metrics;
 mod migrate;
+pub mod new_rows;
 pub mod postgres;
 mod settings;
 mod source;
 pub mod sqlite;
 
 pub use connect::{Database, SqlitePools, connect};
-pub use copy::{CopyField, CopyRows};
 pub use error::classify;
 pub use migrate::{Migration, Schema, migrate};
 pub use settings::Settings;

@@ -9,7 +9,8 @@ use tollgate_stream::{Claim, Fence, Mark, Outgoing, Pending, Source, StoreError,
 
 use crate::error::{classify, classify_own};
 use crate::metrics::{self, counted};
-use crate::{Advance, CopyRows, Position, Step, headers, source_id};
+use crate::new_rows::{NewRows, bigint, bytea, text};
+use crate::{Advance, Position, Step, headers, source_id};
 
 /// A transaction of this database.
 pub type Tx = Transaction<'static, Postgres>;
@@ -155,8 +156,15 @@ pub async fn append_outbox(
     .map_err(classify_own)?;
     let last: HashMap<Vec<u8>, i64> = last.into_iter().collect();
 
-    let columns = ["source", "position", "topic", "key", "value", "headers"];
-    let mut rows = CopyRows::into("tollgate_outbox", &columns);
+    let columns = [
+        bytea("source"),
+        bigint("position"),
+        text("topic"),
+        bytea("key"),
+        bytea("value"),
+        bytea("headers"),
+    ];
+    let mut rows = NewRows::of("tollgate_outbox", &columns);
     let mut appended = 0;
     for (source, (_, records)) in sources.iter().zip(&outboxes) {
         let last = last.get(source.as_slice()).ok_or_else(|| counted(StoreError::Fenced))?;

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use common::{Fixture, claim, failure, source};
 use sqlx::PgPool;
-use tollgate_store::{CopyRows, Database, Settings, Step, connect, migrate, postgres};
+use tollgate_store::new_rows::{NewRows, bigint, boolean, bytea, integer, smallint, text};
+use tollgate_store::{Database, Settings, Step, connect, migrate, postgres};
 use tollgate_stream::StoreError;
 use tollgate_testkit::{Postgres, PostgresOptions, free_port};
 
@@ -163,23 +164,76 @@ async fn of_two_that_deadlock_one_goes_on_and_the_other_tries_again() -> anyhow:
     Ok(())
 }
 
+/// Rows that are inserted, and rows that are copied.
+const FEW_AND_MANY: [usize; 2] = [3, 3_000];
+
 #[tokio::test]
-async fn a_copy_that_is_refused_leaves_its_connection_in_order() -> anyhow::Result<()> {
-    let settings = Settings { max_connections: 1, ..settings("copy")? };
+async fn new_rows_are_written_as_they_are_however_many() -> anyhow::Result<()> {
+    let fixture = Fixture::new(settings("new_rows")?).await?;
+    let statement = "CREATE TABLE new_rows (n bigint, s smallint, i integer, b boolean, t text,
+                                            v bytea)";
+    sqlx::query(statement).execute(pool(&fixture)).await?;
+    let columns = [bytea("v"), text("t"), boolean("b"), integer("i"), smallint("s"), bigint("n")];
+    for count in FEW_AND_MANY {
+        let mut rows = NewRows::of("new_rows", &columns);
+        for n in 0..count as i64 {
+            let value = [n as u8, 0, 255].repeat(20);
+            let there = n % 3 != 0;
+            rows.row()
+                .field(there.then_some(&value))
+                .field(there.then_some("a \\ b\tc"))
+                .field(n % 2 == 0)
+                .field(there.then_some(-(n as i32)))
+                .field(-1_i16)
+                .field(n);
+        }
+        let mut tx = postgres::begin(pool(&fixture)).await?;
+        rows.write(&mut tx).await?;
+        postgres::commit(tx).await?;
+        let wrong: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM new_rows WHERE NOT (
+                 s = -1 AND b = (n % 2 = 0)
+                 AND CASE n % 3 WHEN 0 THEN v IS NULL AND t IS NULL AND i IS NULL
+                     ELSE t = E'a \\\\ b\\tc' AND i = -n AND length(v) = 60
+                          AND get_byte(v, 57) = n % 256 AND get_byte(v, 59) = 255 END)",
+        )
+        .fetch_one(pool(&fixture))
+        .await?;
+        let [found, first, last]: [i64; 3] = sqlx::query_as::<_, (i64, i64, i64)>(
+            "WITH gone AS (DELETE FROM new_rows RETURNING n)
+             SELECT count(DISTINCT n), min(n), max(n) FROM gone",
+        )
+        .fetch_one(pool(&fixture))
+        .await?
+        .into();
+        assert_eq!((wrong, found, first, last), (0, count as i64, 0, count as i64 - 1));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn new_rows_that_are_refused_leave_their_connection_in_order() -> anyhow::Result<()> {
+    let settings = Settings { max_connections: 1, ..settings("refused_rows")? };
     let fixture = Fixture::new(settings).await?;
     let source = source(0);
     let claim = claim(&source, &fixture.database.fence(&source).await?);
-    let mut tx = postgres::transaction(pool(&fixture), &Step::Hold(&claim)).await?;
-    let mut rows = CopyRows::into("tollgate_outbox", &["source", "position", "topic", "key"]);
-    rows.row().field(b"no id of a source").field(1_i64).field("t").field(None::<&[u8]>);
-    let error = failure(rows.write(&mut tx).await);
-    assert!(matches!(&error, StoreError::Rejected(code) if code.contains("23502")), "{error}");
-    drop(tx);
-    // The only connection there is: each answer must be that to its own question.
-    for round in 0..3_i32 {
-        let answer: i32 =
-            sqlx::query_scalar("SELECT $1").bind(round).fetch_one(pool(&fixture)).await?;
-        assert_eq!(answer, round);
+    for count in FEW_AND_MANY {
+        let mut tx = postgres::transaction(pool(&fixture), &Step::Hold(&claim)).await?;
+        let columns = [bytea("source"), bigint("position"), text("topic"), bytea("key")];
+        let mut rows = NewRows::of("tollgate_outbox", &columns);
+        for position in 0..count as i64 {
+            rows.row().field(b"no id of a source").field(position).field("t").field(&[0; 40]);
+        }
+        let error = failure(rows.write(&mut tx).await);
+        // Columns are missing that must not be NULL.
+        assert!(matches!(&error, StoreError::Rejected(code) if code.contains("23502")), "{error}");
+        drop(tx);
+        // The only connection there is: each answer must be that to its own question.
+        for round in 0..3_i32 {
+            let answer: i32 =
+                sqlx::query_scalar("SELECT $1").bind(round).fetch_one(pool(&fixture)).await?;
+            assert_eq!(answer, round);
+        }
     }
     fixture.apply(&claim, 0, &[common::outgoing("a"), common::outgoing("b")]).await?;
     assert_eq!(fixture.database.read_outbox(&claim, 10).await?.len(), 2);

@@ -74,7 +74,7 @@ async fn create(
     table: &str,
 ) -> Result<()> {
     let statements: Vec<String> = sqlx::query_scalar(
-        "SELECT sql FROM sqlite_master WHERE tbl_name = $1 AND sql IS NOT NULL ORDER BY rootpage",
+        "SELECT sql FROM sqlite_master WHERE tbl_name = $1 AND sql IS NOT NULL ORDER BY type DESC",
     )
     .bind(table)
     .fetch_all(source)

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use tollgate_schema::ids::RecordId;
-use tollgate_store::{CopyRows, classify, postgres, source_id};
+use tollgate_store::new_rows::{NewRows, bigint, bytea, text};
+use tollgate_store::{classify, postgres, source_id};
 use tollgate_stream::{Outgoing, StoreError};
 
 use crate::applications::service_name;
@@ -180,17 +181,17 @@ async fn open_digests(
     numbers: &Numbers,
 ) -> Result<(), StoreError> {
     let columns = [
-        "number",
-        "event_id",
-        "authenticity",
-        "first_received_ms",
-        "application",
-        "application_at_ms",
-        "source",
-        "source_offset",
-        "content",
+        bigint("number"),
+        bytea("event_id"),
+        bigint("authenticity"),
+        bigint("first_received_ms"),
+        bytea("application"),
+        bigint("application_at_ms"),
+        bytea("source"),
+        bigint("source_offset"),
+        bytea("content"),
     ];
-    let mut rows = CopyRows::into("billing_digests", &columns);
+    let mut rows = NewRows::of("billing_digests", &columns);
     for (record_id, digest) in shares.iter().flat_map(|(_, writes)| &writes.opened) {
         rows.row()
             .field(tables::number(numbers, record_id)?)
@@ -288,35 +289,35 @@ async fn write_entries(
     .map_err(classify)?;
     let last: HashMap<Vec<u8>, i64> = last.into_iter().collect();
     let columns = [
-        "number",
-        "record_id",
-        "revision",
-        "kind",
-        "event_id",
-        "source",
-        "position",
-        "written_ms",
-        "billed_at_ms",
-        "hour_ms",
-        "day",
-        "month",
-        "currency",
-        "application_key",
-        "application",
-        "service",
-        "status",
-        "attempts",
-        "answered",
-        "seconds",
-        "talk_seconds",
-        "billed_minutes",
-        "amount_micros",
-        "pdd_ms",
-        "pdd_samples",
-        "session_key",
-        "message",
+        bigint("number"),
+        bytea("record_id"),
+        bigint("revision"),
+        bigint("kind"),
+        bytea("event_id"),
+        bytea("source"),
+        bigint("position"),
+        bigint("written_ms"),
+        bigint("billed_at_ms"),
+        bigint("hour_ms"),
+        text("day"),
+        text("month"),
+        text("currency"),
+        bytea("application_key"),
+        bytea("application"),
+        text("service"),
+        bigint("status"),
+        bigint("attempts"),
+        bigint("answered"),
+        bigint("seconds"),
+        bigint("talk_seconds"),
+        bigint("billed_minutes"),
+        bigint("amount_micros"),
+        bigint("pdd_ms"),
+        bigint("pdd_samples"),
+        bytea("session_key"),
+        bytea("message"),
     ];
-    let mut rows = CopyRows::into("billing_ledger", &columns);
+    let mut rows = NewRows::of("billing_ledger", &columns);
     for Entered { source, writes, outbox } in entered {
         let count = writes.entries.len() as i64;
         let last = last.get(source.as_slice()).copied().unwrap_or(count);

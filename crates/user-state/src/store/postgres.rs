@@ -7,7 +7,8 @@ use std::collections::HashSet;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{Postgres, Transaction};
-use tollgate_store::{CopyRows, classify, postgres};
+use tollgate_store::new_rows::{NewRows, bigint, boolean, bytea, integer, smallint};
+use tollgate_store::{classify, postgres};
 use tollgate_stream::{Claim, Outgoing, StoreError};
 
 use self::read::{get, read_call, read_keys, read_leg, read_number};
@@ -157,21 +158,21 @@ impl Statements for Tx<'_> {
 
     async fn open_legs(&mut self, legs: &[LegRow]) -> Result<(), StoreError> {
         let columns = [
-            "session_key",
-            "leg",
-            "number_key",
-            "side",
-            "started_ms",
-            "alerting_ms",
-            "answered_ms",
-            "ended",
-            "until_ms",
-            "state_code",
-            "release_reason",
-            "cause",
-            "sip_status",
+            bytea("session_key"),
+            smallint("leg"),
+            bytea("number_key"),
+            smallint("side"),
+            bigint("started_ms"),
+            bigint("alerting_ms"),
+            bigint("answered_ms"),
+            boolean("ended"),
+            bigint("until_ms"),
+            integer("state_code"),
+            integer("release_reason"),
+            integer("cause"),
+            integer("sip_status"),
         ];
-        let mut rows = CopyRows::into("state_leg", &columns);
+        let mut rows = NewRows::of("state_leg", &columns);
         for LegRow { session_key, leg, number_key, facts } in legs {
             rows.row()
                 .field(session_key.as_slice())
