@@ -13,6 +13,7 @@ use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo};
+use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Encode, PgConnection, Postgres, Type};
 use tollgate_stream::StoreError;
 
@@ -156,7 +157,8 @@ impl<'a> NewRows<'a> {
         let statement =
             AssertSqlSafe(format!("INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays})"));
         let query = sqlx::query(statement);
-        self.arrays().into_iter().fold(query, |query, array| query.bind(array)).execute(tx).await?;
+        let query = self.arrays().into_iter().fold(query, Query::bind);
+        query.execute(tx).await?;
         Ok(())
     }
 

@@ -1,11 +1,10 @@
 //! The statements in PostgreSQL: one per step, over arrays.
 
+mod legs;
 mod read;
 
 use std::collections::HashSet;
 
-use sqlx::postgres::PgArguments;
-use sqlx::query::Query;
 use sqlx::{Postgres, Transaction};
 use tollgate_store::new_rows::{NewRows, bigint, boolean, bytea, integer, smallint};
 use tollgate_store::{classify, postgres};
@@ -20,57 +19,6 @@ use crate::fold::NumberLeg;
 use crate::keys::Key;
 
 type Tx<'c> = Transaction<'c, Postgres>;
-
-/// Open legs by everything that is known, and the last that is over; `$1` numbers, `$2` their
-/// instants, `$3` how many. Session ids, if they are wanted, are in another table.
-macro_rules! legs_known {
-    ($session_id:literal, $join:literal) => {
-        concat!(
-            "SELECT wanted.number_key, found.*, ",
-            $session_id,
-            " AS session_id
-             FROM unnest($1::bytea[], $2::bigint[]) AS wanted (number_key, as_of)
-             CROSS JOIN LATERAL (
-                 (SELECT session_key, side, started_ms, alerting_ms, answered_ms, ended, until_ms,
-                         state_code, release_reason, cause, sip_status
-                  FROM state_leg AS leg
-                  WHERE leg.number_key = wanted.number_key AND NOT ended AND until_ms > as_of
-                  ORDER BY until_ms DESC LIMIT $3)
-                 UNION ALL
-                 (SELECT session_key, side, started_ms, alerting_ms, answered_ms, ended, until_ms,
-                         state_code, release_reason, cause, sip_status
-                  FROM state_leg AS leg
-                  WHERE leg.number_key = wanted.number_key AND (ended OR until_ms <= as_of)
-                  ORDER BY until_ms DESC, session_key DESC, side DESC LIMIT 1)
-             ) AS found ",
-            $join
-        )
-    };
-}
-
-const LEGS_COMPUTE: &str = legs_known!("''::bytea", "");
-const LEGS_SHOW: &str =
-    legs_known!("call.session_id", "JOIN state_call AS call USING (session_key)");
-
-/// The same, as they stood at the instants.
-const LEGS_PAST: &str = "
-    SELECT wanted.number_key, found.*, call.session_id
-    FROM unnest($1::bytea[], $2::bigint[]) AS wanted (number_key, as_of)
-    CROSS JOIN LATERAL (
-        (SELECT session_key, side, started_ms, alerting_ms, answered_ms, ended, until_ms,
-                state_code, release_reason, cause, sip_status
-         FROM state_leg AS leg
-         WHERE leg.number_key = wanted.number_key AND until_ms > as_of
-           AND coalesce(least(started_ms, alerting_ms, answered_ms), until_ms) <= as_of
-         ORDER BY until_ms LIMIT $3)
-        UNION ALL
-        (SELECT session_key, side, started_ms, alerting_ms, answered_ms, ended, until_ms,
-                state_code, release_reason, cause, sip_status
-         FROM state_leg AS leg
-         WHERE leg.number_key = wanted.number_key AND until_ms <= as_of
-         ORDER BY until_ms DESC, session_key DESC, side DESC LIMIT 1)
-    ) AS found
-    JOIN state_call AS call USING (session_key)";
 
 impl Statements for Tx<'_> {
     async fn open_calls(&mut self, calls: &[CallRow]) -> Result<HashSet<Key>, StoreError> {
@@ -205,7 +153,23 @@ impl Statements for Tx<'_> {
                 AS row (session_key, leg, number_key, side, started_ms, alerting_ms, answered_ms,
                         ended, until_ms, state_code, release_reason, cause, sip_status)
             WHERE own.session_key = row.session_key AND own.leg = row.leg";
-        bind_legs(statement, legs).execute(&mut **self).await.map_err(classify)?;
+        sqlx::query(statement)
+            .bind(column(legs, |leg| leg.session_key.as_slice()))
+            .bind(column(legs, |leg| leg.leg))
+            .bind(column(legs, |leg| leg.number_key.as_slice()))
+            .bind(column(legs, |leg| leg.facts.side as i16))
+            .bind(column(legs, |leg| leg.facts.started_ms))
+            .bind(column(legs, |leg| leg.facts.alerting_ms))
+            .bind(column(legs, |leg| leg.facts.answered_ms))
+            .bind(column(legs, |leg| leg.facts.ended))
+            .bind(column(legs, |leg| leg.facts.until_ms))
+            .bind(column(legs, |leg| leg.facts.state_code))
+            .bind(column(legs, |leg| leg.facts.release_reason))
+            .bind(column(legs, |leg| leg.facts.cause))
+            .bind(column(legs, |leg| leg.facts.sip_status))
+            .execute(&mut **self)
+            .await
+            .map_err(classify)?;
         Ok(())
     }
 
@@ -270,9 +234,9 @@ impl Statements for Tx<'_> {
         let keys: Vec<&[u8]> = numbers.iter().map(|(key, _)| key.as_slice()).collect();
         let instants: Vec<i64> = numbers.iter().map(|(_, as_of_ms)| *as_of_ms).collect();
         let rows = sqlx::query(match view {
-            View::Compute => LEGS_COMPUTE,
-            View::Show => LEGS_SHOW,
-            View::Past => LEGS_PAST,
+            View::Compute => legs::COMPUTE,
+            View::Show => legs::SHOW,
+            View::Past => legs::PAST,
         })
         .bind(keys)
         .bind(instants)
@@ -481,24 +445,6 @@ impl Statements for Tx<'_> {
             .map_err(classify)?;
         Ok(Census { numbers, unpublished })
     }
-}
-
-/// The columns of `state_leg`, in their order.
-fn bind_legs(statement: &'static str, legs: &[LegRow]) -> Query<'static, Postgres, PgArguments> {
-    sqlx::query(statement)
-        .bind(column(legs, |leg| leg.session_key.as_slice()))
-        .bind(column(legs, |leg| leg.leg))
-        .bind(column(legs, |leg| leg.number_key.as_slice()))
-        .bind(column(legs, |leg| leg.facts.side as i16))
-        .bind(column(legs, |leg| leg.facts.started_ms))
-        .bind(column(legs, |leg| leg.facts.alerting_ms))
-        .bind(column(legs, |leg| leg.facts.answered_ms))
-        .bind(column(legs, |leg| leg.facts.ended))
-        .bind(column(legs, |leg| leg.facts.until_ms))
-        .bind(column(legs, |leg| leg.facts.state_code))
-        .bind(column(legs, |leg| leg.facts.release_reason))
-        .bind(column(legs, |leg| leg.facts.cause))
-        .bind(column(legs, |leg| leg.facts.sip_status))
 }
 
 fn column<'a, R, T>(rows: &'a [R], of: impl Fn(&'a R) -> T) -> Vec<T> {
