@@ -310,7 +310,7 @@ on_both! {
         let mut member = ledger.join(0).await;
         let ended = |hours_ago: i64, session: &str| {
             let mut cdr = callback(70);
-            cdr.session_id = session.to_owned();
+            session.clone_into(&mut cdr.session_id);
             cdr.ended_at = Some(time::proto_from_millis(NOW - hours_ago * 3_600_000));
             cdr
         };
