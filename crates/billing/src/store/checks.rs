@@ -94,7 +94,8 @@ impl BillingStore {
              WHERE NOT EXISTS (
                      SELECT 1 FROM billing_ledger AS l
                      WHERE l.number = r.number AND l.revision = r.revision AND l.kind = 1
-                           AND l.record_id = r.record_id AND l.event_id = r.event_id AND l.status = r.status)
+                           AND l.record_id = r.record_id AND l.event_id = r.event_id
+                           AND l.status = r.status)
                 OR EXISTS (
                      SELECT 1 FROM billing_ledger AS l
                      WHERE l.number = r.number AND l.revision = r.revision AND l.kind = 2)",
