@@ -91,8 +91,9 @@ async fn replay(
         return Ok(ExitCode::SUCCESS);
     }
     let events: Vec<Outgoing> = readable.into_iter().map(|candidate| candidate.event).collect();
-    publish(stream, &events).await?;
-    say!("{} published", events.len());
+    let count = events.len();
+    publish(stream, events).await?;
+    say!("{count} published");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -111,12 +112,12 @@ impl Candidate {
 }
 
 /// Publishes all of it or nothing.
-async fn publish(stream: &dyn Stream, events: &[Outgoing]) -> anyhow::Result<()> {
+async fn publish(stream: &dyn Stream, events: Vec<Outgoing>) -> anyhow::Result<()> {
     if events.is_empty() {
         return Ok(());
     }
     let mut relay = stream.relay("tollgate-quarantine-replay").await?;
-    relay.send(events.to_vec()).await.context("nothing was published; try again")?;
+    relay.send(events).await.context("nothing was published; try again")?;
     relay
         .commit()
         .await
