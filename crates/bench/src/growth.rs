@@ -1,10 +1,11 @@
 //! What a record costs with ever more of them stored.
 //!
 //! Each part fills a database of its own with so many rows, made of rows that the consumer has
-//! written itself, then lets the consumer work off two backlogs. The first follows a checkpoint, after
-//! which PostgreSQL logs every page whole that is changed for the first time: with many rows that is
-//! nearly every page. The second is what lasts. What is finished is kept in a file, and is not measured
-//! again.
+//! written itself, then lets the consumer work off a backlog, measured in two halves. The first
+//! follows a checkpoint, after which PostgreSQL logs every page whole that is changed for the first
+//! time, and its connections are new, so that each has to map every page of the buffers that it
+//! touches: with many rows both is nearly every page. The second half is nearer to what lasts. What
+//! is finished is kept in a file, and is not measured again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,13 +15,13 @@ use tollgate_testkit::Kafka;
 
 use crate::db::{Db, start_postgres};
 use crate::machine;
-use crate::pipeline::{Consumed, cdrs, consume, statuses};
+use crate::pipeline::{Consumed, cdrs, consume, consume_in_parts, statuses};
 use crate::service::{Consumer, activate_tariff, cluster};
 use crate::table::Table;
 
 /// Rows stored before, of the ledger or of calls.
 const SIZES: [u64; 3] = [100_000, 1_000_000, 10_000_000];
-const BACKLOGS: [&str; 2] = ["after a checkpoint", "the next"];
+const HALVES: [&str; 2] = ["first", "second"];
 /// Records that rows are made of.
 const SEED: u64 = 20_000;
 
@@ -29,7 +30,7 @@ pub struct Plan {
     /// Directory of the figures of finished parts
     #[arg(long, default_value = "target/bench-long")]
     state: PathBuf,
-    /// Records of the backlog
+    /// Records of each half of the backlog
     #[arg(long, default_value_t = 100_000)]
     records: u64,
     /// Leave out what has more rows than this
@@ -45,17 +46,17 @@ pub fn measure(plan: &Plan) -> Result<()> {
     let mut table = Table::new(&[
         "consumer",
         "rows stored before",
-        "backlog",
+        "half",
         "records/s committed",
         "CPU µs a record, consumer",
         "PostgreSQL",
         "both ÷ the fewest rows",
     ]);
     for consumer in [Consumer::Billing, Consumer::UserState] {
-        let mut fewest = [None; BACKLOGS.len()];
+        let mut fewest = [None; HALVES.len()];
         for size in SIZES.into_iter().filter(|size| *size <= plan.most) {
             let measured = part(plan, consumer, size)?;
-            for ((consumed, name), fewest) in measured.iter().zip(BACKLOGS).zip(&mut fewest) {
+            for ((consumed, name), fewest) in measured.iter().zip(HALVES).zip(&mut fewest) {
                 let cost = consumed.cpu_us() + consumed.database_cpu_us();
                 table.row(&[
                     consumer.name().to_owned(),
@@ -70,7 +71,7 @@ pub fn measure(plan: &Plan) -> Result<()> {
         }
     }
     let report = format!(
-        "Backlogs of {} records, on {}.\n\n{}",
+        "Halves of {} records, on {}.\n\n{}",
         plan.records,
         machine::describe(),
         table.into_text()
@@ -80,7 +81,7 @@ pub fn measure(plan: &Plan) -> Result<()> {
 
 /// What this part measured with each backlog, now or before.
 #[expect(clippy::print_stderr, reason = "progress")]
-fn part(plan: &Plan, consumer: Consumer, size: u64) -> Result<[Consumed; BACKLOGS.len()]> {
+fn part(plan: &Plan, consumer: Consumer, size: u64) -> Result<[Consumed; HALVES.len()]> {
     let path = plan.state.join(format!("{}-{size}.json", consumer.name()));
     if let Ok(text) = fs::read_to_string(&path) {
         return serde_json::from_str(&text).with_context(|| {
@@ -92,14 +93,10 @@ fn part(plan: &Plan, consumer: Consumer, size: u64) -> Result<[Consumed; BACKLOG
     activate_tariff(&db.url)?;
     let seed = write_seed(consumer, &db)?;
     fill(consumer, &db, size, seed)?;
-    let work_off = |first| {
-        let (kafka, dir) = cluster()?;
-        backlog(consumer, &kafka, dir.path(), first, plan.records)?;
-        let consumed = consume(consumer, &kafka.bootstrap(), &db, dir.path())?;
-        eprintln!("{} with {size} rows: {consumed:?}", consumer.name());
-        anyhow::Ok(consumed)
-    };
-    let consumed = [work_off(0)?, work_off(plan.records)?];
+    let (kafka, dir) = cluster()?;
+    backlog(consumer, &kafka, dir.path(), 0, HALVES.len() as u64 * plan.records)?;
+    let consumed = consume_in_parts(consumer, &kafka.bootstrap(), &db, dir.path())?;
+    eprintln!("{} with {size} rows: {consumed:?}", consumer.name());
     // Whole or not at all, whenever the run ends.
     let unfinished = path.with_extension("unfinished");
     fs::write(&unfinished, serde_json::to_string(&consumed)?)?;
@@ -147,14 +144,15 @@ const BILLING: &str = "
 
 /// A tenth of the numbers of each copy is new: most people call again.
 const USER_STATE: &str = "
-    INSERT INTO state_call
+    INSERT INTO state_call OVERRIDING SYSTEM VALUE
     SELECT tollgate.again(session_key, $COPY), session_id, events, last_event_ms,
-           touched_ms - $COPY * 60000
+           touched_ms - $COPY * 60000, call_serial - $COPY * 1000000
     FROM seed_calls;
     INSERT INTO state_leg
-    SELECT tollgate.again(session_key, $COPY), leg, tollgate.again(number_key, $COPY / 10), side,
-           started_ms - $COPY * 60000, alerting_ms - $COPY * 60000, answered_ms - $COPY * 60000,
-           ended, until_ms - $COPY * 60000, state_code, release_reason, cause, sip_status
+    SELECT call_serial - $COPY * 1000000, leg, tollgate.again(session_key, $COPY),
+           tollgate.again(number_key, $COPY / 10), side, ended, started_ms - $COPY * 60000,
+           alerting_ms - $COPY * 60000, answered_ms - $COPY * 60000, until_ms - $COPY * 60000,
+           state_code, release_reason, cause, sip_status
     FROM seed_legs;
     INSERT INTO state_number
     SELECT tollgate.again(number_key, $COPY / 10), number, version, as_of_ms, presence, shard,
@@ -192,7 +190,10 @@ fn fill(consumer: Consumer, db: &Db, size: u64, seed: u64) -> Result<()> {
     db.run(
         "CREATE FUNCTION tollgate.again(key bytea, copy bigint) RETURNS bytea LANGUAGE sql
          IMMUTABLE PARALLEL SAFE
-         RETURN CASE copy WHEN 0 THEN key ELSE decode(md5(key || int8send(copy)), 'hex') END",
+         RETURN CASE copy WHEN 0 THEN key ELSE decode(md5(key || int8send(copy)), 'hex') END;
+         CREATE FUNCTION tollgate.again(key uuid, copy bigint) RETURNS uuid LANGUAGE sql
+         IMMUTABLE PARALLEL SAFE
+         RETURN CASE copy WHEN 0 THEN key ELSE md5(uuid_send(key) || int8send(copy))::uuid END",
     )?;
     let (seeds, statement): (&[(&str, &str)], _) = match consumer {
         Consumer::Billing => (

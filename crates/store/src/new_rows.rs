@@ -55,10 +55,11 @@ columns! {
     smallint "smallint" 21 1005
     integer "integer" 23 1007
     text "text" 25 1009
+    uuid "uuid" 2950 2951
 }
 
 /// A value as PostgreSQL sends and takes it: `i16` for `smallint`, `i32` for `integer`, `i64` for
-/// `bigint`, `bool`, bytes for `bytea`, text without NUL for `text`, `None` for NULL.
+/// `bigint`, `bool`, bytes for `bytea`, 16 of them for `uuid`, text without NUL for `text`, `None` for NULL.
 pub trait Field {
     /// Appends length and value.
     fn put(self, buffer: &mut Vec<u8>);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{Bench, EXPIRY, PARTITIONS, apply, at, callback, status};
 use sqlx::PgPool;
+use sqlx::types::Uuid;
 use tollgate_schema::v1::{EventType, Presence};
 use tollgate_store::Database;
 use tollgate_testkit::{Postgres, eventually_true};
@@ -43,7 +44,7 @@ async fn a_batch_waits_for_the_numbers_that_another_transaction_holds() -> anyho
     // Another transaction has locked the number and is about to commit a leg.
     let mut other = pool.begin().await?;
     sqlx::query("SELECT 1 FROM state_number WHERE number_key = $1 FOR UPDATE")
-        .bind(number_key("A").as_slice())
+        .bind(Uuid::from_bytes(number_key("A")))
         .execute(&mut *other)
         .await?;
     let mut partition = bench.call_events(1).await?;
@@ -85,7 +86,7 @@ async fn a_relay_waits_for_no_batch() -> anyhow::Result<()> {
         sqlx::query(
             "UPDATE state_changed SET ticket = nextval('state_ticket') WHERE number_key = $1",
         )
-        .bind(number_key(number).to_vec())
+        .bind(Uuid::from_bytes(number_key(number)))
     };
 
     // Two batches have changed a number each. One of them fails.

@@ -35,13 +35,13 @@ const PLACES: [(&str, &str); 3] =
 /// A record is refused where and as `refusals` says, those of a class that is not the record's
 /// fault only twice.
 const REFUSE: &str = "
-    CREATE TABLE tollgate.refusals (place name NOT NULL, key text NOT NULL, code text NOT NULL);
+    CREATE TABLE tollgate.refusals (place name NOT NULL, key uuid NOT NULL, code text NOT NULL);
     CREATE SEQUENCE tollgate.tries;
     CREATE FUNCTION tollgate.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
     DECLARE
         refused text := (
             SELECT code FROM tollgate.refusals
-            WHERE place = TG_TABLE_NAME AND key = to_jsonb(NEW) ->> TG_ARGV[0]);
+            WHERE place = TG_TABLE_NAME AND key = (to_jsonb(NEW) ->> TG_ARGV[0])::uuid);
     BEGIN
         IF refused ~ '^(22|23|54)' OR refused IS NOT NULL AND nextval('tollgate.tries') % 3 <> 0
         THEN
@@ -109,7 +109,7 @@ impl World {
             let key = hex::encode(key);
             world
                 .sql(&format!(
-                    r"INSERT INTO tollgate.refusals VALUES ('{table}', '\x{key}', '{code}')"
+                    "INSERT INTO tollgate.refusals VALUES ('{table}', '{key}', '{code}')"
                 ))
                 .await?;
         }

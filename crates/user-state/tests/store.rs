@@ -26,6 +26,7 @@ on_both! {
     of_two_that_believe_they_hold_a_partition_only_the_later_one_writes
     concurrent_batches_that_share_calls_and_numbers_end_right
     partitions_that_write_together_share_calls_and_numbers
+    of_calls_that_end_at_one_instant_the_last_is_told_by_its_session
     texts_that_no_index_could_take_stop_nothing
     a_record_without_session_is_a_call_of_its_own
     calls_are_forgotten_after_their_time
@@ -299,6 +300,26 @@ async fn partitions_that_write_together_share_calls_and_numbers(
     assert!(legs(&bench, "D", at(200)).await?.is_empty());
     a.apply(&new[..1], at(200)).await?;
     assert_eq!(legs(&bench, "D", at(200)).await?.len(), 1);
+    Ok(())
+}
+
+async fn of_calls_that_end_at_one_instant_the_last_is_told_by_its_session(
+    bench: Bench,
+) -> anyhow::Result<()> {
+    let mut sessions: Vec<String> = (0..12).map(|call| format!("s{call}")).collect();
+    sessions.sort_by_key(|session| session_key(session, &[]));
+    let last = sessions[11].clone();
+    // Neither the first nor the last that is written.
+    sessions.rotate_left(5);
+    for session in &sessions {
+        apply(&bench, &callback(session, "A", "B"), at(200)).await?;
+    }
+    for past in [false, true] {
+        let found = bench.store.numbers(&[number_key("B")], at(200), past).await?;
+        assert_eq!(found[0].legs.len(), 1, "of many that are over, one is read");
+        let state = derive(&found[0].legs, at(200));
+        assert_eq!(state.last_call.map(|call| call.session_id).as_ref(), Some(&last));
+    }
     Ok(())
 }
 

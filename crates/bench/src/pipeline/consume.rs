@@ -24,7 +24,7 @@ pub struct Consumed {
     pub database_cpu_seconds: f64,
     /// From the first commit until the outbox was empty.
     pub published_seconds: f64,
-    /// Of the whole backlog, what was committed before the first look included.
+    /// Of the whole part, what was committed before the first look included.
     pub transactions: u64,
     pub backlog: u64,
 }
@@ -49,33 +49,71 @@ impl Consumed {
 
 /// Starts the consumer on its topics and waits until it has committed and published everything.
 pub fn consume(consumer: Consumer, brokers: &str, db: &Db, dir: &Path) -> Result<Consumed> {
+    let [consumed] = consume_in_parts(consumer, brokers, db, dir)?;
+    Ok(consumed)
+}
+
+/// The same, told apart by as many equal parts of the backlog. What of a part is published while the
+/// next one is consumed is counted with that one.
+pub fn consume_in_parts<const PARTS: usize>(
+    consumer: Consumer,
+    brokers: &str,
+    db: &Db,
+    dir: &Path,
+) -> Result<[Consumed; PARTS]> {
     let lengths = consumer.topics().iter().map(|topic| topic::length(brokers, topic));
-    let total: i64 = lengths.sum::<Result<u64>>()? as i64;
+    let total = lengths.sum::<Result<u64>>()?;
     // Not all tables are there before the first partition is taken over; of another cluster's
     // records there may be some already.
     let before = db.int(PROGRESS).unwrap_or(0);
     let service = Service::start(consumer, brokers, &db.url, dir)?;
-    let progress = || db.int(PROGRESS).map_or(0, |offsets| offsets - before);
-    let first = wait_for(|| Some(progress()).filter(|done| *done > 0))?;
-    let (began, cpu, database_cpu) = (Instant::now(), service.cpu()?, db.cpu()?);
-    wait_for(|| (progress() >= total).then_some(()))?;
-    let seconds = began.elapsed().as_secs_f64();
-    let transactions = service.metric("tollgate_consumer_batch_records_count")? as u64;
+    let read_at = |least: u64| {
+        let done = wait_for(|| {
+            let done = db.int(PROGRESS).map_or(0, |offsets| (offsets - before) as u64);
+            Some(done).filter(|done| *done >= least)
+        })?;
+        anyhow::Ok(Reading {
+            done,
+            at: Instant::now(),
+            cpu: service.cpu()?,
+            database_cpu: db.cpu()?,
+            transactions: service.metric("tollgate_consumer_batch_records_count")? as u64,
+        })
+    };
+    let mut readings = vec![read_at(1)?];
+    for part in 1..=PARTS as u64 {
+        readings.push(read_at(total * part / PARTS as u64)?);
+    }
+    ensure!(readings[0].done < total / PARTS as u64, "{total} records are too few to be measured");
+    let committed: Vec<Instant> = readings.iter().map(|reading| reading.at).collect();
     let waiting = match consumer {
         Consumer::Billing => "SELECT count(*) FROM tollgate_outbox",
         Consumer::UserState => "SELECT count(*) FROM state_changed",
     };
     wait_for(|| db.int(waiting).is_ok_and(|rows| rows == 0).then_some(()))?;
-    ensure!(first < total, "the backlog of {total} is too short to be measured");
-    Ok(Consumed {
-        records: (total - first) as u64,
-        seconds,
-        cpu_seconds: service.cpu()? - cpu,
-        database_cpu_seconds: db.cpu()? - database_cpu,
-        published_seconds: began.elapsed().as_secs_f64(),
-        transactions,
-        backlog: total as u64,
-    })
+    readings[PARTS] = read_at(total)?;
+    Ok(std::array::from_fn(|part| {
+        let (from, to) = (&readings[part], &readings[part + 1]);
+        Consumed {
+            records: to.done - from.done,
+            seconds: (committed[part + 1] - from.at).as_secs_f64(),
+            cpu_seconds: to.cpu - from.cpu,
+            database_cpu_seconds: to.database_cpu - from.database_cpu,
+            published_seconds: (to.at - from.at).as_secs_f64(),
+            // What was committed before the first look included.
+            transactions: to.transactions - if part == 0 { 0 } else { from.transactions },
+            backlog: to.done - if part == 0 { 0 } else { from.done },
+        }
+    }))
+}
+
+/// What stood when it was looked at.
+struct Reading {
+    done: u64,
+    at: Instant,
+    cpu: f64,
+    database_cpu: f64,
+    transactions: u64,
 }
 
 fn wait_for<T>(look: impl Fn() -> Option<T>) -> Result<T> {

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use prost::Message;
 use sqlx::PgPool;
+use sqlx::types::Uuid;
 use tollgate_schema::v1::RatedCdr;
 use tollgate_testkit::Kafka;
 use tollgate_user_state::keys::{Key, session_key};
@@ -210,8 +211,8 @@ async fn watch_state(pool: PgPool, clock: Clock, over: Arc<AtomicBool>) -> Resul
             stage < STATUSES && clock.due_us(Clock::request_of(call, stage)) <= asked_us
         };
         let due = next.iter().filter(|(call, (_, stage))| is_due(**call, *stage));
-        let keys: Vec<&[u8]> = due.map(|(_, (key, _))| key.as_slice()).collect();
-        let rows: Vec<(Vec<u8>, i64)> = sqlx::query_as(
+        let keys: Vec<Uuid> = due.map(|(_, (key, _))| Uuid::from_bytes(*key)).collect();
+        let rows: Vec<(Uuid, i64)> = sqlx::query_as(
             "SELECT session_key, last_event_ms FROM state_call WHERE session_key = ANY($1)",
         )
         .bind(keys)
@@ -219,8 +220,7 @@ async fn watch_state(pool: PgPool, clock: Clock, over: Arc<AtomicBool>) -> Resul
         .await?;
         let now_us = now_us()?;
         for (key, last_event_ms) in rows {
-            let key: Key = key.try_into().ok().context("a key of another length")?;
-            let call = by_key.get(&key).context("a call of somebody else")?;
+            let call = by_key.get(key.as_bytes()).context("a call of somebody else")?;
             let reached = (last_event_ms - begin_ms) / 1000;
             let (_, stage) = next.get_mut(call).context("a call that is complete")?;
             while (*stage as i64) <= reached && *stage < STATUSES {

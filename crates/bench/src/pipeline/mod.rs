@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use tollgate_testkit::Kafka;
 
-pub use consume::{Consumed, consume};
+pub use consume::{Consumed, consume, consume_in_parts};
 pub use drain::{cdrs, statuses};
 
 use crate::db::{Db, start_postgres};

@@ -69,9 +69,9 @@ const USER_STATE: &[Rows] = &[
     },
     Rows {
         table: "state_leg",
-        postgres: "SELECT g.* FROM state_leg g JOIN state_call c USING (session_key)
+        postgres: "SELECT g.* FROM state_leg g JOIN state_call c USING (call_serial)
                    ORDER BY c.touched_ms",
-        sqlite: "SELECT g.* FROM state_leg g JOIN state_call c USING (session_key)
+        sqlite: "SELECT g.* FROM state_leg g JOIN state_call c USING (call_serial)
                  ORDER BY c.touched_ms",
     },
     Rows {
@@ -81,9 +81,11 @@ const USER_STATE: &[Rows] = &[
     },
     Rows {
         table: "state_changed",
-        postgres: "SELECT number_key, shard, version, row_number() OVER (ORDER BY as_of_ms)
+        postgres: "SELECT number_key, shard, version, row_number() OVER (ORDER BY as_of_ms),
+                          number, as_of_ms
                    FROM state_number",
-        sqlite: "SELECT row_number() OVER (ORDER BY as_of_ms), number_key, shard, version
+        sqlite: "SELECT row_number() OVER (ORDER BY as_of_ms), number_key, shard, version, number,
+                        as_of_ms
                  FROM state_number",
     },
 ];

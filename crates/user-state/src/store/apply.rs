@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use tollgate_store::source_id;
 use tollgate_stream::{Batch, Outcome, Outgoing, StoreError};
 
-use super::rows::{AppliedRow, CallRow, LegRow, NumberRow, Statements, View, group};
+use super::rows::{AppliedRow, CallRow, LegPlace, LegRow, NumberRow, Statements, View, group};
 use crate::fold::{Call, EventSet, Expiry, Inserted, Kind, Leg, NumberLeg, derive, fold};
 use crate::item::Item;
 use crate::keys::{Key, number_key, shard};
@@ -160,10 +160,10 @@ async fn update_calls<S: Statements>(
     drop(new);
     let mut known: Vec<Key> = Vec::new();
     for (key, merged) in calls.keys().zip(merged) {
-        if opened.contains(key) {
+        if let Some(serial) = opened.get(key) {
             counts.merged(&merged);
-            let after = merged.call.map_or_else(Vec::new, |call| leg_rows(*key, call.legs));
-            legs.compare(&mut HashMap::new(), after);
+            let rows = |call: Call| leg_rows(*serial, *key, call.legs);
+            legs.compare(&mut HashMap::new(), merged.call.map_or_else(Vec::new, rows));
         } else {
             known.push(*key);
         }
@@ -196,7 +196,7 @@ async fn update_known<S: Statements>(
         let mut after = Vec::new();
         for mut row in tx.read_calls(&portion).await? {
             if let Some(call) = merge(&mut row)? {
-                after.extend(leg_rows(row.key, call.legs));
+                after.extend(leg_rows(row.serial, row.key, call.legs));
                 written.push(row);
             }
         }
@@ -204,9 +204,9 @@ async fn update_known<S: Statements>(
             continue;
         }
         tx.write_calls(&written).await?;
-        let keys: Vec<Key> = written.iter().map(|row| row.key).collect();
-        let before = tx.legs_of_calls(&keys).await?.into_iter();
-        let mut before = before.map(|leg| ((leg.session_key, leg.leg), leg)).collect();
+        let serials: Vec<i64> = written.iter().map(|row| row.serial).collect();
+        let before = tx.legs_of_calls(&serials).await?.into_iter();
+        let mut before = before.map(|leg| (leg.place, leg)).collect();
         legs.compare(&mut before, after);
         legs.remove(before);
     }
@@ -215,15 +215,15 @@ async fn update_known<S: Statements>(
 
 /// Cuts a list of calls so that the events of each part take a bounded number of bytes, or are
 /// those of one call.
-fn portions(sizes: &[(Key, i64)]) -> Vec<Vec<Key>> {
-    let mut portions: Vec<Vec<Key>> = Vec::new();
+fn portions(sizes: &[(i64, i64)]) -> Vec<Vec<i64>> {
+    let mut portions: Vec<Vec<i64>> = Vec::new();
     let mut left = 0;
-    for (key, bytes) in sizes {
+    for (call, bytes) in sizes {
         left -= bytes;
         match portions.last_mut() {
-            Some(portion) if left >= 0 => portion.push(*key),
+            Some(portion) if left >= 0 => portion.push(*call),
             _ => {
-                portions.push(vec![*key]);
+                portions.push(vec![*call]);
                 left = PORTION_BYTES - bytes;
             }
         }
@@ -275,15 +275,15 @@ pub(super) struct Touched {
 struct LegChanges {
     opened: Vec<LegRow>,
     written: Vec<LegRow>,
-    removed: Vec<(Key, i16)>,
+    removed: Vec<LegPlace>,
     touched: BTreeMap<Key, Touched>,
 }
 
 impl LegChanges {
     /// Notes the legs that were not there before, or otherwise, and takes them out of `before`.
-    fn compare(&mut self, before: &mut HashMap<(Key, i16), LegRow>, after: Vec<(LegRow, String)>) {
+    fn compare(&mut self, before: &mut HashMap<LegPlace, LegRow>, after: Vec<(LegRow, String)>) {
         for (leg, number) in after {
-            let old = before.remove(&(leg.session_key, leg.leg));
+            let old = before.remove(&leg.place);
             if old.as_ref() == Some(&leg) {
                 continue;
             }
@@ -305,7 +305,7 @@ impl LegChanges {
     }
 
     /// Notes legs that are no more.
-    fn remove(&mut self, legs: HashMap<(Key, i16), LegRow>) {
+    fn remove(&mut self, legs: HashMap<LegPlace, LegRow>) {
         for (place, old) in legs {
             self.touched.entry(old.number_key).or_default();
             self.removed.push(place);
@@ -332,13 +332,13 @@ impl LegChanges {
 }
 
 /// The legs that have a number, in order, each with its number beside it.
-fn leg_rows(session_key: Key, legs: Vec<Leg>) -> Vec<(LegRow, String)> {
+fn leg_rows(serial: i64, session_key: Key, legs: Vec<Leg>) -> Vec<(LegRow, String)> {
     (0..)
         .zip(legs)
         .filter_map(|(index, mut leg)| {
             let number = leg.number.take()?;
             let number_key = number_key(&number);
-            Some((LegRow { session_key, leg: index, number_key, facts: leg }, number))
+            Some((LegRow { place: (serial, index), session_key, number_key, facts: leg }, number))
         })
         .collect()
 }
@@ -396,11 +396,10 @@ mod tests {
     fn calls_are_read_in_portions_of_bounded_size() {
         let most = PORTION_BYTES;
         let sizes = [most / 2, most / 2, 1, most * 3, 0, 5, 6];
-        let keyed: Vec<(Key, i64)> =
-            (0..).zip(sizes).map(|(index, size)| ([index; 16], size)).collect();
-        let lengths: Vec<usize> = portions(&keyed).iter().map(Vec::len).collect();
+        let calls: Vec<(i64, i64)> = (0..).zip(sizes).collect();
+        let lengths: Vec<usize> = portions(&calls).iter().map(Vec::len).collect();
         assert_eq!(lengths, [2, 1, 1, 3]);
-        assert_eq!(portions(&keyed).concat(), keyed.iter().map(|it| it.0).collect::<Vec<_>>());
+        assert_eq!(portions(&calls).concat(), calls.iter().map(|it| it.0).collect::<Vec<_>>());
         assert!(portions(&[]).is_empty());
     }
 }

@@ -52,6 +52,10 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../../migrations/0003.postgres.sql"),
         sqlite: include_str!("../../migrations/0003.sqlite.sql"),
     },
+    Migration {
+        postgres: include_str!("../../migrations/0004.postgres.sql"),
+        sqlite: include_str!("../../migrations/0004.sqlite.sql"),
+    },
 ];
 
 /// What the store needs to know beside the data.
@@ -133,16 +137,14 @@ impl UserStateStore {
     /// A call, if it is known.
     pub async fn call(&self, key: &Key) -> Result<Option<CallRow>, StoreError> {
         self.ensure_schema().await?;
-        let keys = std::slice::from_ref(key);
-        let found = match &self.database {
+        match &self.database {
             Database::Postgres(pool) => {
-                tollgate_store::postgres::snapshot(pool).await?.read_calls(keys).await?
+                rows::call(&mut tollgate_store::postgres::snapshot(pool).await?, key).await
             }
             Database::Sqlite(pools) => {
-                tollgate_store::sqlite::snapshot(pools).await?.read_calls(keys).await?
+                rows::call(&mut tollgate_store::sqlite::snapshot(pools).await?, key).await
             }
-        };
-        Ok(found.into_iter().next())
+        }
     }
 
     /// What has been applied so far.

@@ -3,17 +3,18 @@
 mod legs;
 mod read;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
+use sqlx::types::Uuid;
 use sqlx::{Postgres, Transaction};
-use tollgate_store::new_rows::{NewRows, bigint, boolean, bytea, integer, smallint};
+use tollgate_store::new_rows::{NewRows, bigint, boolean, integer, smallint, uuid};
 use tollgate_store::{classify, postgres};
 use tollgate_stream::{Claim, Outgoing, StoreError};
 
-use self::read::{get, read_call, read_keys, read_leg, read_number};
+use self::read::{get, get_key, read_call, read_keys, read_leg, read_number};
 use super::rows::{
-    Applied, AppliedRow, CallRow, Census, Changed, LegRow, MAX_OPEN_LEGS, NumberRow, Statements,
-    View, key, text,
+    Applied, AppliedRow, CallRow, Census, Changed, LegPlace, LegRow, MAX_OPEN_LEGS, NumberRow,
+    Statements, View, text,
 };
 use crate::fold::NumberLeg;
 use crate::keys::Key;
@@ -21,15 +22,15 @@ use crate::keys::Key;
 type Tx<'c> = Transaction<'c, Postgres>;
 
 impl Statements for Tx<'_> {
-    async fn open_calls(&mut self, calls: &[CallRow]) -> Result<HashSet<Key>, StoreError> {
+    async fn open_calls(&mut self, calls: &[CallRow]) -> Result<HashMap<Key, i64>, StoreError> {
         // Written in the order of the arrays: unnest keeps it.
         let opened = sqlx::query(
             "INSERT INTO state_call (session_key, session_id, events, last_event_ms, touched_ms)
-             SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bigint[])
+             SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bigint[])
              ON CONFLICT (session_key) DO NOTHING
-             RETURNING session_key AS key",
+             RETURNING session_key, call_serial",
         )
-        .bind(column(calls, |call| call.key.as_slice()))
+        .bind(column(calls, |call| as_uuid(&call.key)))
         .bind(column(calls, |call| call.session_id.as_bytes()))
         .bind(column(calls, |call| call.events.as_slice()))
         .bind(column(calls, |call| call.last_event_ms))
@@ -37,49 +38,60 @@ impl Statements for Tx<'_> {
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
-        Ok(read_keys(&opened)?.into_iter().collect())
+        opened
+            .iter()
+            .map(|row| Ok((get_key(row, "session_key")?, get(row, "call_serial")?)))
+            .collect()
     }
 
-    async fn lock_calls(&mut self, keys: &[Key]) -> Result<Vec<(Key, i64)>, StoreError> {
+    async fn lock_calls(&mut self, keys: &[Key]) -> Result<Vec<(i64, i64)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT session_key, octet_length(events)::bigint AS bytes FROM state_call
+            "SELECT call_serial, octet_length(events)::bigint AS bytes FROM state_call
              WHERE session_key = ANY($1) ORDER BY session_key FOR UPDATE",
         )
-        .bind(slices(keys))
+        .bind(uuids(keys))
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
-        rows.iter().map(|row| Ok((key(get(row, "session_key")?)?, get(row, "bytes")?))).collect()
+        rows.iter().map(|row| Ok((get(row, "call_serial")?, get(row, "bytes")?))).collect()
     }
 
-    async fn read_calls(&mut self, keys: &[Key]) -> Result<Vec<CallRow>, StoreError> {
+    async fn find_call(&mut self, key: &Key) -> Result<Option<i64>, StoreError> {
+        sqlx::query_scalar("SELECT call_serial FROM state_call WHERE session_key = $1")
+            .bind(as_uuid(key))
+            .fetch_optional(&mut **self)
+            .await
+            .map_err(classify)
+    }
+
+    async fn read_calls(&mut self, calls: &[i64]) -> Result<Vec<CallRow>, StoreError> {
         let rows = sqlx::query(
-            "SELECT session_key, session_id, events, last_event_ms, touched_ms FROM state_call
-             WHERE session_key = ANY($1) ORDER BY session_key",
+            "SELECT call_serial, session_key, session_id, events, last_event_ms, touched_ms
+             FROM state_call WHERE call_serial = ANY($1)",
         )
-        .bind(slices(keys))
+        .bind(calls)
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
         rows.iter().map(read_call).collect()
     }
 
-    async fn legs_of_calls(&mut self, keys: &[Key]) -> Result<Vec<LegRow>, StoreError> {
+    async fn legs_of_calls(&mut self, calls: &[i64]) -> Result<Vec<LegRow>, StoreError> {
         let rows = sqlx::query(
-            "SELECT session_key, leg, number_key, side, started_ms, alerting_ms, answered_ms, ended,
-                    until_ms, state_code, release_reason, cause, sip_status
-             FROM state_leg WHERE session_key = ANY($1) ORDER BY session_key, leg",
+            "SELECT call_serial, leg, session_key, number_key, side, ended, started_ms, alerting_ms,
+                    answered_ms, until_ms, state_code, release_reason, cause, sip_status
+             FROM state_leg WHERE call_serial = ANY($1) ORDER BY call_serial, leg",
         )
-        .bind(slices(keys))
+        .bind(calls)
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
         rows.iter()
             .map(|row| {
                 Ok(LegRow {
-                    session_key: key(get(row, "session_key")?)?,
-                    leg: get(row, "leg")?,
-                    number_key: key(get(row, "number_key")?)?,
+                    place: (get(row, "call_serial")?, get(row, "leg")?),
+                    session_key: get_key(row, "session_key")?,
+                    number_key: get_key(row, "number_key")?,
                     facts: read_leg(row)?,
                 })
             })
@@ -90,11 +102,11 @@ impl Statements for Tx<'_> {
         sqlx::query(
             "UPDATE state_call AS call
              SET events = row.events, last_event_ms = row.last_event_ms, touched_ms = row.touched_ms
-             FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bigint[])
-                  AS row (session_key, events, last_event_ms, touched_ms)
-             WHERE call.session_key = row.session_key",
+             FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[])
+                  AS row (call_serial, events, last_event_ms, touched_ms)
+             WHERE call.call_serial = row.call_serial",
         )
-        .bind(column(calls, |call| call.key.as_slice()))
+        .bind(column(calls, |call| call.serial))
         .bind(column(calls, |call| call.events.as_slice()))
         .bind(column(calls, |call| call.last_event_ms))
         .bind(column(calls, |call| call.touched_ms))
@@ -106,14 +118,15 @@ impl Statements for Tx<'_> {
 
     async fn open_legs(&mut self, legs: &[LegRow]) -> Result<(), StoreError> {
         let columns = [
-            bytea("session_key"),
+            bigint("call_serial"),
             smallint("leg"),
-            bytea("number_key"),
+            uuid("session_key"),
+            uuid("number_key"),
             smallint("side"),
+            boolean("ended"),
             bigint("started_ms"),
             bigint("alerting_ms"),
             bigint("answered_ms"),
-            boolean("ended"),
             bigint("until_ms"),
             integer("state_code"),
             integer("release_reason"),
@@ -121,16 +134,17 @@ impl Statements for Tx<'_> {
             integer("sip_status"),
         ];
         let mut rows = NewRows::of("state_leg", &columns);
-        for LegRow { session_key, leg, number_key, facts } in legs {
+        for LegRow { place: (call, leg), session_key, number_key, facts } in legs {
             rows.row()
-                .field(session_key.as_slice())
+                .field(*call)
                 .field(*leg)
-                .field(number_key.as_slice())
+                .field(session_key)
+                .field(number_key)
                 .field(facts.side as i16)
+                .field(facts.ended)
                 .field(facts.started_ms)
                 .field(facts.alerting_ms)
                 .field(facts.answered_ms)
-                .field(facts.ended)
                 .field(facts.until_ms)
                 .field(facts.state_code)
                 .field(facts.release_reason)
@@ -147,16 +161,16 @@ impl Statements for Tx<'_> {
                 alerting_ms = row.alerting_ms, answered_ms = row.answered_ms, ended = row.ended,
                 until_ms = row.until_ms, state_code = row.state_code,
                 release_reason = row.release_reason, cause = row.cause, sip_status = row.sip_status
-            FROM unnest($1::bytea[], $2::smallint[], $3::bytea[], $4::smallint[],
+            FROM unnest($1::bigint[], $2::smallint[], $3::uuid[], $4::smallint[],
                 $5::bigint[], $6::bigint[], $7::bigint[], $8::boolean[], $9::bigint[],
                 $10::integer[], $11::integer[], $12::integer[], $13::integer[])
-                AS row (session_key, leg, number_key, side, started_ms, alerting_ms, answered_ms,
+                AS row (call_serial, leg, number_key, side, started_ms, alerting_ms, answered_ms,
                         ended, until_ms, state_code, release_reason, cause, sip_status)
-            WHERE own.session_key = row.session_key AND own.leg = row.leg";
+            WHERE own.call_serial = row.call_serial AND own.leg = row.leg";
         sqlx::query(statement)
-            .bind(column(legs, |leg| leg.session_key.as_slice()))
-            .bind(column(legs, |leg| leg.leg))
-            .bind(column(legs, |leg| leg.number_key.as_slice()))
+            .bind(column(legs, |leg| leg.place.0))
+            .bind(column(legs, |leg| leg.place.1))
+            .bind(column(legs, |leg| as_uuid(&leg.number_key)))
             .bind(column(legs, |leg| leg.facts.side as i16))
             .bind(column(legs, |leg| leg.facts.started_ms))
             .bind(column(legs, |leg| leg.facts.alerting_ms))
@@ -173,14 +187,14 @@ impl Statements for Tx<'_> {
         Ok(())
     }
 
-    async fn remove_legs(&mut self, legs: &[(Key, i16)]) -> Result<(), StoreError> {
+    async fn remove_legs(&mut self, legs: &[LegPlace]) -> Result<(), StoreError> {
         sqlx::query(
             "DELETE FROM state_leg AS leg
-             USING unnest($1::bytea[], $2::smallint[]) AS gone (session_key, leg)
-             WHERE leg.session_key = gone.session_key AND leg.leg = gone.leg",
+             USING unnest($1::bigint[], $2::smallint[]) AS gone (call_serial, leg)
+             WHERE leg.call_serial = gone.call_serial AND leg.leg = gone.leg",
         )
-        .bind(legs.iter().map(|(key, _)| key.as_slice()).collect::<Vec<_>>())
-        .bind(legs.iter().map(|(_, leg)| *leg).collect::<Vec<_>>())
+        .bind(column(legs, |(call, _)| *call))
+        .bind(column(legs, |(_, leg)| *leg))
         .execute(&mut **self)
         .await
         .map_err(classify)?;
@@ -193,15 +207,15 @@ impl Statements for Tx<'_> {
             "WITH opened AS (
                  INSERT INTO state_number
                      (number_key, number, version, as_of_ms, presence, shard, next_expiry_ms)
-                 SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bigint[],
+                 SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::bigint[], $4::bigint[],
                                       $5::smallint[], $6::integer[], $7::bigint[])
                  ON CONFLICT (number_key) DO NOTHING
-                 RETURNING number_key, shard, version)
-             INSERT INTO state_changed (number_key, shard, version, ticket)
-             SELECT number_key, shard, version, nextval('state_ticket') FROM opened
+                 RETURNING number_key, shard, version, number, as_of_ms)
+             INSERT INTO state_changed (number_key, shard, version, number, as_of_ms, ticket)
+             SELECT number_key, shard, version, number, as_of_ms, nextval('state_ticket') FROM opened
              RETURNING number_key AS key",
         )
-        .bind(column(numbers, |row| row.key.as_slice()))
+        .bind(column(numbers, |row| as_uuid(&row.key)))
         .bind(column(numbers, |row| row.number.as_bytes()))
         .bind(column(numbers, |row| row.version))
         .bind(column(numbers, |row| row.as_of_ms))
@@ -219,7 +233,7 @@ impl Statements for Tx<'_> {
             "SELECT number_key, number, version, as_of_ms, presence, shard, next_expiry_ms
              FROM state_number WHERE number_key = ANY($1) ORDER BY number_key FOR UPDATE",
         )
-        .bind(slices(keys))
+        .bind(uuids(keys))
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
@@ -231,15 +245,13 @@ impl Statements for Tx<'_> {
         numbers: &[(Key, i64)],
         view: View,
     ) -> Result<Vec<(Key, NumberLeg)>, StoreError> {
-        let keys: Vec<&[u8]> = numbers.iter().map(|(key, _)| key.as_slice()).collect();
-        let instants: Vec<i64> = numbers.iter().map(|(_, as_of_ms)| *as_of_ms).collect();
         let rows = sqlx::query(match view {
             View::Compute => legs::COMPUTE,
             View::Show => legs::SHOW,
             View::Past => legs::PAST,
         })
-        .bind(keys)
-        .bind(instants)
+        .bind(column(numbers, |(key, _)| as_uuid(key)))
+        .bind(column(numbers, |(_, as_of_ms)| *as_of_ms))
         .bind(MAX_OPEN_LEGS)
         .fetch_all(&mut **self)
         .await
@@ -247,11 +259,11 @@ impl Statements for Tx<'_> {
         rows.iter()
             .map(|row| {
                 let leg = NumberLeg {
-                    session_key: key(get(row, "session_key")?)?,
+                    session_key: get_key(row, "session_key")?,
                     session_id: text(get(row, "session_id")?),
                     leg: read_leg(row)?,
                 };
-                Ok((key(get(row, "number_key")?)?, leg))
+                Ok((get_key(row, "number_key")?, leg))
             })
             .collect()
     }
@@ -259,21 +271,25 @@ impl Statements for Tx<'_> {
     async fn write_numbers(&mut self, numbers: &[NumberRow]) -> Result<(), StoreError> {
         sqlx::query(
             "WITH row AS (
-                 SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::smallint[],
-                                      $5::integer[], $6::bigint[])
-                      AS row (number_key, version, as_of_ms, presence, shard, next_expiry_ms)),
+                 SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::bigint[], $4::bigint[],
+                                      $5::smallint[], $6::integer[], $7::bigint[])
+                      AS row (number_key, number, version, as_of_ms, presence, shard,
+                              next_expiry_ms)),
              written AS (
                  UPDATE state_number AS number
                  SET version = row.version, as_of_ms = row.as_of_ms, presence = row.presence,
                      shard = row.shard, next_expiry_ms = row.next_expiry_ms
                  FROM row WHERE number.number_key = row.number_key)
-             INSERT INTO state_changed AS changed (number_key, shard, version, ticket)
-             SELECT number_key, shard, version, nextval('state_ticket') FROM row
+             INSERT INTO state_changed AS changed
+                 (number_key, shard, version, number, as_of_ms, ticket)
+             SELECT number_key, shard, version, number, as_of_ms, nextval('state_ticket') FROM row
              ORDER BY number_key
              ON CONFLICT (number_key) DO UPDATE
-             SET shard = excluded.shard, version = excluded.version, ticket = excluded.ticket",
+             SET shard = excluded.shard, version = excluded.version,
+                 as_of_ms = excluded.as_of_ms, ticket = excluded.ticket",
         )
-        .bind(column(numbers, |row| row.key.as_slice()))
+        .bind(column(numbers, |row| as_uuid(&row.key)))
+        .bind(column(numbers, |row| row.number.as_bytes()))
         .bind(column(numbers, |row| row.version))
         .bind(column(numbers, |row| row.as_of_ms))
         .bind(column(numbers, |row| row.presence))
@@ -290,7 +306,7 @@ impl Statements for Tx<'_> {
             "SELECT number_key, number, version, as_of_ms, presence, shard, next_expiry_ms
              FROM state_number WHERE number_key = ANY($1) ORDER BY number_key",
         )
-        .bind(slices(keys))
+        .bind(uuids(keys))
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
@@ -321,11 +337,8 @@ impl Statements for Tx<'_> {
 
     async fn changed(&mut self, shard: i32, limit: usize) -> Result<Vec<Changed>, StoreError> {
         let rows = sqlx::query(
-            "SELECT changed.ticket, number.*
-             FROM (SELECT ticket, number_key FROM state_changed WHERE shard = $1
-                   ORDER BY ticket LIMIT $2) AS changed
-             JOIN state_number AS number USING (number_key)
-             ORDER BY changed.ticket",
+            "SELECT ticket, number_key, number, version, as_of_ms FROM state_changed
+             WHERE shard = $1 ORDER BY ticket LIMIT $2",
         )
         .bind(shard)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -333,7 +346,15 @@ impl Statements for Tx<'_> {
         .await
         .map_err(classify)?;
         rows.iter()
-            .map(|row| Ok(Changed { ticket: get(row, "ticket")?, number: read_number(row)? }))
+            .map(|row| {
+                Ok(Changed {
+                    ticket: get(row, "ticket")?,
+                    key: get_key(row, "number_key")?,
+                    number: text(get(row, "number")?),
+                    version: get(row, "version")?,
+                    as_of_ms: get(row, "as_of_ms")?,
+                })
+            })
             .collect()
     }
 
@@ -385,22 +406,22 @@ impl Statements for Tx<'_> {
         read_keys(&rows)
     }
 
-    async fn lock_aged(&mut self, keys: &[Key], before_ms: i64) -> Result<Vec<Key>, StoreError> {
+    async fn lock_aged(&mut self, keys: &[Key], before_ms: i64) -> Result<Vec<i64>, StoreError> {
         let rows = sqlx::query(
-            "SELECT session_key AS key FROM state_call
+            "SELECT call_serial FROM state_call
              WHERE session_key = ANY($1) AND touched_ms < $2 ORDER BY session_key FOR UPDATE",
         )
-        .bind(slices(keys))
+        .bind(uuids(keys))
         .bind(before_ms)
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
-        read_keys(&rows)
+        rows.iter().map(|row| get(row, "call_serial")).collect()
     }
 
-    async fn remove_calls(&mut self, keys: &[Key]) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM state_call WHERE session_key = ANY($1)")
-            .bind(slices(keys))
+    async fn remove_calls(&mut self, calls: &[i64]) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM state_call WHERE call_serial = ANY($1)")
+            .bind(calls)
             .execute(&mut **self)
             .await
             .map_err(classify)?;
@@ -451,6 +472,10 @@ fn column<'a, R, T>(rows: &'a [R], of: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().map(of).collect()
 }
 
-fn slices(keys: &[Key]) -> Vec<&[u8]> {
-    keys.iter().map(Key::as_slice).collect()
+fn as_uuid(key: &Key) -> Uuid {
+    Uuid::from_bytes(*key)
+}
+
+fn uuids(keys: &[Key]) -> Vec<Uuid> {
+    column(keys, as_uuid)
 }

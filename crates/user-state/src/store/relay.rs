@@ -45,18 +45,16 @@ async fn portion_states<S: Statements>(
     changed: &[Changed],
     options: &Options,
 ) -> Result<Vec<Pending>, StoreError> {
-    let wanted: Vec<(Key, i64)> =
-        changed.iter().map(|it| (it.number.key, it.number.as_of_ms)).collect();
+    let wanted: Vec<(Key, i64)> = changed.iter().map(|it| (it.key, it.as_of_ms)).collect();
     let mut legs = group(tx.legs_of_numbers(&wanted, View::Show).await?);
-    let pending = changed.iter().map(|it| {
-        let row = &it.number;
+    let pending = changed.iter().map(|row| {
         let state = derive(&legs.remove(&row.key).unwrap_or_default(), row.as_of_ms);
         let message =
             user_state(&row.number, row.version, row.as_of_ms, &state, options.pseudonyms.as_ref());
         let id = state_id(&message.number, message.version).to_string();
         let (key, value) = (message.number.clone(), message.encode_to_vec());
         let record = Outgoing::event(&USER_STATES, key, id, Some(row.as_of_ms), value);
-        Pending { position: -it.ticket, record }
+        Pending { position: -row.ticket, record }
     });
     Ok(pending.collect())
 }

@@ -15,6 +15,8 @@ pub(super) const MAX_OPEN_LEGS: i64 = MAX_CALLS as i64;
 /// A call as stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallRow {
+    /// Its number, given when it is written first; 0 before.
+    pub serial: i64,
     /// Identity of the session.
     pub key: Key,
     /// The session id.
@@ -31,16 +33,18 @@ impl CallRow {
     /// A call of which nothing was heard yet.
     pub(super) fn begun(key: Key, session_id: &str, touched_ms: i64) -> Self {
         let session_id = session_id.to_owned();
-        Self { key, session_id, events: Vec::new(), last_event_ms: 0, touched_ms }
+        Self { serial: 0, key, session_id, events: Vec::new(), last_event_ms: 0, touched_ms }
     }
 }
+
+/// Where a leg is stored: the number of its call, and its index in the call.
+pub(super) type LegPlace = (i64, i16);
 
 /// A leg as stored: one that has a number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LegRow {
+    pub place: LegPlace,
     pub session_key: Key,
-    /// Its index in the call.
-    pub leg: i16,
     pub number_key: Key,
     /// Without its number, which stands with the number's row.
     pub facts: Leg,
@@ -119,14 +123,17 @@ pub struct Census {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Changed {
     pub ticket: i64,
-    /// As it is now.
-    pub number: NumberRow,
+    pub key: Key,
+    pub number: String,
+    pub version: i64,
+    /// The instant its state was derived for.
+    pub as_of_ms: i64,
 }
 
 /// Which of a number's legs are asked for, and for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum View {
-    /// By everything that is known, to compute with: session ids are left empty.
+    /// Those that are on by everything that is known, to compute with: session ids are left empty.
     Compute,
     /// By everything that is known, to show.
     Show,
@@ -137,28 +144,36 @@ pub(super) enum View {
 /// The statements of one transaction. All lists of calls, legs and numbers that are written or
 /// locked are sorted by key and without repeats, unless said otherwise.
 pub(super) trait Statements: Send {
-    /// Writes the calls that are not there, in the order of keys. Returns which these were.
+    /// Writes the calls that are not there, in the order of keys. Returns which these were, and
+    /// the number of each.
     fn open_calls(
         &mut self,
         calls: &[CallRow],
-    ) -> impl Future<Output = Result<HashSet<Key>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<HashMap<Key, i64>, StoreError>> + Send;
 
-    /// Locks calls, in the order of keys. Returns how many bytes the events of each take.
+    /// Locks calls, in the order of keys. Returns the number of each, and how many bytes its events
+    /// take.
     fn lock_calls(
         &mut self,
         keys: &[Key],
-    ) -> impl Future<Output = Result<Vec<(Key, i64)>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<(i64, i64)>, StoreError>> + Send;
 
-    /// Reads calls.
+    /// The number of a call, if it is there; nothing is locked.
+    fn find_call(
+        &mut self,
+        key: &Key,
+    ) -> impl Future<Output = Result<Option<i64>, StoreError>> + Send;
+
+    /// Reads calls by their numbers, which may be in any order.
     fn read_calls(
         &mut self,
-        keys: &[Key],
+        calls: &[i64],
     ) -> impl Future<Output = Result<Vec<CallRow>, StoreError>> + Send;
 
-    /// The legs of these calls.
+    /// The legs of the calls with these numbers.
     fn legs_of_calls(
         &mut self,
-        keys: &[Key],
+        calls: &[i64],
     ) -> impl Future<Output = Result<Vec<LegRow>, StoreError>> + Send;
 
     /// Writes events and times of calls that are locked.
@@ -180,7 +195,7 @@ pub(super) trait Statements: Send {
     /// Removes legs of calls that are locked.
     fn remove_legs(
         &mut self,
-        legs: &[(Key, i16)],
+        legs: &[LegPlace],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Writes the numbers that are not there, in the order of keys, and marks them as changed.
@@ -196,7 +211,7 @@ pub(super) trait Statements: Send {
         keys: &[Key],
     ) -> impl Future<Output = Result<Vec<NumberRow>, StoreError>> + Send;
 
-    /// The legs of each number that are on at its instant, and of those that are over
+    /// The legs of each number that are on at its instant, and, to show, of those that are over
     /// the last.
     fn legs_of_numbers(
         &mut self,
@@ -259,21 +274,33 @@ pub(super) trait Statements: Send {
     ) -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
 
     /// Locks those of the calls of which still nothing was heard since, in the order of keys.
+    /// Returns the number of each.
     fn lock_aged(
         &mut self,
         keys: &[Key],
         before_ms: i64,
-    ) -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<i64>, StoreError>> + Send;
 
     /// Removes calls whose legs were removed before.
-    fn remove_calls(&mut self, keys: &[Key])
-    -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn remove_calls(
+        &mut self,
+        calls: &[i64],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// What has been applied.
     fn applied(&mut self) -> impl Future<Output = Result<Option<Applied>, StoreError>> + Send;
 
     /// How many numbers are busy.
     fn census(&mut self) -> impl Future<Output = Result<Census, StoreError>> + Send;
+}
+
+/// A call, if it is known.
+pub(super) async fn call<S: Statements>(
+    tx: &mut S,
+    key: &Key,
+) -> Result<Option<CallRow>, StoreError> {
+    let Some(serial) = tx.find_call(key).await? else { return Ok(None) };
+    Ok(tx.read_calls(&[serial]).await?.into_iter().next())
 }
 
 /// Numbers with their legs, in the order of keys. Numbers never seen are left out.

@@ -1,6 +1,6 @@
 //! The statements in SQLite: one per row, many at a time.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
@@ -9,53 +9,34 @@ use tollgate_store::{classify, sqlite};
 use tollgate_stream::{Claim, Outgoing, StoreError};
 
 use super::rows::{
-    Applied, AppliedRow, CallRow, Census, Changed, LegRow, MAX_OPEN_LEGS, NumberRow, Statements,
-    View, key, side, text,
+    Applied, AppliedRow, CallRow, Census, Changed, LegPlace, LegRow, MAX_OPEN_LEGS, NumberRow,
+    Statements, View, key, side, text,
 };
 use crate::fold::{Leg, NumberLeg};
 use crate::keys::Key;
 
 type Tx<'c> = Transaction<'c, Sqlite>;
 
-/// Open legs by everything that is known, of a number at an instant, so many. Session ids, if they
-/// are wanted, are in another table.
-macro_rules! open_known {
-    ($session_id:literal, $join:literal) => {
-        concat!(
-            "SELECT leg.*, ",
-            $session_id,
-            " AS session_id FROM state_leg AS leg ",
-            $join,
-            " WHERE leg.number_key = ? AND leg.ended = 0 AND leg.until_ms > ?
-             ORDER BY leg.until_ms DESC LIMIT ?"
-        )
-    };
-}
+/// Open legs by everything that is known, of a number at an instant, so many. Session ids are in
+/// another table.
+const OPEN_COMPUTE: &str = "
+    SELECT leg.*, x'' AS session_id FROM state_leg AS leg
+    WHERE leg.number_key = ? AND leg.ended = 0 AND leg.until_ms > ?
+    ORDER BY leg.until_ms DESC LIMIT ?";
+const OPEN_SHOW: &str = "
+    SELECT leg.*, call.session_id FROM state_leg AS leg JOIN state_call AS call USING (call_serial)
+    WHERE leg.number_key = ? AND leg.ended = 0 AND leg.until_ms > ?
+    ORDER BY leg.until_ms DESC LIMIT ?";
 
 /// The last that is over, likewise.
-macro_rules! over_known {
-    ($session_id:literal, $join:literal) => {
-        concat!(
-            "SELECT leg.*, ",
-            $session_id,
-            " AS session_id FROM state_leg AS leg ",
-            $join,
-            " WHERE leg.number_key = ? AND (leg.ended = 1 OR leg.until_ms <= ?)
-             ORDER BY leg.until_ms DESC, leg.session_key DESC, leg.side DESC LIMIT ?"
-        )
-    };
-}
-
-const OPEN_COMPUTE: &str = open_known!("x''", "");
-const OVER_COMPUTE: &str = over_known!("x''", "");
-const OPEN_SHOW: &str =
-    open_known!("call.session_id", "JOIN state_call AS call USING (session_key)");
-const OVER_SHOW: &str =
-    over_known!("call.session_id", "JOIN state_call AS call USING (session_key)");
+const OVER_SHOW: &str = "
+    SELECT leg.*, call.session_id FROM state_leg AS leg JOIN state_call AS call USING (call_serial)
+    WHERE leg.number_key = ? AND (leg.ended = 1 OR leg.until_ms <= ?)
+    ORDER BY leg.until_ms DESC, leg.session_key DESC, leg.side DESC LIMIT ?";
 
 /// As they stood at the instant, which is asked for twice.
 const OPEN_PAST: &str = "
-    SELECT leg.*, call.session_id FROM state_leg AS leg JOIN state_call AS call USING (session_key)
+    SELECT leg.*, call.session_id FROM state_leg AS leg JOIN state_call AS call USING (call_serial)
     WHERE leg.number_key = ? AND leg.until_ms > ?
       AND min(coalesce(leg.started_ms, leg.alerting_ms, leg.answered_ms, leg.until_ms),
               coalesce(leg.alerting_ms, leg.answered_ms, leg.started_ms, leg.until_ms),
@@ -63,17 +44,17 @@ const OPEN_PAST: &str = "
     ORDER BY leg.until_ms LIMIT ?";
 
 const OVER_PAST: &str = "
-    SELECT leg.*, call.session_id FROM state_leg AS leg JOIN state_call AS call USING (session_key)
+    SELECT leg.*, call.session_id FROM state_leg AS leg JOIN state_call AS call USING (call_serial)
     WHERE leg.number_key = ? AND leg.until_ms <= ?
     ORDER BY leg.until_ms DESC, leg.session_key DESC, leg.side DESC LIMIT ?";
 
 impl Statements for Tx<'_> {
-    async fn open_calls(&mut self, calls: &[CallRow]) -> Result<HashSet<Key>, StoreError> {
+    async fn open_calls(&mut self, calls: &[CallRow]) -> Result<HashMap<Key, i64>, StoreError> {
         let opened = each(
             self,
             "INSERT INTO state_call (session_key, session_id, events, last_event_ms, touched_ms)
              VALUES (?, ?, ?, ?, ?) ON CONFLICT (session_key) DO NOTHING
-             RETURNING session_key AS key",
+             RETURNING session_key, call_serial",
             calls,
             |query, call| {
                 query
@@ -85,30 +66,45 @@ impl Statements for Tx<'_> {
             },
         )
         .await?;
-        Ok(read_keys(&opened)?.into_iter().collect())
+        opened
+            .iter()
+            .map(|row| Ok((key(get(row, "session_key")?)?, get(row, "call_serial")?)))
+            .collect()
     }
 
-    async fn lock_calls(&mut self, keys: &[Key]) -> Result<Vec<(Key, i64)>, StoreError> {
+    async fn lock_calls(&mut self, keys: &[Key]) -> Result<Vec<(i64, i64)>, StoreError> {
         // BEGIN IMMEDIATE has locked the whole file.
         let statement = "
-            SELECT session_key, length(events) AS bytes FROM state_call WHERE session_key = ?";
+            SELECT call_serial, length(events) AS bytes FROM state_call WHERE session_key = ?";
         let rows = each(self, statement, keys, bind_key).await?;
-        rows.iter().map(|row| Ok((key(get(row, "session_key")?)?, get(row, "bytes")?))).collect()
+        rows.iter().map(|row| Ok((get(row, "call_serial")?, get(row, "bytes")?))).collect()
     }
 
-    async fn read_calls(&mut self, keys: &[Key]) -> Result<Vec<CallRow>, StoreError> {
-        let statement = "SELECT * FROM state_call WHERE session_key = ?";
-        each(self, statement, keys, bind_key).await?.iter().map(read_call).collect()
+    async fn find_call(&mut self, key: &Key) -> Result<Option<i64>, StoreError> {
+        sqlx::query_scalar("SELECT call_serial FROM state_call WHERE session_key = ?1")
+            .bind(key.as_slice())
+            .fetch_optional(&mut **self)
+            .await
+            .map_err(classify)
     }
 
-    async fn legs_of_calls(&mut self, keys: &[Key]) -> Result<Vec<LegRow>, StoreError> {
-        let statement = "SELECT * FROM state_leg WHERE session_key = ? ORDER BY leg";
-        let rows = each(self, statement, keys, bind_key).await?;
+    async fn read_calls(&mut self, calls: &[i64]) -> Result<Vec<CallRow>, StoreError> {
+        let statement = "SELECT * FROM state_call WHERE call_serial = ?";
+        each(self, statement, calls, |query, call| query.bind(*call))
+            .await?
+            .iter()
+            .map(read_call)
+            .collect()
+    }
+
+    async fn legs_of_calls(&mut self, calls: &[i64]) -> Result<Vec<LegRow>, StoreError> {
+        let statement = "SELECT * FROM state_leg WHERE call_serial = ? ORDER BY leg";
+        let rows = each(self, statement, calls, |query, call| query.bind(*call)).await?;
         rows.iter()
             .map(|row| {
                 Ok(LegRow {
+                    place: (get(row, "call_serial")?, get(row, "leg")?),
                     session_key: key(get(row, "session_key")?)?,
-                    leg: get(row, "leg")?,
                     number_key: key(get(row, "number_key")?)?,
                     facts: read_leg(row)?,
                 })
@@ -120,14 +116,14 @@ impl Statements for Tx<'_> {
         each(
             self,
             "UPDATE state_call SET events = ?, last_event_ms = ?, touched_ms = ?
-             WHERE session_key = ?",
+             WHERE call_serial = ?",
             calls,
             |query, call| {
                 query
                     .bind(call.events.as_slice())
                     .bind(call.last_event_ms)
                     .bind(call.touched_ms)
-                    .bind(call.key.as_slice())
+                    .bind(call.serial)
             },
         )
         .await?;
@@ -139,8 +135,8 @@ impl Statements for Tx<'_> {
             self,
             "INSERT INTO state_leg
                  (number_key, side, started_ms, alerting_ms, answered_ms, ended, until_ms,
-                  state_code, release_reason, cause, sip_status, session_key, leg)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                  state_code, release_reason, cause, sip_status, session_key, call_serial, leg)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             legs,
             bind_leg,
         )
@@ -154,8 +150,8 @@ impl Statements for Tx<'_> {
             "UPDATE state_leg
              SET number_key = ?, side = ?, started_ms = ?, alerting_ms = ?, answered_ms = ?,
                  ended = ?, until_ms = ?, state_code = ?, release_reason = ?, cause = ?,
-                 sip_status = ?
-             WHERE session_key = ? AND leg = ?",
+                 sip_status = ?, session_key = ?
+             WHERE call_serial = ? AND leg = ?",
             legs,
             bind_leg,
         )
@@ -163,9 +159,9 @@ impl Statements for Tx<'_> {
         Ok(())
     }
 
-    async fn remove_legs(&mut self, legs: &[(Key, i16)]) -> Result<(), StoreError> {
-        let statement = "DELETE FROM state_leg WHERE session_key = ? AND leg = ?";
-        let bind = |query: Bound, (key, leg): &(Key, i16)| query.bind(key.as_slice()).bind(*leg);
+    async fn remove_legs(&mut self, legs: &[LegPlace]) -> Result<(), StoreError> {
+        let statement = "DELETE FROM state_leg WHERE call_serial = ? AND leg = ?";
+        let bind = |query: Bound, (call, leg): &LegPlace| query.bind(*call).bind(*leg);
         each(self, statement, legs, bind).await?;
         Ok(())
     }
@@ -206,13 +202,14 @@ impl Statements for Tx<'_> {
         numbers: &[(Key, i64)],
         view: View,
     ) -> Result<Vec<(Key, NumberLeg)>, StoreError> {
-        let (open, instants, over) = match view {
-            View::Compute => (OPEN_COMPUTE, 1, OVER_COMPUTE),
-            View::Show => (OPEN_SHOW, 1, OVER_SHOW),
-            View::Past => (OPEN_PAST, 2, OVER_PAST),
+        // Each statement, how often it asks for the instant, and for how many legs.
+        let statements: &[(_, i32, i64)] = match view {
+            View::Compute => &[(OPEN_COMPUTE, 1, MAX_OPEN_LEGS)],
+            View::Show => &[(OPEN_SHOW, 1, MAX_OPEN_LEGS), (OVER_SHOW, 1, 1)],
+            View::Past => &[(OPEN_PAST, 2, MAX_OPEN_LEGS), (OVER_PAST, 1, 1)],
         };
         let mut legs = Vec::new();
-        for (statement, instants, limit) in [(open, instants, MAX_OPEN_LEGS), (over, 1, 1)] {
+        for &(statement, instants, limit) in statements {
             let bind = |query, (key, as_of_ms): &(Key, i64)| {
                 let query = bind_key(query, key);
                 (0..instants).fold(query, |query, _| query.bind(*as_of_ms)).bind(limit)
@@ -283,11 +280,8 @@ impl Statements for Tx<'_> {
 
     async fn changed(&mut self, shard: i32, limit: usize) -> Result<Vec<Changed>, StoreError> {
         let rows = sqlx::query(
-            "SELECT changed.ticket, number.*
-             FROM (SELECT ticket, number_key FROM state_changed WHERE shard = ?1
-                   ORDER BY ticket LIMIT ?2) AS changed
-             JOIN state_number AS number USING (number_key)
-             ORDER BY changed.ticket",
+            "SELECT ticket, number_key, number, version, as_of_ms FROM state_changed
+             WHERE shard = ?1 ORDER BY ticket LIMIT ?2",
         )
         .bind(shard)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -295,7 +289,15 @@ impl Statements for Tx<'_> {
         .await
         .map_err(classify)?;
         rows.iter()
-            .map(|row| Ok(Changed { ticket: get(row, "ticket")?, number: read_number(row)? }))
+            .map(|row| {
+                Ok(Changed {
+                    ticket: get(row, "ticket")?,
+                    key: key(get(row, "number_key")?)?,
+                    number: text(get(row, "number")?),
+                    version: get(row, "version")?,
+                    as_of_ms: get(row, "as_of_ms")?,
+                })
+            })
             .collect()
     }
 
@@ -337,16 +339,19 @@ impl Statements for Tx<'_> {
         read_keys(&rows)
     }
 
-    async fn lock_aged(&mut self, keys: &[Key], before_ms: i64) -> Result<Vec<Key>, StoreError> {
+    async fn lock_aged(&mut self, keys: &[Key], before_ms: i64) -> Result<Vec<i64>, StoreError> {
         let statement = "
-            SELECT session_key AS key FROM state_call WHERE session_key = ? AND touched_ms < ?";
+            SELECT call_serial FROM state_call WHERE session_key = ? AND touched_ms < ?";
         let rows =
             each(self, statement, keys, |query, key| bind_key(query, key).bind(before_ms)).await?;
-        read_keys(&rows)
+        rows.iter().map(|row| get(row, "call_serial")).collect()
     }
 
-    async fn remove_calls(&mut self, keys: &[Key]) -> Result<(), StoreError> {
-        each(self, "DELETE FROM state_call WHERE session_key = ?", keys, bind_key).await?;
+    async fn remove_calls(&mut self, calls: &[i64]) -> Result<(), StoreError> {
+        each(self, "DELETE FROM state_call WHERE call_serial = ?", calls, |query, call| {
+            query.bind(*call)
+        })
+        .await?;
         Ok(())
     }
 
@@ -392,10 +397,16 @@ impl Statements for Tx<'_> {
 
 async fn mark_changed(tx: &mut Tx<'_>, numbers: &[&NumberRow]) -> Result<(), StoreError> {
     // Replacing the row draws a new ticket.
-    let statement =
-        "INSERT OR REPLACE INTO state_changed (number_key, shard, version) VALUES (?, ?, ?)";
+    let statement = "
+        INSERT OR REPLACE INTO state_changed (number_key, shard, version, number, as_of_ms)
+        VALUES (?, ?, ?, ?, ?)";
     each(tx, statement, numbers, |query, row| {
-        query.bind(row.key.as_slice()).bind(row.shard).bind(row.version)
+        query
+            .bind(row.key.as_slice())
+            .bind(row.shard)
+            .bind(row.version)
+            .bind(row.number.as_bytes())
+            .bind(row.as_of_ms)
     })
     .await?;
     Ok(())
@@ -420,7 +431,8 @@ fn bind_leg(query: Bound, leg: &LegRow) -> Bound {
         .bind(leg.facts.cause)
         .bind(leg.facts.sip_status)
         .bind(leg.session_key.as_slice())
-        .bind(leg.leg)
+        .bind(leg.place.0)
+        .bind(leg.place.1)
 }
 
 fn get<'r, T>(row: &'r SqliteRow, column: &str) -> Result<T, StoreError>
@@ -439,6 +451,7 @@ fn read_keys(rows: &[SqliteRow]) -> Result<Vec<Key>, StoreError> {
 
 fn read_call(row: &SqliteRow) -> Result<CallRow, StoreError> {
     Ok(CallRow {
+        serial: get(row, "call_serial")?,
         key: key(get(row, "session_key")?)?,
         session_id: text(get(row, "session_id")?),
         events: get(row, "events")?,

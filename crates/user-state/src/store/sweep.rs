@@ -60,7 +60,7 @@ impl Due {
             let calls = tx.lock_aged(&self.calls, self.forget_before_ms).await?;
             let legs = tx.legs_of_calls(&calls).await?;
             forgotten.extend(legs.iter().map(|leg| (leg.number_key, Touched::default())));
-            let legs: Vec<_> = legs.iter().map(|leg| (leg.session_key, leg.leg)).collect();
+            let legs: Vec<_> = legs.iter().map(|leg| leg.place).collect();
             tx.remove_legs(&legs).await?;
             tx.remove_calls(&calls).await?;
             counts.forgotten = calls.len() as u64;

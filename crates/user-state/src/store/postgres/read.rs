@@ -1,11 +1,12 @@
 //! Rows of PostgreSQL as ours.
 
 use sqlx::postgres::PgRow;
+use sqlx::types::Uuid;
 use sqlx::{Postgres, Row};
 use tollgate_store::classify;
 use tollgate_stream::StoreError;
 
-use super::super::rows::{CallRow, NumberRow, key, side, text};
+use super::super::rows::{CallRow, NumberRow, side, text};
 use crate::fold::Leg;
 use crate::keys::Key;
 
@@ -16,16 +17,21 @@ where
     row.try_get(column).map_err(classify)
 }
 
+pub(super) fn get_key(row: &PgRow, column: &str) -> Result<Key, StoreError> {
+    get(row, column).map(Uuid::into_bytes)
+}
+
 pub(super) fn read_keys(rows: &[PgRow]) -> Result<Vec<Key>, StoreError> {
     let mut keys: Vec<Key> =
-        rows.iter().map(|row| key(get(row, "key")?)).collect::<Result<_, StoreError>>()?;
+        rows.iter().map(|row| get_key(row, "key")).collect::<Result<_, StoreError>>()?;
     keys.sort_unstable();
     Ok(keys)
 }
 
 pub(super) fn read_call(row: &PgRow) -> Result<CallRow, StoreError> {
     Ok(CallRow {
-        key: key(get(row, "session_key")?)?,
+        serial: get(row, "call_serial")?,
+        key: get_key(row, "session_key")?,
         session_id: text(get(row, "session_id")?),
         events: get(row, "events")?,
         last_event_ms: get(row, "last_event_ms")?,
@@ -35,7 +41,7 @@ pub(super) fn read_call(row: &PgRow) -> Result<CallRow, StoreError> {
 
 pub(super) fn read_number(row: &PgRow) -> Result<NumberRow, StoreError> {
     Ok(NumberRow {
-        key: key(get(row, "number_key")?)?,
+        key: get_key(row, "number_key")?,
         number: text(get(row, "number")?),
         version: get(row, "version")?,
         as_of_ms: get(row, "as_of_ms")?,
