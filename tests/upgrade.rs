@@ -155,6 +155,41 @@ async fn a_database_of_the_first_version_is_drained_and_continued() -> Result<()
     .await
 }
 
+/// Whose database a newer release has migrated gives up: it could write nothing more, and would keep
+/// its partitions from those that can. So does one that is started then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_gives_up_when_a_newer_release_has_migrated() -> Result<()> {
+    let postgres = tokio::task::spawn_blocking(Postgres::shared).await?;
+    for domain in ["billing", "user-state"] {
+        let dir = TestDir::new("outgrown")?;
+        let (url, database) = create(postgres)?;
+        let mut dev = Dev::start(dir.path(), Some(&url)).await?;
+        ensure!(dev.send("s-1").await, "nothing is taken");
+        dev.wait_for("s-1").await;
+        postgres.sql(
+            &database,
+            &format!(
+                "INSERT INTO tollgate.tollgate_schema (domain, version, digest)
+                 SELECT domain, max(version) + 1, '' FROM tollgate.tollgate_schema
+                 WHERE domain = '{domain}' GROUP BY domain"
+            ),
+        )?;
+        let message = format!("schema of {domain} is at version");
+        for start in ["running", "started"] {
+            if start == "started" {
+                dev.process.restart_unready()?;
+            }
+            dev.process.failed().await?;
+            let output = dev.process.output();
+            ensure!(
+                output.contains(&message) && output.contains("newer than this program"),
+                "{start}: {output}"
+            );
+        }
+    }
+    Ok(())
+}
+
 fn create(postgres: &Postgres) -> Result<(String, String)> {
     let url = postgres.create_database("upgrade")?;
     let name = url.rsplit('/').next().context("a url ends with its database")?.to_owned();

@@ -114,6 +114,20 @@ impl Process {
         anyhow::bail!("does not stop:\n{}", server.output())
     }
 
+    /// Waits until it has ended by itself, with an error.
+    pub async fn failed(&mut self) -> Result<()> {
+        let server = self.server.as_mut().context("it is not running")?;
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while tokio::time::Instant::now() < end {
+            if let Some(status) = server.exited() {
+                ensure!(!status.success(), "ended with {status}:\n{}", server.output());
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::bail!("goes on:\n{}", server.output())
+    }
+
     /// What it has printed since its last start.
     pub fn output(&self) -> String {
         self.server.as_ref().map(Server::output).unwrap_or_default()

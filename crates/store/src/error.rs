@@ -94,7 +94,7 @@ fn sort_sqlstate(code: &str, constraint: Option<&str>) -> StoreError {
         )),
         ("3D", _) => Refused(format!("{code}, no such database; create it or mend the url")),
         (_, "42501") => Refused("42501, no permission; grant the user its schema".to_owned()),
-        ("42" | "3F", _) => {
+        ("42" | "3F", _) | (_, "0A000") => {
             Refused(format!("{code}, schema does not fit this program; was it migrated?"))
         }
         _ => Refused(format!("SQLSTATE {code}")),

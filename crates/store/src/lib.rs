@@ -43,6 +43,6 @@ pub mod sqlite;
 
 pub use connect::{Database, SqlitePools, connect};
 pub use error::classify;
-pub use migrate::{Migration, Schema, migrate};
+pub use migrate::{Migration, Schema};
 pub use settings::Settings;
 pub use source::{Advance, Position, Step, source_id};

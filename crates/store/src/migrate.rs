@@ -1,7 +1,9 @@
 //! Schema versions: numbered steps that are applied once, in one transaction, by one process.
 
+use std::time::Duration;
+
 use sha2::{Digest, Sha256};
-use sqlx::{AssertSqlSafe, Executor, PgPool, Row};
+use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Row, Transaction};
 use tokio::sync::OnceCell;
 use tollgate_stream::StoreError;
 
@@ -25,6 +27,11 @@ const OWN: &[Migration] = &[Migration {
     sqlite: include_str!("../migrations/0001.sqlite.sql"),
 }];
 
+const OWN_TABLES: &[&str] = &["tollgate_fence", "tollgate_outbox"];
+
+/// How often a running process looks whether a newer one has migrated.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// `tollgate` in ASCII; the advisory lock under which schemas are changed.
 const LOCK: i64 = 0x746f_6c6c_6761_7465;
 
@@ -33,42 +40,61 @@ const LOCK: i64 = 0x746f_6c6c_6761_7465;
 #[derive(Debug)]
 pub struct Schema {
     domain: &'static str,
+    tables: &'static [&'static str],
     migrations: &'static [Migration],
     done: OnceCell<()>,
 }
 
 impl Schema {
-    /// Names a domain's steps; nothing happens yet.
-    pub const fn new(domain: &'static str, migrations: &'static [Migration]) -> Self {
-        Self { domain, migrations, done: OnceCell::const_new() }
+    /// Names a domain's steps; nothing happens yet. `tables` are its tables in the order in which
+    /// its transactions come to them.
+    pub const fn new(
+        domain: &'static str,
+        tables: &'static [&'static str],
+        migrations: &'static [Migration],
+    ) -> Self {
+        Self { domain, tables, migrations, done: OnceCell::const_new() }
     }
 
-    /// Migrates unless it was done already. Call it before the first fence and the first query.
+    /// Brings this crate's tables and the domain's up to date, unless it was done already. Call it
+    /// before the first fence and the first query. Any number of processes may call this at once.
+    /// Refuses a schema that is newer than the program, or that was made by steps that read
+    /// otherwise.
     pub async fn ensure(&self, database: &Database) -> Result<(), StoreError> {
-        self.done.get_or_try_init(|| migrate(database, self.domain, self.migrations)).await?;
+        let migrate = async || match database {
+            Database::Postgres(pool) => migrate_postgres(pool, self).await,
+            Database::Sqlite(pools) => migrate_sqlite(pools, self).await,
+        };
+        self.done.get_or_try_init(migrate).await?;
         Ok(())
     }
-}
 
-/// Brings this crate's tables and the domain's up to date. Any number of processes may call this
-/// at once. Refuses a schema that is newer than the program, or that was made by steps that read
-/// otherwise.
-pub async fn migrate(
-    database: &Database,
-    domain: &str,
-    migrations: &[Migration],
-) -> Result<(), StoreError> {
-    match database {
-        Database::Postgres(pool) => migrate_postgres(pool, domain, migrations).await,
-        Database::Sqlite(pools) => migrate_sqlite(pools, domain, migrations).await,
+    /// Waits until a newer release has migrated the schema further than this program knows it; says
+    /// what to do.
+    pub async fn outgrown(&self, database: &Database) -> String {
+        const VERSION: &str =
+            "SELECT CAST(count(*) AS bigint) FROM tollgate_schema WHERE domain = $1";
+        loop {
+            let version = match database {
+                Database::Postgres(pool) => {
+                    sqlx::query_scalar(VERSION).bind(self.domain).fetch_one(pool).await
+                }
+                Database::Sqlite(pools) => {
+                    sqlx::query_scalar(VERSION).bind(self.domain).fetch_one(&pools.readers).await
+                }
+            };
+            // A database that is away says nothing about it.
+            match version.map(|version: i64| version as usize) {
+                Ok(version) if version > self.migrations.len() => {
+                    return newer(self.domain, version, self.migrations.len());
+                }
+                _ => tokio::time::sleep(LOOK).await,
+            }
+        }
     }
 }
 
-async fn migrate_postgres(
-    pool: &PgPool,
-    domain: &str,
-    migrations: &[Migration],
-) -> Result<(), StoreError> {
+async fn migrate_postgres(pool: &PgPool, schema: &Schema) -> Result<(), StoreError> {
     let mut tx = pool.begin().await.map_err(classify_own)?;
     // Building an index may take as long as it takes; the lock too, while another builds.
     tx.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
@@ -109,7 +135,9 @@ async fn migrate_postgres(
         .await
         .map_err(classify_own)?;
     }
-    for (domain, migrations) in [("store", OWN), (domain, migrations)] {
+    for (domain, tables, migrations) in
+        [("store", OWN_TABLES, OWN), (schema.domain, schema.tables, schema.migrations)]
+    {
         let applied: Vec<(i32, String)> = sqlx::query_as(
             "SELECT version, digest FROM tollgate_schema WHERE domain = $1 ORDER BY version",
         )
@@ -118,7 +146,11 @@ async fn migrate_postgres(
         .await
         .map_err(classify_own)?;
         let steps: Vec<_> = migrations.iter().map(|migration| migration.postgres).collect();
-        for (version, sql) in missing(domain, &steps, &applied)? {
+        let missing = missing(domain, &steps, &applied)?;
+        if !missing.is_empty() {
+            lock(&mut tx, tables).await?;
+        }
+        for (version, sql) in missing {
             sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(classify_own)?;
             sqlx::query(
                 "INSERT INTO tollgate_schema (domain, version, digest) VALUES ($1, $2, $3)",
@@ -135,11 +167,31 @@ async fn migrate_postgres(
     tx.commit().await.map_err(classify_own)
 }
 
-async fn migrate_sqlite(
-    pools: &SqlitePools,
-    domain: &str,
-    migrations: &[Migration],
+/// Locks those of the tables that are there, all before anything is changed. Consumers of an older
+/// release may be at work: a step that came to the tables in another order than they do would end in
+/// a deadlock, perhaps after minutes of work.
+async fn lock(
+    tx: &mut Transaction<'_, Postgres>,
+    tables: &'static [&'static str],
 ) -> Result<(), StoreError> {
+    let found: Option<String> = sqlx::query_scalar(
+        "SELECT string_agg(name, ', ' ORDER BY place)
+         FROM unnest($1::text[]) WITH ORDINALITY AS own (name, place)
+         WHERE to_regclass(name) IS NOT NULL",
+    )
+    .bind(tables)
+    .fetch_one(&mut **tx)
+    .await
+    .map_err(classify_own)?;
+    if let Some(tables) = found {
+        // Safe: the program's own names.
+        let statement = AssertSqlSafe(format!("LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE"));
+        sqlx::raw_sql(statement).execute(&mut **tx).await.map_err(classify_own)?;
+    }
+    Ok(())
+}
+
+async fn migrate_sqlite(pools: &SqlitePools, schema: &Schema) -> Result<(), StoreError> {
     let mut tx = sqlite::begin(pools).await?;
     tx.execute(
         "CREATE TABLE IF NOT EXISTS tollgate_schema (
@@ -149,7 +201,7 @@ async fn migrate_sqlite(
     )
     .await
     .map_err(classify_own)?;
-    for (domain, migrations) in [("store", OWN), (domain, migrations)] {
+    for (domain, migrations) in [("store", OWN), (schema.domain, schema.migrations)] {
         let applied: Vec<(i32, String)> = sqlx::query_as(
             "SELECT version, digest FROM tollgate_schema WHERE domain = ? ORDER BY version",
         )
@@ -180,12 +232,7 @@ fn missing(
     applied: &[(i32, String)],
 ) -> Result<Vec<(i32, &'static str)>, StoreError> {
     if applied.len() > steps.len() {
-        return Err(StoreError::Refused(format!(
-            "schema of {domain} is at version {}, newer than this program, which knows {}; run \
-             the newer release, or restore the backup from before the upgrade",
-            applied.len(),
-            steps.len()
-        )));
+        return Err(StoreError::Refused(newer(domain, applied.len(), steps.len())));
     }
     for (index, (version, recorded)) in applied.iter().enumerate() {
         if usize::try_from(*version) != Ok(index + 1) || *recorded != digest(steps[index]) {
@@ -196,6 +243,13 @@ fn missing(
         }
     }
     Ok(steps.iter().enumerate().skip(applied.len()).map(|(i, sql)| (i as i32 + 1, *sql)).collect())
+}
+
+fn newer(domain: &str, version: usize, known: usize) -> String {
+    format!(
+        "schema of {domain} is at version {version}, newer than this program, which knows {known}; \
+         run the newer release, or restore the backup from before the upgrade"
+    )
 }
 
 fn digest(sql: &str) -> String {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{Fixture, claim, failure, source};
 use sqlx::PgPool;
 use tollgate_store::new_rows::{NewRows, bigint, boolean, bytea, integer, smallint, text};
-use tollgate_store::{Database, Settings, Step, connect, migrate, postgres};
+use tollgate_store::{Database, Migration, Schema, Settings, Step, connect, postgres};
 use tollgate_stream::StoreError;
 use tollgate_testkit::{Postgres, PostgresOptions, free_port};
 
@@ -298,12 +298,12 @@ async fn connecting_succeeds_while_the_server_is_down_and_works_when_it_is_back(
     let database = connect(&settings)?;
     let error = failure(database.ping().await);
     assert!(matches!(error, StoreError::Transient(_)), "{error}");
-    let error = failure(migrate(&database, "test", common::DOMAIN).await);
+    let error = failure(Schema::new("test", &[], common::DOMAIN).ensure(&database).await);
     assert!(matches!(error, StoreError::Transient(_)), "{error}");
 
     server.restart()?;
     let patient = connect(&Settings { connect_timeout_ms: 10_000, ..settings })?;
-    migrate(&patient, "test", common::DOMAIN).await?;
+    Schema::new("test", &[], common::DOMAIN).ensure(&patient).await?;
     let source = source(0);
     let claim = claim(&source, &database.fence(&source).await?);
 
@@ -355,11 +355,51 @@ async fn a_wrong_login_or_database_is_refused_with_its_own_message() -> anyhow::
     let url = format!("postgres://guarded:right@127.0.0.1:{port}/postgres");
     let guarded = connect(&Settings::for_url(url))?;
     guarded.ping().await?;
-    let error = failure(migrate(&guarded, "test", common::DOMAIN).await);
+    let error = failure(Schema::new("test", &[], common::DOMAIN).ensure(&guarded).await);
     assert!(matches!(&error, StoreError::Refused(e) if e.contains("42501")), "{error}");
     // With a schema of its own it needs no further right.
     server.sql("postgres", "CREATE SCHEMA tollgate AUTHORIZATION guarded")?;
-    migrate(&guarded, "test", common::DOMAIN).await?;
+    Schema::new("test", &[], common::DOMAIN).ensure(&guarded).await?;
+    Ok(())
+}
+
+/// A step that came to the tables in its own order would hold one that the transaction wants, and
+/// want one that it holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_waits_for_transactions_of_an_older_release_before_it_begins()
+-> anyhow::Result<()> {
+    const TABLES: &[&str] = &["one", "two", "later"];
+    const FIRST: Migration = Migration {
+        postgres: "CREATE TABLE one (n integer); CREATE TABLE two (n integer)",
+        sqlite: "",
+    };
+    const SECOND: Migration = Migration {
+        postgres: "CREATE TABLE later (n integer);
+                   ALTER TABLE two ADD COLUMN m integer;
+                   ALTER TABLE one ADD COLUMN m integer",
+        sqlite: "",
+    };
+    let fixture = Fixture::new(settings("older")?).await?;
+    Schema::new("older", TABLES, &[FIRST]).ensure(&fixture.database).await?;
+    let mut older = pool(&fixture).begin().await?;
+    sqlx::query("INSERT INTO one VALUES (1)").execute(&mut *older).await?;
+    let database = fixture.database.clone();
+    let migrated = tokio::spawn(async move {
+        Schema::new("older", TABLES, &[FIRST, SECOND]).ensure(&database).await
+    });
+    tollgate_testkit::eventually(Duration::from_secs(20), async || {
+        let waits: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'one'::regclass)",
+        )
+        .fetch_one(pool(&fixture))
+        .await?;
+        anyhow::ensure!(waits, "the migration has not come to the tables");
+        Ok(())
+    })
+    .await;
+    sqlx::query("INSERT INTO two VALUES (1)").execute(&mut *older).await?;
+    older.commit().await?;
+    migrated.await??;
     Ok(())
 }
 

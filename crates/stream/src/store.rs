@@ -43,6 +43,12 @@ pub trait Store: Send + Sync + 'static {
     async fn tick(&self, _claim: &Claim, _now_ms: i64) -> Result<bool, StoreError> {
         Ok(false)
     }
+
+    /// Waits until the data belongs to a newer release than this program, which can then write
+    /// no more; says what to do. The default waits for ever.
+    async fn outgrown(&self) -> String {
+        std::future::pending().await
+    }
 }
 
 /// The pure step: makes an item of a record, or says why it cannot. No IO, no clock.

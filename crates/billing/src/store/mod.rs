@@ -55,6 +55,20 @@ const MIGRATIONS: &[Migration] = &[
     },
 ];
 
+/// In the order in which transactions come to them; the first is the one that all begin with.
+const TABLES: &[&str] = &[
+    "billing_activations",
+    "billing_tariffs",
+    "billing_jobs",
+    "billing_job_progress",
+    "billing_records",
+    "billing_digests",
+    "billing_sources",
+    "billing_ledger",
+    "billing_aggregates",
+    "billing_facts",
+];
+
 /// The ledger of one database. Cheap calls only wait for the database; nothing is cached but
 /// tariffs, which never change under their version.
 #[derive(Debug)]
@@ -96,7 +110,7 @@ impl BillingStore {
         Self {
             database,
             rules,
-            schema: Schema::new("billing", MIGRATIONS),
+            schema: Schema::new("billing", TABLES, MIGRATIONS),
             zone: zone.to_owned(),
             zone_checked: OnceCell::const_new(),
             tariffs: Mutex::default(),
@@ -281,6 +295,10 @@ impl Store for BillingStore {
     async fn fence(&self, source: &Source) -> Result<Fence, StoreError> {
         self.ready().await?;
         self.database.fence(source).await
+    }
+
+    async fn outgrown(&self) -> String {
+        self.schema.outgrown(&self.database).await
     }
 
     async fn apply(&self, batches: &[Batch<'_, CdrItem>]) -> Result<(), StoreError> {

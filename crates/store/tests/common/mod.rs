@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use sqlx::Row;
-use tollgate_store::{Advance, Database, Migration, Settings, Step, classify, connect, migrate};
+use tollgate_store::{Advance, Database, Migration, Schema, Settings, Step, classify, connect};
 use tollgate_store::{postgres, sqlite};
 use tollgate_stream::{Claim, Fence, Mark, Outgoing, Source, StoreError, TopicPartition};
 
@@ -25,7 +25,7 @@ pub struct Fixture {
 impl Fixture {
     pub async fn new(settings: Settings) -> anyhow::Result<Self> {
         let database = connect(&settings)?;
-        migrate(&database, "test", DOMAIN).await?;
+        Schema::new("test", &[], DOMAIN).ensure(&database).await?;
         Ok(Self { database, settings })
     }
 

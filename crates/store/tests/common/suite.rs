@@ -1,7 +1,7 @@
 //! What both dialects must do.
 
 use bytes::Bytes;
-use tollgate_store::{Advance, Database, Migration, Schema, Step, migrate, postgres, sqlite};
+use tollgate_store::{Advance, Database, Migration, Schema, Step, postgres, sqlite};
 use tollgate_stream::{Mark, Outgoing, Source, StoreError};
 
 use crate::common::{DOMAIN, Fixture, claim, failure, mark, outgoing, source, step};
@@ -323,6 +323,10 @@ async fn schemas_are_made_once_and_strange_ones_refused(fixture: &Fixture) -> Re
         postgres: "CREATE TABLE half (n integer); CREATE TABLE step (n integer);",
         sqlite: "CREATE TABLE half (n INTEGER); CREATE TABLE step (n INTEGER);",
     };
+    const THIRD: Migration = Migration {
+        postgres: "CREATE TABLE half (n integer)",
+        sqlite: "CREATE TABLE half (n INTEGER)",
+    };
     static SCHEMA: [Migration; 1] = [FIRST];
 
     // Several instances start at once.
@@ -330,7 +334,7 @@ async fn schemas_are_made_once_and_strange_ones_refused(fixture: &Fixture) -> Re
     for _ in 0..4 {
         let other = fixture.another()?;
         tasks.spawn(async move {
-            let schema = Schema::new("steps", &SCHEMA);
+            let schema = Schema::new("steps", &[], &SCHEMA);
             let done = schema.ensure(&other.database).await;
             other.database.close().await;
             done
@@ -340,23 +344,22 @@ async fn schemas_are_made_once_and_strange_ones_refused(fixture: &Fixture) -> Re
         done??;
     }
     let database = &fixture.database;
-    migrate(database, "steps", &[FIRST, SECOND]).await?;
-    migrate(database, "steps", &[FIRST, SECOND]).await?;
-    let newer = failure(migrate(database, "steps", &[FIRST]).await);
+    Schema::new("steps", &[], &[FIRST, SECOND]).ensure(database).await?;
+    Schema::new("steps", &[], &[FIRST, SECOND]).ensure(database).await?;
+    let newer = failure(Schema::new("steps", &[], &[FIRST]).ensure(database).await);
     assert!(newer.to_string().contains("newer than this program"), "{newer}");
-    let other_line = failure(migrate(database, "steps", &[SECOND, FIRST]).await);
+    let outgrown = Schema::new("steps", &[], &[FIRST]).outgrown(database).await;
+    assert!(newer.to_string().ends_with(&outgrown), "{outgrown}");
+    let other_line = failure(Schema::new("steps", &[], &[SECOND, FIRST]).ensure(database).await);
     assert!(other_line.to_string().contains("another release line"), "{other_line}");
 
     // A step that fails leaves nothing behind.
-    let broken = failure(migrate(database, "steps", &[FIRST, SECOND, BROKEN]).await);
+    let broken =
+        failure(Schema::new("steps", &[], &[FIRST, SECOND, BROKEN]).ensure(database).await);
     assert!(matches!(broken, StoreError::Refused(_)), "{broken}");
-    let third = Migration {
-        postgres: "CREATE TABLE half (n integer)",
-        sqlite: "CREATE TABLE half (n INTEGER)",
-    };
-    migrate(database, "steps", &[FIRST, SECOND, third]).await?;
+    Schema::new("steps", &[], &[FIRST, SECOND, THIRD]).ensure(database).await?;
     // The domains do not disturb each other.
-    migrate(database, "test", DOMAIN).await?;
+    Schema::new("test", &[], DOMAIN).ensure(database).await?;
     Ok(())
 }
 

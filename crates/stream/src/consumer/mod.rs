@@ -67,6 +67,9 @@ pub enum ConsumerError {
     /// The stream cannot be used at all.
     #[error(transparent)]
     Stream(StreamError),
+    /// The store belongs to a newer release, whose consumers have the partitions from now on.
+    #[error("{0}")]
+    Outgrown(String),
     /// The settings contradict themselves.
     #[error("consumer settings are not valid: {0}")]
     Settings(String),
@@ -128,8 +131,22 @@ where
     /// to do.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ConsumerError> {
         self.context.settings().validate().map_err(ConsumerError::Settings)?;
-        let Some((cluster_id, consumer)) = self.join(&shutdown).await? else { return Ok(()) };
-        poll::PollLoop::new(self.context, cluster_id, consumer).run(&shutdown).await
+        let store = Arc::clone(&self.context.store);
+        let stop = shutdown.child_token();
+        let mut consumed = std::pin::pin!(self.consume(&stop));
+        tokio::select! {
+            ended = &mut consumed => ended,
+            reason = store.outgrown() => {
+                stop.cancel();
+                consumed.await?;
+                Err(ConsumerError::Outgrown(reason))
+            }
+        }
+    }
+
+    async fn consume(self, stop: &CancellationToken) -> Result<(), ConsumerError> {
+        let Some((cluster_id, consumer)) = self.join(stop).await? else { return Ok(()) };
+        poll::PollLoop::new(self.context, cluster_id, consumer).run(stop).await
     }
 
     /// Joins the group; `None` when told to stop before that worked.

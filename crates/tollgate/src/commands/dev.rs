@@ -72,7 +72,17 @@ pub async fn run(cli: &Cli, arguments: &Dev) -> anyhow::Result<ExitCode> {
         .run(live_line, arguments.quiet, process.stop.clone()),
     );
 
-    let billing = tokio::spawn(billing.run(stop_consumers.clone()));
+    // One that cannot go on takes the others with it.
+    let (consumers, stop) = (stop_consumers.clone(), process.stop.clone());
+    let billing = tokio::spawn(async move {
+        let _guard = stop.drop_guard();
+        billing.run(consumers).await
+    });
+    let stop = process.stop.clone();
+    let users = tokio::spawn(async move {
+        let _guard = stop.drop_guard();
+        users.join().await
+    });
     let result = edge.stopped().await;
     // The consumers stop last, so that what the edge has published on its way out is not left
     // behind longer than it must be. Whatever is: nothing is lost, the next start goes on.
@@ -81,7 +91,7 @@ pub async fn run(cli: &Cli, arguments: &Dev) -> anyhow::Result<ExitCode> {
     line.await?;
     result?;
     billing.await??;
-    users.join().await?;
+    users.await??;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -58,6 +58,10 @@ const MIGRATIONS: &[Migration] = &[
     },
 ];
 
+/// In the order in which transactions come to them.
+const TABLES: &[&str] =
+    &["state_applied", "state_call", "state_leg", "state_number", "state_changed"];
+
 /// What the store needs to know beside the data.
 #[derive(Clone)]
 pub struct Options {
@@ -83,7 +87,7 @@ impl UserStateStore {
     /// Uses this database; nothing is asked of it yet. Before anything is applied,
     /// [`UserStateStore::relay_over`] must be told how many partitions there are.
     pub fn new(database: Database, options: Options) -> Self {
-        let schema = Arc::new(Schema::new("user-state", MIGRATIONS));
+        let schema = Arc::new(Schema::new("user-state", TABLES, MIGRATIONS));
         Self { database, options, partitions: Arc::new(AtomicI32::new(1)), schema }
     }
 
@@ -264,6 +268,10 @@ impl Store for UserStateStore {
         }
         ::metrics::counter!(crate::metrics::PUBLISHED.name).increment(done.tickets.len() as u64);
         Ok(())
+    }
+
+    async fn outgrown(&self) -> String {
+        self.schema.outgrown(&self.database).await
     }
 
     async fn tick(&self, claim: &Claim, now_ms: i64) -> Result<bool, StoreError> {
