@@ -1,6 +1,6 @@
-//! What can keep this service from starting.
+//! What can keep this service from its work.
 
-/// The service cannot start.
+/// The service cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The settings contradict each other.
@@ -12,7 +12,7 @@ pub enum Error {
     /// The key could be guessed.
     #[error("pseudonym_key_file holds less than 16 bytes; write a longer random key")]
     PseudonymKeyTooShort,
-    /// The consumer refuses to start.
-    #[error("consumer of user-state cannot start: {0}")]
+    /// The consumer has ended, and trying again cannot mend it.
+    #[error("consumer of user-state cannot go on: {0}")]
     Consumer(String),
 }
