@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use tollgate_testkit::Kafka;
 
 use crate::db::{Db, start_postgres};
+use crate::figures::{Spread, text};
 use crate::machine;
 use crate::pipeline::{Consumed, cdrs, consume, consume_in_parts, statuses};
 use crate::service::{Consumer, activate_tariff, cluster};
@@ -33,6 +34,9 @@ pub struct Plan {
     /// Records of each half of the backlog
     #[arg(long, default_value_t = 100_000)]
     records: u64,
+    /// Rounds in which each size has its turn
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
     /// Leave out what has more rows than this
     #[arg(long, default_value_t = SIZES[2])]
     most: u64,
@@ -52,26 +56,33 @@ pub fn measure(plan: &Plan) -> Result<()> {
         "PostgreSQL",
         "both ÷ the fewest rows",
     ]);
+    let sizes: Vec<u64> = SIZES.into_iter().filter(|size| *size <= plan.most).collect();
     for consumer in [Consumer::Billing, Consumer::UserState] {
-        let mut fewest = [None; HALVES.len()];
-        for size in SIZES.into_iter().filter(|size| *size <= plan.most) {
-            let measured = part(plan, consumer, size)?;
-            for ((consumed, name), fewest) in measured.iter().zip(HALVES).zip(&mut fewest) {
-                let cost = consumed.cpu_us() + consumed.database_cpu_us();
+        // All sizes in each round: a machine that changes by the hour changes for all of them.
+        let round = |number| sizes.iter().map(move |size| part(plan, consumer, *size, number));
+        let rounds: Vec<Vec<_>> =
+            (1..=plan.rounds).map(|number| round(number).collect()).collect::<Result<_>>()?;
+        for (place, size) in sizes.iter().enumerate() {
+            for (half, name) in HALVES.iter().enumerate() {
+                let spread = |digits, of: &dyn Fn(&Consumed, &Consumed) -> f64| {
+                    let of = |round: &Vec<[Consumed; 2]>| of(&round[place][half], &round[0][half]);
+                    text(Spread::of(rounds.iter().map(of)), digits)
+                };
                 table.row(&[
                     consumer.name().to_owned(),
                     size.to_string(),
-                    name.to_owned(),
-                    format!("{:.0}", consumed.rate()),
-                    format!("{:.0}", consumed.cpu_us()),
-                    format!("{:.0}", consumed.database_cpu_us()),
-                    format!("{:.2}", cost / *fewest.get_or_insert(cost)),
+                    (*name).to_owned(),
+                    spread(0, &|it, _| it.rate()),
+                    spread(0, &|it, _| it.cpu_us()),
+                    spread(0, &|it, _| it.database_cpu_us()),
+                    spread(2, &|it, fewest| cost(it) / cost(fewest)),
                 ]);
             }
         }
     }
     let report = format!(
-        "Halves of {} records, on {}.\n\n{}",
+        "{} rounds, halves of {} records, on {}; median (least–greatest) of the rounds.\n\n{}",
+        plan.rounds,
         plan.records,
         machine::describe(),
         table.into_text()
@@ -79,10 +90,20 @@ pub fn measure(plan: &Plan) -> Result<()> {
     crate::publish(&report, plan.markdown.as_deref())
 }
 
-/// What this part measured with each backlog, now or before.
+/// Processor time of a record, consumer and database together.
+fn cost(consumed: &Consumed) -> f64 {
+    consumed.cpu_us() + consumed.database_cpu_us()
+}
+
+/// What this part measured in this round, now or before.
 #[expect(clippy::print_stderr, reason = "progress")]
-fn part(plan: &Plan, consumer: Consumer, size: u64) -> Result<[Consumed; HALVES.len()]> {
-    let path = plan.state.join(format!("{}-{size}.json", consumer.name()));
+fn part(
+    plan: &Plan,
+    consumer: Consumer,
+    size: u64,
+    round: u32,
+) -> Result<[Consumed; HALVES.len()]> {
+    let path = plan.state.join(format!("{}-{size}-{round}.json", consumer.name()));
     if let Ok(text) = fs::read_to_string(&path) {
         return serde_json::from_str(&text).with_context(|| {
             format!("cannot read {}; remove it to measure again", path.display())
@@ -96,7 +117,7 @@ fn part(plan: &Plan, consumer: Consumer, size: u64) -> Result<[Consumed; HALVES.
     let (kafka, dir) = cluster()?;
     backlog(consumer, &kafka, dir.path(), 0, HALVES.len() as u64 * plan.records)?;
     let consumed = consume_in_parts(consumer, &kafka.bootstrap(), &db, dir.path())?;
-    eprintln!("{} with {size} rows: {consumed:?}", consumer.name());
+    eprintln!("round {round}, {} with {size} rows: {consumed:?}", consumer.name());
     // Whole or not at all, whenever the run ends.
     let unfinished = path.with_extension("unfinished");
     fs::write(&unfinished, serde_json::to_string(&consumed)?)?;
