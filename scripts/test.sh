@@ -16,6 +16,8 @@ cargo fmt --all --check
 
 step "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
+# A workspace of its own, which nothing else here builds.
+cargo metadata --locked --manifest-path fuzz/Cargo.toml --format-version 1 >/dev/null
 
 step "build"
 cargo build --workspace --all-targets --locked
