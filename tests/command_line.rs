@@ -125,7 +125,7 @@ fn a_tariff_is_checked_and_a_wrong_one_refused() -> Result<()> {
     ensure!(text.contains("CNY") && text.contains("0.18"), "{text}");
     let dir = tempfile::tempdir()?;
     let wrong = dir.path().join("wrong.toml");
-    std::fs::write(&wrong, "name = \"x\"\ncurrency = \"XXXX\"\n")?;
+    std::fs::write(&wrong, "name = \"x\"\ncurrency = \"YUAN\"\n")?;
     let output = tollgate(&["tariff", "check", &wrong.display().to_string()], &[])?;
     ensure!(output.status.code() == Some(2), "{}", output.status);
     Ok(())

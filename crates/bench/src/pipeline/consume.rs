@@ -94,15 +94,16 @@ pub fn consume_in_parts<const PARTS: usize>(
     readings[PARTS] = read_at(total)?;
     Ok(std::array::from_fn(|part| {
         let (from, to) = (&readings[part], &readings[part + 1]);
+        // What was committed before the first look is of the first part.
+        let before = if part == 0 { (0, 0) } else { (from.transactions, from.done) };
         Consumed {
             records: to.done - from.done,
             seconds: (committed[part + 1] - from.at).as_secs_f64(),
             cpu_seconds: to.cpu - from.cpu,
             database_cpu_seconds: to.database_cpu - from.database_cpu,
             published_seconds: (to.at - from.at).as_secs_f64(),
-            // What was committed before the first look included.
-            transactions: to.transactions - if part == 0 { 0 } else { from.transactions },
-            backlog: to.done - if part == 0 { 0 } else { from.done },
+            transactions: to.transactions - before.0,
+            backlog: to.done - before.1,
         }
     }))
 }
