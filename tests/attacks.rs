@@ -9,7 +9,7 @@ mod common;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -48,7 +48,8 @@ enum Attack {
 }
 
 impl Attack {
-    async fn on(&self, mut stream: TcpStream, taken: &AtomicU64) -> std::io::Result<()> {
+    /// Returns whether it has reached its aim: a body is taken. The others have none.
+    async fn on(&self, mut stream: TcpStream) -> std::io::Result<bool> {
         match self {
             Self::Idle => {}
             Self::SlowHead => {
@@ -91,17 +92,14 @@ impl Attack {
                 let mut answer = Vec::new();
                 stream.read_to_end(&mut answer).await?;
                 let answer = String::from_utf8_lossy(&answer);
-                if answer.starts_with("HTTP/1.1 200 ") {
-                    taken.fetch_add(1, Ordering::Relaxed);
-                } else {
-                    // For the moment, or because a machine with so much to do is too slow.
-                    let refused = ["HTTP/1.1 503 ", "HTTP/1.1 408 "];
-                    assert!(refused.iter().any(|it| answer.starts_with(it)), "{answer}");
-                }
-                return Ok(());
+                // Refused for the moment, or because a machine with so much to do is too slow.
+                let answers = ["HTTP/1.1 200 ", "HTTP/1.1 503 ", "HTTP/1.1 408 "];
+                assert!(answers.iter().any(|it| answer.starts_with(it)), "{answer}");
+                return Ok(answer.starts_with(answers[0]));
             }
         }
-        stream.read_to_end(&mut Vec::new()).await.map(drop)
+        stream.read_to_end(&mut Vec::new()).await?;
+        Ok(false)
     }
 }
 
@@ -220,29 +218,23 @@ impl Target {
         tokio::time::timeout(PATIENCE, answered).await.context("an honest sender is not answered")
     }
 
-    /// Lets attackers at it until the honest were answered; returns how many connections there
-    /// were at once, and how many expensive bodies were taken.
-    async fn under(
-        &mut self,
-        attack: &Attack,
-        connections: usize,
-        scale: &Scale,
-    ) -> Result<(usize, u64)> {
-        let (open, most, taken) =
-            (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+    /// Lets attackers at it until the honest were answered, and every expensive body was taken;
+    /// returns how many connections there were at once.
+    async fn under(&mut self, attack: &Attack, connections: usize, scale: &Scale) -> Result<usize> {
+        let (open, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let mut attackers = JoinSet::new();
         for _ in 0..connections {
             let (attack, address) = (attack.clone(), self.address);
-            let (open, most, taken) = (Arc::clone(&open), Arc::clone(&most), Arc::clone(&taken));
+            let (open, most) = (Arc::clone(&open), Arc::clone(&most));
             attackers.spawn(async move {
                 loop {
                     if let Ok(stream) = TcpStream::connect(address).await {
                         most.fetch_max(open.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
-                        let _ = attack.on(stream, &taken).await;
+                        let is_done = attack.on(stream).await.unwrap_or(false);
                         open.fetch_sub(1, Ordering::Relaxed);
-                    }
-                    if matches!(attack, Attack::Body(_)) {
-                        return;
+                        if is_done {
+                            return;
+                        }
                     }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -253,12 +245,10 @@ impl Target {
             tokio::time::sleep(scale.pause).await;
         }
         if matches!(attack, Attack::Body(_)) {
-            while let Some(ended) = attackers.join_next().await {
-                ended?;
-            }
+            let taken = tokio::time::timeout(PATIENCE, attackers.join_all()).await;
+            taken.context("a body that is within the limits is not taken")?;
         }
-        drop(attackers);
-        Ok((most.load(Ordering::Relaxed) as usize, taken.load(Ordering::Relaxed)))
+        Ok(most.load(Ordering::Relaxed))
     }
 }
 
@@ -294,21 +284,18 @@ async fn no_sender_makes_the_edge_exceed_its_memory_or_stops_the_honest() -> Res
     let edge = Process::start("edge", dir.path(), &["edge"], &environment).await?;
     let mut target = Target { edge, address: listen, honest: 0 };
     let mut figures = format!(
-        "| attack | connections at once | bodies taken | peak memory, MiB | seconds |\n\
-         |--|--|--|--|--|\n| none | 0 | 0 | {} | |\n",
+        "| attack | connections at once | peak memory, MiB | seconds |\n\
+         |--|--|--|--|\n| none | 0 | {} | |\n",
         target.peak()? / MIB
     );
     for (name, wanted, attack) in scale.attacks() {
         let begun = std::time::Instant::now();
-        let (connections, taken) = target.under(&attack, affordable(wanted), &scale).await?;
+        let connections = target.under(&attack, affordable(wanted), &scale).await?;
         let peak = target.peak()?;
         let (peak_mib, seconds) = (peak / MIB, begun.elapsed().as_secs());
-        writeln!(figures, "| {name} | {connections} | {taken} | {peak_mib} | {seconds} |")?;
+        writeln!(figures, "| {name} | {connections} | {peak_mib} | {seconds} |")?;
         std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/attacks.md"), &figures)?;
         ensure!(peak <= scale.memory_bytes + BASE, "{name} takes too much memory:\n{figures}");
-        if matches!(attack, Attack::Body(_)) {
-            ensure!(taken > 0, "no body was taken:\n{figures}");
-        }
     }
     target.edge.stop().await?;
     Ok(())
