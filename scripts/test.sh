@@ -31,7 +31,9 @@ failed=$(awk '/^test result:/ {for (i = 2; i <= NF; i++) if ($i ~ /^failed/) sum
 ignored=$(awk '/^test result:/ {for (i = 2; i <= NF; i++) if ($i ~ /^ignored/) sum += $(i-1)} END {print sum + 0}' "$log")
 step "done"
 if [ "$failed" != 0 ] || [ "$status" != 0 ]; then
-  grep -E '^(test .* FAILED|error: test failed|---- .* stdout)' "$log" | sort -u || true
+  grep -E '^(test .* FAILED|error: test failed)' "$log" | sort -u || true
+  # What each of them said, without its backtrace.
+  awk '/^---- .* stdout ----$/ {show = 30} /^Stack backtrace:|^stack backtrace:/ {show = 0} show-- > 0' "$log"
 fi
 if [ "$ignored" != 0 ]; then
   echo "$ignored tests were ignored; no test may be" >&2
