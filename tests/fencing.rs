@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use common::{PATIENCE, Process, address, metric, post, succeed};
+use tollgate_schema::topics::{CALL_EVENTS, CDRS};
 use tollgate_testkit::{Kafka, KafkaOptions, Postgres, PostgresOptions, Signal, TestDir};
 
 /// After this silence the group gives a member's partitions away.
@@ -38,9 +39,12 @@ const TABLES: [(&str, &str); 10] = [
     ("state_changed", "*"),
 ];
 
-/// A service, and a table that its batches write after their fence, and nothing else does.
-const SERVICES: [(&str, &str); 2] =
-    [("billing", "billing_digests"), ("user-state", "state_applied")];
+/// A service, a table that its batches write after their fence, and nothing else does, and how many
+/// partitions it reads.
+const SERVICES: [(&str, &str, i32); 2] = [
+    ("billing", "billing_digests", CDRS.partitions),
+    ("user-state", "state_applied", CDRS.partitions + CALL_EVENTS.partitions),
+];
 
 struct System {
     edge: Process,
@@ -94,7 +98,7 @@ impl System {
     /// Both services, as members of their groups; PostgreSQL shows their sessions by name.
     async fn members(&self, name: &str) -> Result<Vec<Process>> {
         let mut members = Vec::new();
-        for (service, _) in SERVICES {
+        for (service, ..) in SERVICES {
             let mut environment = self.environment.clone();
             let name = format!("{service}-{name}");
             environment.extend([
@@ -164,7 +168,7 @@ impl System {
 
     /// Locks what the services need, from a session that sleeps until it is ended.
     async fn lock_tables(&self) -> Result<JoinHandle<Result<String>>> {
-        let tables = SERVICES.map(|(_, table)| format!("tollgate.{table}")).join(", ");
+        let tables = SERVICES.map(|(_, table, _)| format!("tollgate.{table}")).join(", ");
         let sql = format!("BEGIN; LOCK TABLE {tables} IN EXCLUSIVE MODE; SELECT pg_sleep(600)");
         let (postgres, database) = (Arc::clone(&self.postgres), self.database.clone());
         let session = std::thread::spawn(move || postgres.sql(&database, &sql));
@@ -188,7 +192,7 @@ impl System {
 
     /// Waits until each service has a session for which this holds.
     async fn wait_for_sessions(&self, member: &str, condition: &str) -> Result<()> {
-        for (service, _) in SERVICES {
+        for (service, ..) in SERVICES {
             self.wait(&format!("{service} has a session where {condition}"), async || {
                 let sql = format!(
                     "SELECT count(*) FROM pg_stat_activity
@@ -246,8 +250,8 @@ impl System {
 }
 
 /// Partitions that this member holds.
-async fn held(process: &Process) -> Result<u64> {
-    Ok(metric(&process.metrics().await?, "tollgate_consumer_partitions") as u64)
+async fn held(process: &Process) -> Result<i32> {
+    Ok(metric(&process.metrics().await?, "tollgate_consumer_partitions") as i32)
 }
 
 /// How often this member was given partitions.
@@ -271,11 +275,6 @@ async fn a_stopped_consumer_changes_nothing_when_it_wakes(protocol: &str) -> Res
     system.send().await?;
     system.wait_for_quiet().await?;
 
-    let mut all = Vec::new();
-    for process in &first {
-        all.push(held(process).await?);
-    }
-
     // In the middle of a PostgreSQL transaction, which holds its fence.
     let joined = all_assigned(&first).await?;
     let lock = system.lock_tables().await?;
@@ -286,7 +285,7 @@ async fn a_stopped_consumer_changes_nothing_when_it_wakes(protocol: &str) -> Res
     system.wait_for_sessions("a", "state = 'idle in transaction'").await?;
     let second = system.take_over_and_wake("b", &first, &joined).await?;
     end(first).await?;
-    for (process, all) in second.iter().zip(all) {
+    for (process, (.., all)) in second.iter().zip(SERVICES) {
         system
             .wait("who is left holds all partitions", async || Ok(held(process).await? == all))
             .await?;
