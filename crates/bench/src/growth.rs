@@ -173,7 +173,7 @@ const USER_STATE: &str = "
     SELECT call_serial - $COPY * 1000000, leg, tollgate.again(session_key, $COPY),
            tollgate.again(number_key, $COPY / 10), side, ended, started_ms - $COPY * 60000,
            alerting_ms - $COPY * 60000, answered_ms - $COPY * 60000, until_ms - $COPY * 60000,
-           state_code, release_reason, cause, sip_status
+           state_code, release_reason, cause, sip_status, session_id
     FROM seed_legs;
     INSERT INTO state_number
     SELECT tollgate.again(number_key, $COPY / 10), number, version, as_of_ms, presence, shard,

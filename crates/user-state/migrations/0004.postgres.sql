@@ -27,12 +27,14 @@ CREATE TABLE state_leg (
     state_code      integer,
     release_reason  integer,
     cause           integer,
-    sip_status      integer
+    sip_status      integer,
+    -- Again, so that a state is shown by its legs alone.
+    session_id      bytea NOT NULL
 );
 INSERT INTO state_leg
 SELECT c.call_serial, l.leg, c.session_key, encode(l.number_key, 'hex')::uuid, l.side, l.ended,
        l.started_ms, l.alerting_ms, l.answered_ms, l.until_ms, l.state_code, l.release_reason,
-       l.cause, l.sip_status
+       l.cause, l.sip_status, c.session_id
 FROM state_leg_1 AS l JOIN state_call AS c ON c.session_key = encode(l.session_key, 'hex')::uuid
 ORDER BY c.call_serial;
 DROP TABLE state_leg_1;
@@ -44,14 +46,18 @@ ALTER TABLE state_number
     DROP CONSTRAINT state_number_number_key_check,
     ALTER COLUMN number_key TYPE uuid USING encode(number_key, 'hex')::uuid;
 
--- All that is published of a number but its calls, so that the number need not be looked up again.
+-- All that is published of a number but its calls, so that the number need not be looked up again;
+-- and whether it is in a call.
 ALTER TABLE state_changed
     DROP CONSTRAINT state_changed_number_key_check,
     ALTER COLUMN number_key TYPE uuid USING encode(number_key, 'hex')::uuid,
     ADD COLUMN number bytea,
-    ADD COLUMN as_of_ms bigint;
-UPDATE state_changed AS c SET number = n.number, as_of_ms = n.as_of_ms
+    ADD COLUMN as_of_ms bigint,
+    ADD COLUMN busy boolean;
+UPDATE state_changed AS c
+SET number = n.number, as_of_ms = n.as_of_ms, busy = n.next_expiry_ms IS NOT NULL
 FROM state_number AS n WHERE n.number_key = c.number_key;
 ALTER TABLE state_changed
     ALTER COLUMN number SET NOT NULL,
-    ALTER COLUMN as_of_ms SET NOT NULL;
+    ALTER COLUMN as_of_ms SET NOT NULL,
+    ALTER COLUMN busy SET NOT NULL;

@@ -32,12 +32,13 @@ CREATE TABLE state_leg (
     release_reason  INTEGER,
     cause           INTEGER,
     sip_status      INTEGER,
+    session_id      BLOB NOT NULL,
     PRIMARY KEY (call_serial, leg)
 ) STRICT, WITHOUT ROWID;
 INSERT INTO state_leg
 SELECT c.call_serial, l.leg, c.session_key, l.number_key, l.side, l.ended, l.started_ms,
        l.alerting_ms, l.answered_ms, l.until_ms, l.state_code, l.release_reason, l.cause,
-       l.sip_status
+       l.sip_status, c.session_id
 FROM state_leg_1 AS l JOIN state_call AS c USING (session_key)
 ORDER BY c.call_serial;
 DROP TABLE state_leg_1;
@@ -52,10 +53,12 @@ CREATE TABLE state_changed (
     shard       INTEGER NOT NULL,
     version     INTEGER NOT NULL,
     number      BLOB NOT NULL,
-    as_of_ms    INTEGER NOT NULL
+    as_of_ms    INTEGER NOT NULL,
+    busy        INTEGER NOT NULL CHECK (busy IN (0, 1))
 ) STRICT;
 INSERT INTO state_changed
-SELECT c.ticket, c.number_key, c.shard, c.version, n.number, n.as_of_ms
+SELECT c.ticket, c.number_key, c.shard, c.version, n.number, n.as_of_ms,
+       n.next_expiry_ms IS NOT NULL
 FROM state_changed_1 AS c JOIN state_number AS n USING (number_key);
 DROP TABLE state_changed_1;
 CREATE INDEX state_changed_shard ON state_changed (shard, ticket);

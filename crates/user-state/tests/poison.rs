@@ -177,11 +177,8 @@ impl World {
     async fn holds(&self, expected: &[usize]) -> anyhow::Result<()> {
         let sessions: Vec<Vec<u8>> =
             sqlx::query_scalar("SELECT session_id FROM state_call").fetch_all(self.pool()).await?;
-        let of_legs: Vec<Vec<u8>> = sqlx::query_scalar(
-            "SELECT session_id FROM state_leg JOIN state_call USING (session_key)",
-        )
-        .fetch_all(self.pool())
-        .await?;
+        let of_legs: Vec<Vec<u8>> =
+            sqlx::query_scalar("SELECT session_id FROM state_leg").fetch_all(self.pool()).await?;
         let numbers: Vec<Vec<u8>> =
             sqlx::query_scalar("SELECT number FROM state_number").fetch_all(self.pool()).await?;
         let sorted = |mut rows: Vec<Vec<u8>>| {

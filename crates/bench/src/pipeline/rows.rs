@@ -82,10 +82,10 @@ const USER_STATE: &[Rows] = &[
     Rows {
         table: "state_changed",
         postgres: "SELECT number_key, shard, version, row_number() OVER (ORDER BY as_of_ms),
-                          number, as_of_ms
+                          number, as_of_ms, next_expiry_ms IS NOT NULL
                    FROM state_number",
         sqlite: "SELECT row_number() OVER (ORDER BY as_of_ms), number_key, shard, version, number,
-                        as_of_ms
+                        as_of_ms, next_expiry_ms IS NOT NULL
                  FROM state_number",
     },
 ];

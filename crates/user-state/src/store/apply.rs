@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use tollgate_store::source_id;
 use tollgate_stream::{Batch, Outcome, Outgoing, StoreError};
 
-use super::rows::{AppliedRow, CallRow, LegPlace, LegRow, NumberRow, Statements, View, group};
+use super::rows::{
+    AppliedRow, CallRow, LegPlace, LegRow, NumberRow, Statements, View, Wanted, group,
+};
 use crate::fold::{Call, EventSet, Expiry, Inserted, Kind, Leg, NumberLeg, derive, fold};
 use crate::item::Item;
 use crate::keys::{Key, number_key, shard};
@@ -162,7 +164,8 @@ async fn update_calls<S: Statements>(
     for (key, merged) in calls.keys().zip(merged) {
         if let Some(serial) = opened.get(key) {
             counts.merged(&merged);
-            let rows = |call: Call| leg_rows(*serial, *key, call.legs);
+            let session_id = &calls[key][0].session_id;
+            let rows = |call: Call| leg_rows(*serial, *key, session_id, call.legs);
             legs.compare(&mut HashMap::new(), merged.call.map_or_else(Vec::new, rows));
         } else {
             known.push(*key);
@@ -196,7 +199,7 @@ async fn update_known<S: Statements>(
         let mut after = Vec::new();
         for mut row in tx.read_calls(&portion).await? {
             if let Some(call) = merge(&mut row)? {
-                after.extend(leg_rows(row.serial, row.key, call.legs));
+                after.extend(leg_rows(row.serial, row.key, &row.session_id, call.legs));
                 written.push(row);
             }
         }
@@ -332,13 +335,19 @@ impl LegChanges {
 }
 
 /// The legs that have a number, in order, each with its number beside it.
-fn leg_rows(serial: i64, session_key: Key, legs: Vec<Leg>) -> Vec<(LegRow, String)> {
+fn leg_rows(
+    serial: i64,
+    session_key: Key,
+    session_id: &str,
+    legs: Vec<Leg>,
+) -> Vec<(LegRow, String)> {
     (0..)
         .zip(legs)
         .filter_map(|(index, mut leg)| {
             let number = leg.number.take()?;
             let number_key = number_key(&number);
-            Some((LegRow { place: (serial, index), session_key, number_key, facts: leg }, number))
+            let (place, session_id) = ((serial, index), session_id.to_owned());
+            Some((LegRow { place, session_key, session_id, number_key, facts: leg }, number))
         })
         .collect()
 }
@@ -370,7 +379,15 @@ pub(super) async fn recompute<S: Statements>(
     for row in &mut rows {
         row.as_of_ms = row.as_of_ms.max(now_ms);
     }
-    let wanted: Vec<(Key, i64)> = rows.iter().map(|row| (row.key, row.as_of_ms)).collect();
+    // Of an idle number none is on but what this transaction has written.
+    let wanted: Vec<Wanted> = rows
+        .iter()
+        .filter(|row| {
+            let mut written = touched.get(&row.key).into_iter().flat_map(|it| &it.legs);
+            row.next_expiry_ms.is_some() || written.any(|it| it.leg.is_active(row.as_of_ms))
+        })
+        .map(|row| Wanted { key: row.key, as_of_ms: row.as_of_ms, is_busy: true })
+        .collect();
     let mut legs = group(tx.legs_of_numbers(&wanted, View::Compute).await?);
     for row in &mut rows {
         restate(row, &legs.remove(&row.key).unwrap_or_default(), partitions);

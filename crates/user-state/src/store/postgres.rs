@@ -7,14 +7,14 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::types::Uuid;
 use sqlx::{Postgres, Transaction};
-use tollgate_store::new_rows::{NewRows, bigint, boolean, integer, smallint, uuid};
+use tollgate_store::new_rows::{NewRows, bigint, boolean, bytea, integer, smallint, uuid};
 use tollgate_store::{classify, postgres};
 use tollgate_stream::{Claim, Outgoing, StoreError};
 
 use self::read::{get, get_key, read_call, read_keys, read_leg, read_number};
 use super::rows::{
     Applied, AppliedRow, CallRow, Census, Changed, LegPlace, LegRow, MAX_OPEN_LEGS, NumberRow,
-    Statements, View, text,
+    Statements, View, Wanted, text,
 };
 use crate::fold::NumberLeg;
 use crate::keys::Key;
@@ -79,7 +79,7 @@ impl Statements for Tx<'_> {
     async fn legs_of_calls(&mut self, calls: &[i64]) -> Result<Vec<LegRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT call_serial, leg, session_key, number_key, side, ended, started_ms, alerting_ms,
-                    answered_ms, until_ms, state_code, release_reason, cause, sip_status
+                    answered_ms, until_ms, state_code, release_reason, cause, sip_status, session_id
              FROM state_leg WHERE call_serial = ANY($1) ORDER BY call_serial, leg",
         )
         .bind(calls)
@@ -91,6 +91,7 @@ impl Statements for Tx<'_> {
                 Ok(LegRow {
                     place: (get(row, "call_serial")?, get(row, "leg")?),
                     session_key: get_key(row, "session_key")?,
+                    session_id: text(get(row, "session_id")?),
                     number_key: get_key(row, "number_key")?,
                     facts: read_leg(row)?,
                 })
@@ -132,9 +133,10 @@ impl Statements for Tx<'_> {
             integer("release_reason"),
             integer("cause"),
             integer("sip_status"),
+            bytea("session_id"),
         ];
         let mut rows = NewRows::of("state_leg", &columns);
-        for LegRow { place: (call, leg), session_key, number_key, facts } in legs {
+        for LegRow { place: (call, leg), session_key, session_id, number_key, facts } in legs {
             rows.row()
                 .field(*call)
                 .field(*leg)
@@ -149,7 +151,8 @@ impl Statements for Tx<'_> {
                 .field(facts.state_code)
                 .field(facts.release_reason)
                 .field(facts.cause)
-                .field(facts.sip_status);
+                .field(facts.sip_status)
+                .field(session_id);
         }
         rows.write(self).await
     }
@@ -210,9 +213,11 @@ impl Statements for Tx<'_> {
                  SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::bigint[], $4::bigint[],
                                       $5::smallint[], $6::integer[], $7::bigint[])
                  ON CONFLICT (number_key) DO NOTHING
-                 RETURNING number_key, shard, version, number, as_of_ms)
-             INSERT INTO state_changed (number_key, shard, version, number, as_of_ms, ticket)
-             SELECT number_key, shard, version, number, as_of_ms, nextval('state_ticket') FROM opened
+                 RETURNING number_key, shard, version, number, as_of_ms,
+                           next_expiry_ms IS NOT NULL AS busy)
+             INSERT INTO state_changed (number_key, shard, version, number, as_of_ms, busy, ticket)
+             SELECT number_key, shard, version, number, as_of_ms, busy, nextval('state_ticket')
+             FROM opened
              RETURNING number_key AS key",
         )
         .bind(column(numbers, |row| as_uuid(&row.key)))
@@ -242,7 +247,7 @@ impl Statements for Tx<'_> {
 
     async fn legs_of_numbers(
         &mut self,
-        numbers: &[(Key, i64)],
+        numbers: &[Wanted],
         view: View,
     ) -> Result<Vec<(Key, NumberLeg)>, StoreError> {
         let rows = sqlx::query(match view {
@@ -250,8 +255,9 @@ impl Statements for Tx<'_> {
             View::Show => legs::SHOW,
             View::Past => legs::PAST,
         })
-        .bind(column(numbers, |(key, _)| as_uuid(key)))
-        .bind(column(numbers, |(_, as_of_ms)| *as_of_ms))
+        .bind(column(numbers, |wanted| as_uuid(&wanted.key)))
+        .bind(column(numbers, |wanted| wanted.as_of_ms))
+        .bind(column(numbers, |wanted| wanted.is_busy))
         .bind(MAX_OPEN_LEGS)
         .fetch_all(&mut **self)
         .await
@@ -281,12 +287,13 @@ impl Statements for Tx<'_> {
                      shard = row.shard, next_expiry_ms = row.next_expiry_ms
                  FROM row WHERE number.number_key = row.number_key)
              INSERT INTO state_changed AS changed
-                 (number_key, shard, version, number, as_of_ms, ticket)
-             SELECT number_key, shard, version, number, as_of_ms, nextval('state_ticket') FROM row
-             ORDER BY number_key
+                 (number_key, shard, version, number, as_of_ms, busy, ticket)
+             SELECT number_key, shard, version, number, as_of_ms, next_expiry_ms IS NOT NULL,
+                    nextval('state_ticket')
+             FROM row ORDER BY number_key
              ON CONFLICT (number_key) DO UPDATE
              SET shard = excluded.shard, version = excluded.version,
-                 as_of_ms = excluded.as_of_ms, ticket = excluded.ticket",
+                 as_of_ms = excluded.as_of_ms, busy = excluded.busy, ticket = excluded.ticket",
         )
         .bind(column(numbers, |row| as_uuid(&row.key)))
         .bind(column(numbers, |row| row.number.as_bytes()))
@@ -337,7 +344,7 @@ impl Statements for Tx<'_> {
 
     async fn changed(&mut self, shard: i32, limit: usize) -> Result<Vec<Changed>, StoreError> {
         let rows = sqlx::query(
-            "SELECT ticket, number_key, number, version, as_of_ms FROM state_changed
+            "SELECT ticket, number_key, number, version, as_of_ms, busy FROM state_changed
              WHERE shard = $1 ORDER BY ticket LIMIT $2",
         )
         .bind(shard)
@@ -353,6 +360,7 @@ impl Statements for Tx<'_> {
                     number: text(get(row, "number")?),
                     version: get(row, "version")?,
                     as_of_ms: get(row, "as_of_ms")?,
+                    is_busy: get(row, "busy")?,
                 })
             })
             .collect()

@@ -6,9 +6,8 @@ use tollgate_schema::topics::USER_STATES;
 use tollgate_stream::{Outgoing, Pending, StoreError};
 
 use super::Options;
-use super::rows::{Changed, Statements, View, group};
+use super::rows::{Changed, Statements, View, Wanted, group};
 use crate::fold::derive;
-use crate::keys::Key;
 use crate::message::user_state;
 
 /// Numbers whose states are made at a time.
@@ -45,7 +44,10 @@ async fn portion_states<S: Statements>(
     changed: &[Changed],
     options: &Options,
 ) -> Result<Vec<Pending>, StoreError> {
-    let wanted: Vec<(Key, i64)> = changed.iter().map(|it| (it.key, it.as_of_ms)).collect();
+    let wanted: Vec<Wanted> = changed
+        .iter()
+        .map(|it| Wanted { key: it.key, as_of_ms: it.as_of_ms, is_busy: it.is_busy })
+        .collect();
     let mut legs = group(tx.legs_of_numbers(&wanted, View::Show).await?);
     let pending = changed.iter().map(|row| {
         let state = derive(&legs.remove(&row.key).unwrap_or_default(), row.as_of_ms);

@@ -45,6 +45,7 @@ pub(super) type LegPlace = (i64, i16);
 pub(super) struct LegRow {
     pub place: LegPlace,
     pub session_key: Key,
+    pub session_id: String,
     pub number_key: Key,
     /// Without its number, which stands with the number's row.
     pub facts: Leg,
@@ -128,12 +129,24 @@ pub(super) struct Changed {
     pub version: i64,
     /// The instant its state was derived for.
     pub as_of_ms: i64,
+    /// Whether it was in a call then.
+    pub is_busy: bool,
+}
+
+/// A number whose legs are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub key: Key,
+    /// The instant they are asked for.
+    pub as_of_ms: i64,
+    /// Whether there may be legs that are on.
+    pub is_busy: bool,
 }
 
 /// Which of a number's legs are asked for, and for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum View {
-    /// Those that are on by everything that is known, to compute with: session ids are left empty.
+    /// Those that are on by everything that is known, to compute with.
     Compute,
     /// By everything that is known, to show.
     Show,
@@ -215,7 +228,7 @@ pub(super) trait Statements: Send {
     /// the last.
     fn legs_of_numbers(
         &mut self,
-        numbers: &[(Key, i64)],
+        numbers: &[Wanted],
         view: View,
     ) -> impl Future<Output = Result<Vec<(Key, NumberLeg)>, StoreError>> + Send;
 
@@ -314,7 +327,8 @@ pub(super) async fn numbers<S: Statements>(
     keys.sort_unstable();
     keys.dedup();
     let rows = tx.read_numbers(&keys).await?;
-    let wanted: Vec<(Key, i64)> = rows.iter().map(|row| (row.key, as_of_ms)).collect();
+    let wanted: Vec<Wanted> =
+        rows.iter().map(|row| Wanted { key: row.key, as_of_ms, is_busy: true }).collect();
     let view = if past { View::Past } else { View::Show };
     let legs = tx.legs_of_numbers(&wanted, view).await?;
     let mut legs = group(legs);

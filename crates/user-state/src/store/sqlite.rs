@@ -10,43 +10,34 @@ use tollgate_stream::{Claim, Outgoing, StoreError};
 
 use super::rows::{
     Applied, AppliedRow, CallRow, Census, Changed, LegPlace, LegRow, MAX_OPEN_LEGS, NumberRow,
-    Statements, View, key, side, text,
+    Statements, View, Wanted, key, side, text,
 };
 use crate::fold::{Leg, NumberLeg};
 use crate::keys::Key;
 
 type Tx<'c> = Transaction<'c, Sqlite>;
 
-/// Open legs by everything that is known, of a number at an instant, so many. Session ids are in
-/// another table.
-const OPEN_COMPUTE: &str = "
-    SELECT leg.*, x'' AS session_id FROM state_leg AS leg
-    WHERE leg.number_key = ? AND leg.ended = 0 AND leg.until_ms > ?
-    ORDER BY leg.until_ms DESC LIMIT ?";
-const OPEN_SHOW: &str = "
-    SELECT leg.*, call.session_id FROM state_leg AS leg JOIN state_call AS call USING (call_serial)
-    WHERE leg.number_key = ? AND leg.ended = 0 AND leg.until_ms > ?
-    ORDER BY leg.until_ms DESC LIMIT ?";
+/// Open legs by everything that is known, of a number at an instant, so many.
+const OPEN: &str = "
+    SELECT * FROM state_leg WHERE number_key = ? AND ended = 0 AND until_ms > ?
+    ORDER BY until_ms DESC LIMIT ?";
 
 /// The last that is over, likewise.
-const OVER_SHOW: &str = "
-    SELECT leg.*, call.session_id FROM state_leg AS leg JOIN state_call AS call USING (call_serial)
-    WHERE leg.number_key = ? AND (leg.ended = 1 OR leg.until_ms <= ?)
-    ORDER BY leg.until_ms DESC, leg.session_key DESC, leg.side DESC LIMIT ?";
+const OVER: &str = "
+    SELECT * FROM state_leg WHERE number_key = ? AND (ended = 1 OR until_ms <= ?)
+    ORDER BY until_ms DESC, session_key DESC, side DESC LIMIT ?";
 
 /// As they stood at the instant, which is asked for twice.
 const OPEN_PAST: &str = "
-    SELECT leg.*, call.session_id FROM state_leg AS leg JOIN state_call AS call USING (call_serial)
-    WHERE leg.number_key = ? AND leg.until_ms > ?
-      AND min(coalesce(leg.started_ms, leg.alerting_ms, leg.answered_ms, leg.until_ms),
-              coalesce(leg.alerting_ms, leg.answered_ms, leg.started_ms, leg.until_ms),
-              coalesce(leg.answered_ms, leg.started_ms, leg.alerting_ms, leg.until_ms)) <= ?
-    ORDER BY leg.until_ms LIMIT ?";
+    SELECT * FROM state_leg WHERE number_key = ? AND until_ms > ?
+      AND min(coalesce(started_ms, alerting_ms, answered_ms, until_ms),
+              coalesce(alerting_ms, answered_ms, started_ms, until_ms),
+              coalesce(answered_ms, started_ms, alerting_ms, until_ms)) <= ?
+    ORDER BY until_ms LIMIT ?";
 
 const OVER_PAST: &str = "
-    SELECT leg.*, call.session_id FROM state_leg AS leg JOIN state_call AS call USING (call_serial)
-    WHERE leg.number_key = ? AND leg.until_ms <= ?
-    ORDER BY leg.until_ms DESC, leg.session_key DESC, leg.side DESC LIMIT ?";
+    SELECT * FROM state_leg WHERE number_key = ? AND until_ms <= ?
+    ORDER BY until_ms DESC, session_key DESC, side DESC LIMIT ?";
 
 impl Statements for Tx<'_> {
     async fn open_calls(&mut self, calls: &[CallRow]) -> Result<HashMap<Key, i64>, StoreError> {
@@ -105,6 +96,7 @@ impl Statements for Tx<'_> {
                 Ok(LegRow {
                     place: (get(row, "call_serial")?, get(row, "leg")?),
                     session_key: key(get(row, "session_key")?)?,
+                    session_id: text(get(row, "session_id")?),
                     number_key: key(get(row, "number_key")?)?,
                     facts: read_leg(row)?,
                 })
@@ -135,8 +127,9 @@ impl Statements for Tx<'_> {
             self,
             "INSERT INTO state_leg
                  (number_key, side, started_ms, alerting_ms, answered_ms, ended, until_ms,
-                  state_code, release_reason, cause, sip_status, session_key, call_serial, leg)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                  state_code, release_reason, cause, sip_status, session_key, session_id,
+                  call_serial, leg)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             legs,
             bind_leg,
         )
@@ -150,7 +143,7 @@ impl Statements for Tx<'_> {
             "UPDATE state_leg
              SET number_key = ?, side = ?, started_ms = ?, alerting_ms = ?, answered_ms = ?,
                  ended = ?, until_ms = ?, state_code = ?, release_reason = ?, cause = ?,
-                 sip_status = ?, session_key = ?
+                 sip_status = ?, session_key = ?, session_id = ?
              WHERE call_serial = ? AND leg = ?",
             legs,
             bind_leg,
@@ -199,20 +192,21 @@ impl Statements for Tx<'_> {
 
     async fn legs_of_numbers(
         &mut self,
-        numbers: &[(Key, i64)],
+        numbers: &[Wanted],
         view: View,
     ) -> Result<Vec<(Key, NumberLeg)>, StoreError> {
-        // Each statement, how often it asks for the instant, and for how many legs.
-        let statements: &[(_, i32, i64)] = match view {
-            View::Compute => &[(OPEN_COMPUTE, 1, MAX_OPEN_LEGS)],
-            View::Show => &[(OPEN_SHOW, 1, MAX_OPEN_LEGS), (OVER_SHOW, 1, 1)],
-            View::Past => &[(OPEN_PAST, 2, MAX_OPEN_LEGS), (OVER_PAST, 1, 1)],
+        let busy: Vec<Wanted> = numbers.iter().filter(|it| it.is_busy).copied().collect();
+        // Each statement, of which numbers, how often it asks for the instant, and for how many legs.
+        let statements: &[(_, &[Wanted], i32, i64)] = match view {
+            View::Compute => &[(OPEN, &busy, 1, MAX_OPEN_LEGS)],
+            View::Show => &[(OPEN, &busy, 1, MAX_OPEN_LEGS), (OVER, numbers, 1, 1)],
+            View::Past => &[(OPEN_PAST, &busy, 2, MAX_OPEN_LEGS), (OVER_PAST, numbers, 1, 1)],
         };
         let mut legs = Vec::new();
-        for &(statement, instants, limit) in statements {
-            let bind = |query, (key, as_of_ms): &(Key, i64)| {
-                let query = bind_key(query, key);
-                (0..instants).fold(query, |query, _| query.bind(*as_of_ms)).bind(limit)
+        for &(statement, numbers, instants, limit) in statements {
+            let bind = |query, wanted: &Wanted| {
+                let query = bind_key(query, &wanted.key);
+                (0..instants).fold(query, |query, _| query.bind(wanted.as_of_ms)).bind(limit)
             };
             for row in &each(self, statement, numbers, bind).await? {
                 let leg = NumberLeg {
@@ -280,7 +274,7 @@ impl Statements for Tx<'_> {
 
     async fn changed(&mut self, shard: i32, limit: usize) -> Result<Vec<Changed>, StoreError> {
         let rows = sqlx::query(
-            "SELECT ticket, number_key, number, version, as_of_ms FROM state_changed
+            "SELECT ticket, number_key, number, version, as_of_ms, busy FROM state_changed
              WHERE shard = ?1 ORDER BY ticket LIMIT ?2",
         )
         .bind(shard)
@@ -296,6 +290,7 @@ impl Statements for Tx<'_> {
                     number: text(get(row, "number")?),
                     version: get(row, "version")?,
                     as_of_ms: get(row, "as_of_ms")?,
+                    is_busy: get(row, "busy")?,
                 })
             })
             .collect()
@@ -398,8 +393,8 @@ impl Statements for Tx<'_> {
 async fn mark_changed(tx: &mut Tx<'_>, numbers: &[&NumberRow]) -> Result<(), StoreError> {
     // Replacing the row draws a new ticket.
     let statement = "
-        INSERT OR REPLACE INTO state_changed (number_key, shard, version, number, as_of_ms)
-        VALUES (?, ?, ?, ?, ?)";
+        INSERT OR REPLACE INTO state_changed (number_key, shard, version, number, as_of_ms, busy)
+        VALUES (?, ?, ?, ?, ?, ?)";
     each(tx, statement, numbers, |query, row| {
         query
             .bind(row.key.as_slice())
@@ -407,6 +402,7 @@ async fn mark_changed(tx: &mut Tx<'_>, numbers: &[&NumberRow]) -> Result<(), Sto
             .bind(row.version)
             .bind(row.number.as_bytes())
             .bind(row.as_of_ms)
+            .bind(row.next_expiry_ms.is_some())
     })
     .await?;
     Ok(())
@@ -431,6 +427,7 @@ fn bind_leg(query: Bound, leg: &LegRow) -> Bound {
         .bind(leg.facts.cause)
         .bind(leg.facts.sip_status)
         .bind(leg.session_key.as_slice())
+        .bind(leg.session_id.as_bytes())
         .bind(leg.place.0)
         .bind(leg.place.1)
 }
