@@ -177,7 +177,7 @@ const USER_STATE: &str = "
     FROM seed_legs;
     INSERT INTO state_number
     SELECT tollgate.again(number_key, $COPY / 10), number, version, as_of_ms, presence, shard,
-           next_expiry_ms
+           next_expiry_ms, ticket
     FROM seed_numbers WHERE $COPY % 10 = 0;";
 
 /// How to drop the indexes of tables, and to build them again as full as one is that has grown row by

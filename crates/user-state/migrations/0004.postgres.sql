@@ -48,7 +48,14 @@ ALTER TABLE state_number
 
 -- All that is published of a number but its calls, so that the number need not be looked up again;
 -- and whether it is in a call.
+-- A change is found by the ticket that stands with its number, so it needs no tree of numbers.
+ALTER TABLE state_number ADD COLUMN ticket bigint;
+UPDATE state_number AS n SET ticket = c.ticket
+FROM state_changed AS c WHERE n.number_key = encode(c.number_key, 'hex')::uuid;
+DROP INDEX state_changed_shard;
 ALTER TABLE state_changed
+    DROP CONSTRAINT state_changed_pkey,
+    ADD PRIMARY KEY (shard, ticket),
     DROP CONSTRAINT state_changed_number_key_check,
     ALTER COLUMN number_key TYPE uuid USING encode(number_key, 'hex')::uuid,
     ADD COLUMN number bytea,

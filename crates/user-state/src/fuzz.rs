@@ -33,7 +33,7 @@ pub fn call(data: &[u8]) {
         }
     }
     let expiry = Expiry { unanswered_ms: 300_000, answered_ms: 86_400_000 };
-    let again = EventSet::decode(&set.encode());
-    assert!(again.is_ok_and(|again| again.encode() == set.encode()));
+    let stored = set.clone().encode();
+    assert!(EventSet::decode(&stored).is_ok_and(|again| again.encode() == stored));
     let _ = fold(&set, &expiry);
 }

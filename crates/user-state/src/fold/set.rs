@@ -119,8 +119,8 @@ impl EventSet {
     }
 
     /// The stored form.
-    pub fn encode(&self) -> Vec<u8> {
-        let events = self.records.values().flatten().cloned().collect();
+    pub fn encode(self) -> Vec<u8> {
+        let events = self.records.into_values().flatten().collect();
         prost::Message::encode_to_vec(&Stored { events, capped: self.capped })
     }
 

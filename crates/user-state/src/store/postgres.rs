@@ -208,16 +208,16 @@ impl Statements for Tx<'_> {
         // Written in the order of the arrays, as above. What was there is not marked.
         let opened = sqlx::query(
             "WITH opened AS (
-                 INSERT INTO state_number
-                     (number_key, number, version, as_of_ms, presence, shard, next_expiry_ms)
-                 SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::bigint[], $4::bigint[],
-                                      $5::smallint[], $6::integer[], $7::bigint[])
+                 INSERT INTO state_number (number_key, number, version, as_of_ms, presence, shard,
+                                           next_expiry_ms, ticket)
+                 SELECT row.*, nextval('state_ticket')
+                 FROM unnest($1::uuid[], $2::bytea[], $3::bigint[], $4::bigint[], $5::smallint[],
+                             $6::integer[], $7::bigint[]) AS row
                  ON CONFLICT (number_key) DO NOTHING
                  RETURNING number_key, shard, version, number, as_of_ms,
-                           next_expiry_ms IS NOT NULL AS busy)
+                           next_expiry_ms IS NOT NULL AS busy, ticket)
              INSERT INTO state_changed (number_key, shard, version, number, as_of_ms, busy, ticket)
-             SELECT number_key, shard, version, number, as_of_ms, busy, nextval('state_ticket')
-             FROM opened
+             SELECT * FROM opened
              RETURNING number_key AS key",
         )
         .bind(column(numbers, |row| as_uuid(&row.key)))
@@ -235,7 +235,7 @@ impl Statements for Tx<'_> {
 
     async fn lock_numbers(&mut self, keys: &[Key]) -> Result<Vec<NumberRow>, StoreError> {
         let rows = sqlx::query(
-            "SELECT number_key, number, version, as_of_ms, presence, shard, next_expiry_ms
+            "SELECT number_key, number, version, as_of_ms, presence, shard, next_expiry_ms, ticket
              FROM state_number WHERE number_key = ANY($1) ORDER BY number_key FOR UPDATE",
         )
         .bind(uuids(keys))
@@ -277,23 +277,22 @@ impl Statements for Tx<'_> {
     async fn write_numbers(&mut self, numbers: &[NumberRow]) -> Result<(), StoreError> {
         sqlx::query(
             "WITH row AS (
-                 SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::bigint[], $4::bigint[],
-                                      $5::smallint[], $6::integer[], $7::bigint[])
+                 SELECT row.*, nextval('state_ticket') AS ticket
+                 FROM unnest($1::uuid[], $2::bytea[], $3::bigint[], $4::bigint[], $5::smallint[],
+                             $6::integer[], $7::bigint[], $8::integer[], $9::bigint[])
                       AS row (number_key, number, version, as_of_ms, presence, shard,
-                              next_expiry_ms)),
+                              next_expiry_ms, old_shard, old_ticket)),
              written AS (
                  UPDATE state_number AS number
                  SET version = row.version, as_of_ms = row.as_of_ms, presence = row.presence,
-                     shard = row.shard, next_expiry_ms = row.next_expiry_ms
-                 FROM row WHERE number.number_key = row.number_key)
-             INSERT INTO state_changed AS changed
-                 (number_key, shard, version, number, as_of_ms, busy, ticket)
-             SELECT number_key, shard, version, number, as_of_ms, next_expiry_ms IS NOT NULL,
-                    nextval('state_ticket')
-             FROM row ORDER BY number_key
-             ON CONFLICT (number_key) DO UPDATE
-             SET shard = excluded.shard, version = excluded.version,
-                 as_of_ms = excluded.as_of_ms, busy = excluded.busy, ticket = excluded.ticket",
+                     shard = row.shard, next_expiry_ms = row.next_expiry_ms, ticket = row.ticket
+                 FROM row WHERE number.number_key = row.number_key),
+             replaced AS (
+                 DELETE FROM state_changed AS old USING row
+                 WHERE old.shard = row.old_shard AND old.ticket = row.old_ticket)
+             INSERT INTO state_changed (number_key, shard, version, number, as_of_ms, busy, ticket)
+             SELECT number_key, shard, version, number, as_of_ms, next_expiry_ms IS NOT NULL, ticket
+             FROM row",
         )
         .bind(column(numbers, |row| as_uuid(&row.key)))
         .bind(column(numbers, |row| row.number.as_bytes()))
@@ -302,6 +301,8 @@ impl Statements for Tx<'_> {
         .bind(column(numbers, |row| row.presence))
         .bind(column(numbers, |row| row.shard))
         .bind(column(numbers, |row| row.next_expiry_ms))
+        .bind(column(numbers, |row| row.marked.map(|(shard, _)| shard)))
+        .bind(column(numbers, |row| row.marked.map(|(_, ticket)| ticket)))
         .execute(&mut **self)
         .await
         .map_err(classify)?;
@@ -310,7 +311,7 @@ impl Statements for Tx<'_> {
 
     async fn read_numbers(&mut self, keys: &[Key]) -> Result<Vec<NumberRow>, StoreError> {
         let rows = sqlx::query(
-            "SELECT number_key, number, version, as_of_ms, presence, shard, next_expiry_ms
+            "SELECT number_key, number, version, as_of_ms, presence, shard, next_expiry_ms, ticket
              FROM state_number WHERE number_key = ANY($1) ORDER BY number_key",
         )
         .bind(uuids(keys))

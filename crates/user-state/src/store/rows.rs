@@ -68,13 +68,24 @@ pub struct NumberRow {
     pub shard: i32,
     /// When it changes by itself.
     pub next_expiry_ms: Option<i64>,
+    /// Shard and ticket that its last change was given, by which PostgreSQL finds it.
+    pub(super) marked: Option<(i32, i64)>,
 }
 
 impl NumberRow {
     /// A number of which nothing was heard yet.
     pub(super) fn begun(key: Key, number: &str, as_of_ms: i64) -> Self {
         let number = number.to_owned();
-        Self { key, number, version: 0, as_of_ms, presence: 1, shard: 0, next_expiry_ms: None }
+        Self {
+            key,
+            number,
+            version: 0,
+            as_of_ms,
+            presence: 1,
+            shard: 0,
+            next_expiry_ms: None,
+            marked: None,
+        }
     }
 }
 

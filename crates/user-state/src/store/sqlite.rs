@@ -466,6 +466,7 @@ fn read_number(row: &SqliteRow) -> Result<NumberRow, StoreError> {
         presence: get(row, "presence")?,
         shard: get(row, "shard")?,
         next_expiry_ms: get(row, "next_expiry_ms")?,
+        marked: None,
     })
 }
 

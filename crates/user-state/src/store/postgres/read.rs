@@ -40,14 +40,17 @@ pub(super) fn read_call(row: &PgRow) -> Result<CallRow, StoreError> {
 }
 
 pub(super) fn read_number(row: &PgRow) -> Result<NumberRow, StoreError> {
+    let shard = get(row, "shard")?;
+    let ticket: Option<i64> = get(row, "ticket")?;
     Ok(NumberRow {
         key: get_key(row, "number_key")?,
         number: text(get(row, "number")?),
         version: get(row, "version")?,
         as_of_ms: get(row, "as_of_ms")?,
         presence: get(row, "presence")?,
-        shard: get(row, "shard")?,
+        shard,
         next_expiry_ms: get(row, "next_expiry_ms")?,
+        marked: ticket.map(|ticket| (shard, ticket)),
     })
 }
 
