@@ -12,11 +12,14 @@ use tollgate_testkit::{Postgres, PostgresOptions};
 
 use crate::machine;
 
+/// Memory for PostgreSQL's pages, unless another size is asked for.
+pub const BUFFERS: &str = "1GB";
+
 /// PostgreSQL as the tests start it, durable, with memory for what is measured.
-pub fn start_postgres() -> Result<Postgres> {
+pub fn start_postgres(buffers: &str) -> Result<Postgres> {
     Postgres::start(
         &PostgresOptions::new()
-            .setting("shared_buffers", "1GB")
+            .setting("shared_buffers", buffers)
             .setting("max_wal_size", "8GB")
             .setting("checkpoint_timeout", "15min"),
     )

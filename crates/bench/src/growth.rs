@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tollgate_testkit::Kafka;
 
-use crate::db::{Db, start_postgres};
+use crate::db::{BUFFERS, Db, start_postgres};
 use crate::figures::{Spread, text};
 use crate::machine;
 use crate::pipeline::{Consumed, cdrs, consume, consume_in_parts, statuses};
@@ -40,6 +40,9 @@ pub struct Plan {
     /// Leave out what has more rows than this
     #[arg(long, default_value_t = SIZES[2])]
     most: u64,
+    /// shared_buffers of PostgreSQL, in which its most used pages should have room
+    #[arg(long, default_value = BUFFERS)]
+    buffers: String,
     /// Write the table to this file too
     #[arg(long)]
     markdown: Option<PathBuf>,
@@ -81,9 +84,10 @@ pub fn measure(plan: &Plan) -> Result<()> {
         }
     }
     let report = format!(
-        "{} rounds, halves of {} records, on {}; median (least–greatest) of the rounds.\n\n{}",
+        "{} rounds, halves of {} records, shared_buffers of {}, on {}; median (least–greatest) of the rounds.\n\n{}",
         plan.rounds,
         plan.records,
+        plan.buffers,
         machine::describe(),
         table.into_text()
     );
@@ -103,13 +107,14 @@ fn part(
     size: u64,
     round: u32,
 ) -> Result<[Consumed; HALVES.len()]> {
-    let path = plan.state.join(format!("{}-{size}-{round}.json", consumer.name()));
+    let name = format!("{}-{size}-{}-{round}.json", consumer.name(), plan.buffers);
+    let path = plan.state.join(name);
     if let Ok(text) = fs::read_to_string(&path) {
         return serde_json::from_str(&text).with_context(|| {
             format!("cannot read {}; remove it to measure again", path.display())
         });
     }
-    let server = start_postgres()?;
+    let server = start_postgres(&plan.buffers)?;
     let db = Db::postgres(&server)?;
     activate_tariff(&db.url)?;
     let seed = write_seed(consumer, &db)?;

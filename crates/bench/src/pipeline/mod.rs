@@ -24,7 +24,7 @@ use tollgate_testkit::Kafka;
 pub use consume::{Consumed, consume, consume_in_parts};
 pub use drain::{cdrs, statuses};
 
-use crate::db::{Db, start_postgres};
+use crate::db::{BUFFERS, Db, start_postgres};
 use crate::service::{Consumer, activate_tariff, cluster};
 use copy::{Copied, Copy};
 
@@ -104,7 +104,7 @@ fn consumers(plan: &Plan, number: usize, round: &mut Round) -> Result<()> {
     let (kafka, dir) = (&kafka, dir.path());
     statuses(kafka, dir, 0, plan.records)?;
     cdrs(kafka, dir, 0, plan.records)?;
-    let server = start_postgres()?;
+    let server = start_postgres(BUFFERS)?;
     let mut order = [Consumer::Billing, Consumer::UserState];
     order.rotate_left(number % 2);
     for consumer in order {
