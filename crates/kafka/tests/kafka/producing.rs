@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -41,7 +41,8 @@ async fn who_polls_hears_of_its_records_itself_and_who_stops_hears_of_them_all_t
         producer.send(&record(&topic, "key", "value"), sent).unwrap();
         sent += 1;
         // As a sender does: all the time, so that the driver leaves it alone.
-        while producer.in_flight() > 0 {
+        let end = Instant::now() + PATIENCE;
+        while producer.in_flight() > 0 && Instant::now() < end {
             producer.poll();
             thread::yield_now();
         }
