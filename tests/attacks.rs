@@ -252,6 +252,47 @@ impl Target {
     }
 }
 
+/// I11. Descriptors are bounded as memory is: the spool keeps those that it needs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_leave_the_spool_the_files_that_it_opens() -> Result<()> {
+    const OPEN_FILES: u32 = 400;
+    let dir = TestDir::new("attacks")?;
+    let listen = address();
+    let environment = [
+        ("TOLLGATE_KAFKA__BROKERS", address().to_string()),
+        ("TOLLGATE_EDGE__LISTEN", listen.to_string()),
+        ("TOLLGATE_SPOOL__DIR", dir.path().join("spool").display().to_string()),
+        ("TOLLGATE_EDGE__MAX_BODY_BYTES", "32768".to_owned()),
+        ("TOLLGATE_SPOOL__GROUP_BYTES", "65536".to_owned()),
+        ("TOLLGATE_SPOOL__SEGMENT_BYTES", "131072".to_owned()),
+    ];
+    let mut edge =
+        Process::start_within(Some(OPEN_FILES), "edge", dir.path(), &["edge"], &environment)
+            .await?;
+    // On one connection, which it has before the attackers come.
+    let honest = reqwest::Client::new();
+    let status = format!(
+        r#"{{"eventType":"answer","statusInfo":{{"sessionId":"s","userData":"{}"}}}}"#,
+        "x".repeat(30_000)
+    );
+    let notify = async || {
+        let sent = honest.post(format!("http://{listen}/status")).body(status.clone()).send();
+        anyhow::Ok(sent.await?.status().as_u16())
+    };
+    ensure!(notify().await? == 200);
+    let mut attackers = Vec::new();
+    for _ in 0..OPEN_FILES {
+        attackers.push(TcpStream::connect(listen).await?);
+    }
+    // Four of them fill a segment, and the attackers are thrown out after some seconds only.
+    for _ in 0..40 {
+        let status = notify().await?;
+        ensure!(status == 200, "{status}:\n{}", edge.output());
+    }
+    edge.kill();
+    Ok(())
+}
+
 /// As many connections as this process may have, and leaves some for the rest of it.
 fn affordable(wanted: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);

@@ -22,6 +22,7 @@ pub struct Process {
     environment: Vec<(String, String)>,
     log: PathBuf,
     health: SocketAddr,
+    open_files: Option<u32>,
     server: Option<Server>,
 }
 
@@ -29,6 +30,17 @@ impl Process {
     /// Starts `tollgate <arguments>` and waits until it is ready. `TOLLGATE_LISTENERS__HEALTH` is
     /// set to a free port.
     pub async fn start(
+        name: &str,
+        dir: &Path,
+        arguments: &[&str],
+        environment: &[(&str, String)],
+    ) -> Result<Self> {
+        Self::start_within(None, name, dir, arguments, environment).await
+    }
+
+    /// The same, and it may have no more files open than this.
+    pub async fn start_within(
+        open_files: Option<u32>,
         name: &str,
         dir: &Path,
         arguments: &[&str],
@@ -43,6 +55,7 @@ impl Process {
             environment,
             log: dir.join(format!("{name}.log")),
             health,
+            open_files,
             server: None,
         };
         process.restart().await?;
@@ -57,7 +70,11 @@ impl Process {
 
     /// The same, and waits for nothing.
     pub fn restart_unready(&mut self) -> Result<()> {
-        let line = dies_with_us(Path::new(TOLLGATE))?;
+        let mut line = dies_with_us(Path::new(TOLLGATE))?;
+        if let Some(limit) = self.open_files {
+            let limited = ["sh", "-c", r#"ulimit -n "$0" && exec "$@""#, &limit.to_string()];
+            line.splice(0..0, limited.map(Into::into));
+        }
         let mut command = Command::new(&line[0]);
         command.args(&line[1..]).args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));

@@ -151,8 +151,7 @@ impl Edge {
             Arc::new(Applications::new(&applications, settings.public_url.as_deref())?);
         let listener = bind("notifications", settings.listen, settings.backlog)?;
         let address = listener.local_addr()?;
-        let connections = settings.max_connections(spool_settings.tail_bytes);
-        warn_about_open_files(connections);
+        let connections = within_open_files(settings.max_connections(spool_settings.tail_bytes));
 
         let started_at_us = jiff::Timestamp::now().as_microsecond() as u64;
         let (spool, reader) = Spool::open(
@@ -347,18 +346,22 @@ fn add_health(health: &Health, spool: Spool, receiver: &Arc<Receiver>) {
     });
 }
 
-fn warn_about_open_files(connections: usize) {
+/// As many connections as there are open files for. The spool needs some too: without one for its
+/// next segment it could take nothing from anybody.
+fn within_open_files(connections: usize) -> usize {
     // Beside connections: segments, the producer's sockets, listeners, logs.
-    const OTHERS: u64 = 256;
-    let needed = connections as u64 + OTHERS;
-    match limits::raise_open_files() {
-        Some(limit) if limit < needed => {
-            tracing::warn!(
-                limit,
-                needed,
-                "the limit of open files is too low for edge.memory_bytes' connections; raise it (ulimit -n, LimitNOFILE)"
-            );
-        }
-        _ => {}
+    const OTHERS: usize = 256;
+    // As few as settings may ask for.
+    const FEWEST: usize = 16;
+    let limit = limits::raise_open_files().map_or(usize::MAX, |limit| limit as usize);
+    let room = limit.saturating_sub(OTHERS).max(FEWEST);
+    if room < connections {
+        tracing::warn!(
+            limit,
+            needed = connections + OTHERS,
+            connections = room,
+            "the limit of open files leaves room for fewer connections than edge.memory_bytes; raise it (ulimit -n, LimitNOFILE)"
+        );
     }
+    connections.min(room)
 }
