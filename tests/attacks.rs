@@ -277,7 +277,11 @@ async fn connections_leave_the_spool_the_files_that_it_opens() -> Result<()> {
     );
     let notify = async || {
         let sent = honest.post(format!("http://{listen}/status")).body(status.clone()).send();
-        anyhow::Ok(sent.await?.status().as_u16())
+        let answer = sent.await?;
+        let status = answer.status().as_u16();
+        // Read whole, so that the connection is used again.
+        answer.bytes().await?;
+        anyhow::Ok(status)
     };
     ensure!(notify().await? == 200);
     let mut attackers = Vec::new();
