@@ -151,7 +151,7 @@ impl Edge {
             Arc::new(Applications::new(&applications, settings.public_url.as_deref())?);
         let listener = bind("notifications", settings.listen, settings.backlog)?;
         let address = listener.local_addr()?;
-        let connections = within_open_files(settings.max_connections(spool_settings.tail_bytes));
+        let connections = admitted(settings.max_connections(spool_settings.tail_bytes));
 
         let started_at_us = jiff::Timestamp::now().as_microsecond() as u64;
         let (spool, reader) = Spool::open(
@@ -346,22 +346,15 @@ fn add_health(health: &Health, spool: Spool, receiver: &Arc<Receiver>) {
     });
 }
 
-/// As many connections as there are open files for. The spool needs some too: without one for its
-/// next segment it could take nothing from anybody.
-fn within_open_files(connections: usize) -> usize {
-    // Beside connections: segments, the producer's sockets, listeners, logs.
-    const OTHERS: usize = 256;
-    // As few as settings may ask for.
-    const FEWEST: usize = 16;
-    let limit = limits::raise_open_files().map_or(usize::MAX, |limit| limit as usize);
-    let room = limit.saturating_sub(OTHERS).max(FEWEST);
-    if room < connections {
+/// As many connections as there are open files for: the spool needs one for its next segment.
+fn admitted(connections: usize) -> usize {
+    let admitted = limits::within_open_files(connections);
+    if admitted < connections {
         tracing::warn!(
-            limit,
-            needed = connections + OTHERS,
-            connections = room,
-            "the limit of open files leaves room for fewer connections than edge.memory_bytes; raise it (ulimit -n, LimitNOFILE)"
+            admitted,
+            wanted = connections,
+            "the limit of open files admits fewer connections than edge.memory_bytes; raise it (ulimit -n, LimitNOFILE)"
         );
     }
-    connections.min(room)
+    admitted
 }

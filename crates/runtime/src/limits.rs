@@ -13,6 +13,16 @@ pub fn raise_open_files() -> Option<u64> {
     limit.maximum
 }
 
+/// As many of the connections that are wanted as there are open files for, when some are kept for
+/// what else a process opens: files, database connections, brokers. Without those a process with
+/// room for connections could do nothing for them.
+pub fn within_open_files(wanted: usize) -> usize {
+    const OTHERS: usize = 256;
+    const FEWEST: usize = 16;
+    let limit = raise_open_files().map_or(usize::MAX, |limit| limit as usize);
+    wanted.min(limit.saturating_sub(OTHERS).max(FEWEST))
+}
+
 /// Keeps the allocator from huge pages, which are resident as a whole: an idle connection uses a
 /// tenth of its buffers, and took 18 KiB with huge pages instead of 10; a process that has just
 /// started took 39 MiB instead of 19. Requests became no dearer (19.3 µs instead of 21.2). To be

@@ -12,7 +12,13 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use subtle::ConstantTimeEq;
 use tokio_util::sync::CancellationToken;
 
+use crate::limits;
 use crate::metrics::QUERY_REQUESTS;
+
+/// Connections at a time for whoever looks how a process is.
+const MAX_OPEN: usize = 64;
+/// Connections at a time for queries, watchers of a feed among them.
+const MAX_WITH_TOKEN: usize = 10_000;
 
 /// A listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +69,10 @@ pub fn serve(
     routes: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
     stop: CancellationToken,
 ) -> std::io::Result<Server> {
+    let connections = limits::within_open_files(match access {
+        Access::Open => MAX_OPEN,
+        Access::Token(_) => MAX_WITH_TOKEN,
+    });
     let factory = move || {
         let access = access.clone();
         App::new()
@@ -72,6 +82,7 @@ pub fn serve(
     };
     let server = HttpServer::new(factory)
         .workers(1)
+        .max_connections(connections)
         .client_request_timeout(Duration::from_secs(5))
         .shutdown_timeout(5)
         .shutdown_signal(async move { stop.cancelled().await })
