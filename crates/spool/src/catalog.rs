@@ -25,6 +25,8 @@ pub(crate) struct Segment {
     pub end: u64,
     /// The last sequence that belongs into it, as far as anything says so.
     pub last: Option<u64>,
+    /// Whether more may stand in it than that, because not all of it could be read.
+    pub open_ended: bool,
     /// Sequences of its epoch up to here were synced, as far as anything outside it says so.
     pub synced: u64,
     /// Whether nothing will be added any more.
@@ -57,6 +59,7 @@ impl Segment {
     pub fn is_before(&self, position: Position, next: Option<&Segment>) -> bool {
         let at = (position.epoch, position.sequence);
         let behind_last = self.name.epoch == position.epoch
+            && !self.open_ended
             && self.last.is_some_and(|last| position.sequence > last);
         behind_last || next.is_some_and(|next| next.key() <= at)
     }
@@ -100,6 +103,7 @@ impl Catalog {
                 len: entry.len,
                 end: entry.len,
                 last: None,
+                open_ended: false,
                 synced: 0,
                 sealed: true,
                 header: read.header,

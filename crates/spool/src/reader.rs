@@ -74,12 +74,12 @@ impl Core {
                     // What memory has not let go comes from there.
                     self.peeked = Some(stored);
                     self.read_up_to = Some(state.evicted_last.next());
-                    state.behind = None;
+                    state.caught_up();
                 }
                 // Everything that was on disk when this began is read.
                 None if state.evicted_last == evicted_last => {
                     self.read_up_to = Some(evicted_last.next());
-                    state.behind = None;
+                    state.caught_up();
                 }
                 None => {}
             }
@@ -93,7 +93,7 @@ impl Core {
             match self.cursor.next(shared) {
                 Ok(Some(Found::Record { stored, counted })) => {
                     if !counted {
-                        shared.lock().unconfirmed += 1;
+                        shared.lock().found(stored.position);
                     }
                     return Ok(Some(stored));
                 }

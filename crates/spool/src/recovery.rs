@@ -35,6 +35,14 @@ pub(crate) struct LastSegment {
     pub unreadable: bool,
 }
 
+impl LastSegment {
+    /// What the next segment says of it. Where it could not be read that is nothing: a later start
+    /// would take what was not seen for what is not there.
+    pub fn as_predecessor(&self) -> Ended {
+        if self.unreadable { Ended::default() } else { self.ended }
+    }
+}
+
 /// Reads the last segment to its end. Only there can a crash have torn something: every other was
 /// synced whole, or given up before its successor was made.
 pub(crate) fn examine_last(disk: &dyn Disk, segment: &Segment) -> Result<LastSegment, SpoolError> {
@@ -84,6 +92,7 @@ pub(crate) fn mend_last(
     let last = examine_last(disk, segment)?;
     segment.last = Some(last.ended.last.max(last.ended.synced));
     segment.synced = last.ended.synced;
+    segment.open_ended = last.unreadable;
     if last.unreadable {
         // Nobody knows what stands there, and it may be readable again: nothing is cut.
         tracing::error!(

@@ -289,6 +289,24 @@ impl State {
         self.window.oldest_ms().or_else(unread).or_else(in_tail)
     }
 
+    /// A record was read that nothing had told of.
+    pub fn found(&mut self, position: Position) {
+        self.unconfirmed += 1;
+        let holds =
+            |segment: &&mut Segment| segment.open_ended && segment.name.epoch == position.epoch;
+        if let Some(segment) = self.segments.iter_mut().rfind(holds) {
+            segment.last = segment.last.max(Some(position.sequence));
+        }
+    }
+
+    /// All that was on disk has been read; it is known now where each segment ends.
+    pub fn caught_up(&mut self) {
+        self.behind = None;
+        for segment in &mut self.segments {
+            segment.open_ended = false;
+        }
+    }
+
     /// Notes a new active segment.
     pub fn opened(&mut self, opened: Opened, len: u64) {
         self.segments.push_back(Segment {
@@ -297,6 +315,7 @@ impl State {
             len,
             end: HEADER_BLOCK,
             last: None,
+            open_ended: false,
             synced: 0,
             sealed: false,
             header: Some(opened.header),

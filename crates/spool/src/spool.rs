@@ -101,7 +101,7 @@ impl Spool {
         let clock = Clock::new((started_at_us / 1000) as i64);
         let (state, missing) = first_state(catalog, last);
         let start = state.window.end();
-        let previous = last.map_or(Ended::default(), |last| last.ended);
+        let previous = last.map_or(Ended::default(), |last| last.as_predecessor());
         let segment_bytes = settings.segment_bytes;
         let shared = Arc::new(Shared::new(disk.clone(), settings, clock, state));
         if let Some(missing) = missing {

@@ -283,3 +283,19 @@ fn any_single_write_sync_or_other_operation_may_fail() {
         }
     }
 }
+
+/// I1. A start that cannot read the last segment does not know where it ends, and says so to no
+/// later start.
+#[test]
+fn what_a_start_cannot_read_is_kept_for_later() {
+    let operation = Operation::Read;
+    for (skip, times) in (0..12).flat_map(|skip| (1..5).map(move |times| (skip, times))) {
+        for tail_bytes in [0, 1 << 20] {
+            let (path_contains, error) = (String::new(), Injected::Eio);
+            let plan = FaultPlan { operation, path_contains, skip, times, error };
+            let one = || Step::Append(1, 10);
+            let steps = [Step::Fault(plan), one(), Step::Restart, one(), Step::Read(1), one()];
+            run(0, tail_bytes, steps.into());
+        }
+    }
+}
