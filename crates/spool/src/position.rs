@@ -107,15 +107,17 @@ impl PositionFile {
         let unfinished = self.dir.join(UNFINISHED);
         let _ = self.disk.remove(&unfinished);
         let file = self.disk.create(&unfinished, 2 * SLOT)?;
-        self.generation += 1;
+        let generation = self.generation + 1;
         // Zeros are written, not only reserved, so that the blocks are the file's for good.
         let mut content = vec![0; 2 * SLOT as usize];
-        let slot = (self.generation % 2 * SLOT) as usize;
-        content[slot..slot + SLOT_BYTES].copy_from_slice(&encode(self.generation, position));
+        let slot = (generation % 2 * SLOT) as usize;
+        content[slot..slot + SLOT_BYTES].copy_from_slice(&encode(generation, position));
         file.write_at(0, &content)?;
         file.sync_data()?;
         self.disk.rename(&unfinished, &self.dir.join(FILE))?;
         self.file = Some(file);
+        // Only now: had it failed, the next slot to write in the old file would be the valid one.
+        self.generation = generation;
         self.disk.sync_dir(&self.dir)
     }
 }
@@ -186,6 +188,25 @@ mod tests {
             file.write(at(99)).unwrap_err();
             disk.power_cut(Loss::Random);
             assert!([last, at(99)].contains(&reread(&disk)));
+        }
+    }
+
+    #[test]
+    fn writes_that_fail_again_and_again_leave_the_last_position() {
+        for seed in 0..50 {
+            let disk = FaultyDisk::new(seed);
+            let (mut file, _) = open(&disk);
+            for sequence in 1..=seed % 3 + 2 {
+                file.write(at(sequence)).unwrap();
+            }
+            let last = reread(&disk);
+            let (operation, error) = (Operation::Write, Injected::Eio);
+            let path_contains = String::new();
+            disk.arm(FaultPlan { operation, path_contains, skip: 0, times: u64::MAX, error });
+            for _ in 0..5 {
+                file.write(at(99)).unwrap_err();
+                assert!([last, at(99)].contains(&reread(&disk)));
+            }
         }
     }
 
