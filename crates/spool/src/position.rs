@@ -27,6 +27,8 @@ pub(crate) struct PositionFile {
     file: Option<Arc<dyn DiskFile>>,
     /// Counts the writes; the higher of two valid slots is in force.
     generation: u64,
+    /// Whether the file's name is durable. Whoever made a file that is found may have died before.
+    is_named: bool,
 }
 
 /// What was read.
@@ -68,7 +70,8 @@ impl PositionFile {
     /// Opens or makes the file. A disk that fails now is tried again at the first write.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, read: &ReadPosition) -> Self {
         let generation = read.generation;
-        let mut position = Self { disk, dir: dir.to_path_buf(), file: None, generation };
+        let mut position =
+            Self { disk, dir: dir.to_path_buf(), file: None, generation, is_named: false };
         // Without a valid slot in it the file is made anew: it may be of any length.
         if let Some(known) = read.position {
             position.file = position.disk.open(&dir.join(FILE), Access::ReadWrite).ok();
@@ -86,7 +89,7 @@ impl PositionFile {
     /// anew in the old one, whole, which proves itself by its own CRC.
     pub fn write(&mut self, position: Position) -> io::Result<()> {
         let Some(file) = self.file.clone() else { return self.make(position) };
-        let written = self.write_slot(&*file, position);
+        let written = self.write_slot(&*file, position).and_then(|()| self.name());
         if written.is_err() && self.make(position).is_ok() {
             return Ok(());
         }
@@ -118,7 +121,18 @@ impl PositionFile {
         self.file = Some(file);
         // Only now: had it failed, the next slot to write in the old file would be the valid one.
         self.generation = generation;
-        self.disk.sync_dir(&self.dir)
+        self.is_named = false;
+        self.name()
+    }
+
+    /// Makes the file's name durable, unless it is: until then a power cut may bring back the file
+    /// before it.
+    fn name(&mut self) -> io::Result<()> {
+        if !self.is_named {
+            self.disk.sync_dir(&self.dir)?;
+            self.is_named = true;
+        }
+        Ok(())
     }
 }
 
@@ -207,6 +221,27 @@ mod tests {
                 file.write(at(99)).unwrap_err();
                 assert!([last, at(99)].contains(&reread(&disk)));
             }
+        }
+    }
+
+    #[test]
+    fn a_position_is_written_only_when_the_name_of_its_file_is_durable_too() {
+        for seed in 0..50 {
+            let disk = FaultyDisk::new(seed);
+            let (mut file, _) = open(&disk);
+            file.write(at(1)).unwrap();
+            // A new file is made, whose name cannot be synced at first.
+            disk.arm(FaultPlan::once(Operation::Write, 0, Injected::Eio));
+            disk.arm(FaultPlan::once(Operation::SyncDir, 0, Injected::Eio));
+            let mut last = at(1);
+            for sequence in 2..5 {
+                if file.write(at(sequence)).is_ok() {
+                    last = at(sequence);
+                }
+            }
+            assert_eq!(last, at(4));
+            disk.power_cut(Loss::Everything);
+            assert_eq!(reread(&disk), last);
         }
     }
 
