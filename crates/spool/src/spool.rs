@@ -250,7 +250,8 @@ pub(crate) fn first_state(catalog: Catalog, last: Option<LastSegment>) -> (State
         window: Window::new(start),
         unconfirmed,
         damaged: 0,
-        persisted: start,
+        // What was read may never have been synced: it is written again before anything is removed.
+        persisted: Position::default(),
         keeper_stops: false,
     };
     state.sum_up();
