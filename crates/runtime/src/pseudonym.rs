@@ -16,7 +16,7 @@ pub fn set_key(key: Vec<u8>) {
 /// can try numbers until one fits.
 pub fn of(text: &str) -> String {
     let key = KEY.get_or_init(|| rand::random::<[u8; 32]>().to_vec());
-    // HMAC takes keys of every length.
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(text.as_bytes());
     hex::encode(&mac.finalize().into_bytes()[..8])

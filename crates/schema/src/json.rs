@@ -34,8 +34,11 @@ pub enum JsonError {
     },
 }
 
+#[expect(
+    clippy::expect_used,
+    reason = "the bytes were made by this crate's build, and a test decodes them"
+)]
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    // Cannot fail: the bytes were made by this crate's build, and a test decodes them.
     DescriptorPool::decode(FILE_DESCRIPTOR_SET).expect("descriptor set made by the build")
 });
 

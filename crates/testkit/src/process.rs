@@ -18,6 +18,7 @@ type Job = (Command, mpsc::Sender<std::io::Result<Child>>);
 
 /// The kernel sends the parent-death signal when the *thread* that forked ends, and a test's
 /// thread ends with the test: so one thread, which never ends, forks them all.
+#[expect(clippy::expect_used, reason = "without threads no test could run at all")]
 static SPAWNER: LazyLock<mpsc::Sender<Job>> = LazyLock::new(|| {
     let (sender, jobs) = mpsc::channel::<Job>();
     thread::Builder::new()
@@ -27,7 +28,6 @@ static SPAWNER: LazyLock<mpsc::Sender<Job>> = LazyLock::new(|| {
                 let _ = reply.send(command.spawn());
             }
         })
-        // Without threads no test could run at all.
         .expect("cannot start a thread");
     sender
 });

@@ -50,8 +50,8 @@ pub struct Pseudonyms {
 
 impl Pseudonyms {
     /// With this key.
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
     pub fn new(key: &[u8]) -> Self {
-        // Cannot fail: HMAC takes keys of any length.
         Self { mac: Hmac::new_from_slice(key).expect("HMAC takes keys of any length") }
     }
 

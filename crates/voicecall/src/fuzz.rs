@@ -87,6 +87,10 @@ fn source(edge_id: &str, number: u64, zone: Offset) -> Source<'_> {
     }
 }
 
+#[expect(
+    clippy::expect_used,
+    reason = "the fuzzer is to stop at a record without one: it would be a defect of the decoder"
+)]
 fn provenance(record: &Record) -> &Provenance {
     let provenance = match record {
         Record::Status(event) => &event.provenance,

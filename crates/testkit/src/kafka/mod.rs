@@ -285,8 +285,11 @@ impl Kafka {
         &self.tls().other_ca
     }
 
+    #[expect(
+        clippy::expect_used,
+        reason = "to ask a cluster that is not secured is a mistake in the test"
+    )]
     fn tls(&self) -> &Tls {
-        // A mistake in the test itself.
         self.tls.as_ref().expect("this cluster is not secured: use KafkaOptions::sasl_ssl")
     }
 

@@ -71,7 +71,7 @@ impl Formula {
 }
 
 fn hmac(secret: &[u8], parts: &[&str]) -> [u8; 32] {
-    // Cannot fail: HMAC takes keys of any length.
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("hmac takes any key");
     for part in parts {
         mac.update(part.as_bytes());
