@@ -299,3 +299,33 @@ fn what_a_start_cannot_read_is_kept_for_later() {
         }
     }
 }
+
+/// A process is killed when it has written its position and not synced it. The next one reads it,
+/// but the power can still take it back: nothing may be removed by it alone.
+#[test]
+fn a_position_that_was_read_and_never_synced_removes_nothing() {
+    let settings = settings_for(1 << 20);
+    for changes in 0..6 {
+        let disk = FaultyDisk::new(changes);
+        let mut model = Model::default();
+        let (spool, mut reader) = try_open(&disk, &settings).unwrap();
+        model.append(&spool, 15, 1184);
+        model.read(&mut reader, 15);
+        model.confirm(&reader, 1);
+        drop((spool, reader));
+        let (spool, mut reader) = try_open(&disk, &settings).unwrap();
+        model.served.clear();
+        model.read(&mut reader, 15);
+        disk.die_after(changes);
+        model.confirm(&reader, u64::MAX);
+        drop((spool, reader));
+        disk.kill();
+        let first = &segments(&disk)[0];
+        let running = try_open(&disk, &settings).unwrap();
+        eventually("what is confirmed, as far as it knows, is gone", || {
+            running.0.usage().records > 0 || !segments(&disk).contains(first)
+        });
+        crash(&disk, Some(running), Some(Loss::Everything));
+        model.check(&disk, &settings);
+    }
+}
