@@ -309,6 +309,7 @@ fn a_position_that_was_read_and_never_synced_removes_nothing() {
         let disk = FaultyDisk::new(changes);
         let mut model = Model::default();
         let (spool, mut reader) = try_open(&disk, &settings).unwrap();
+        let first = &segments(&disk)[0];
         model.append(&spool, 15, 1184);
         model.read(&mut reader, 15);
         model.confirm(&reader, 1);
@@ -320,7 +321,6 @@ fn a_position_that_was_read_and_never_synced_removes_nothing() {
         model.confirm(&reader, u64::MAX);
         drop((spool, reader));
         disk.kill();
-        let first = &segments(&disk)[0];
         let running = try_open(&disk, &settings).unwrap();
         eventually("what is confirmed, as far as it knows, is gone", || {
             running.0.usage().records > 0 || !segments(&disk).contains(first)
