@@ -6,7 +6,7 @@ mod common;
 #[path = "common/dev.rs"]
 mod dev;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -30,6 +30,7 @@ struct Disk {
     library: PathBuf,
     errno: PathBuf,
     undo: PathBuf,
+    cut: PathBuf,
 }
 
 impl Disk {
@@ -42,7 +43,8 @@ impl Disk {
         ensure!(cc.status().context("cc cannot be run")?.success(), "{source} does not compile");
         let (errno, undo) = (dir.path().join("errno"), dir.path().join("undo"));
         fs::create_dir(&undo)?;
-        Ok(Self { dir, library, errno, undo })
+        let cut = dir.path().join("cut");
+        Ok(Self { dir, library, errno, undo, cut })
     }
 
     fn environment(&self) -> Vec<(&'static str, String)> {
@@ -52,6 +54,7 @@ impl Disk {
             ("FAULTY_DIR", text(&self.data())),
             ("FAULTY_ERRNO", text(&self.errno)),
             ("FAULTY_UNDO", text(&self.undo)),
+            ("FAULTY_CUT", text(&self.cut)),
             // A disk that is back is noticed soon.
             ("TOLLGATE_SPOOL__PROBE_INTERVAL_MS", "100".to_owned()),
         ]
@@ -68,14 +71,52 @@ impl Disk {
         Ok(fs::rename(next, &self.errno)?)
     }
 
-    /// What was written and not synced is as it was before. To be called when the process is dead.
-    fn lose_power(&self) -> Result<usize> {
+    /// The process will die before its sync of a directory of this number; 0 for none.
+    fn cut_at(&self, sync: u32) -> Result<()> {
+        Ok(fs::write(&self.cut, sync.to_string())?)
+    }
+
+    /// What was written and not synced is as it was before, names in directories too. To be called
+    /// when the process is dead. Returns how many writes and how many names are undone.
+    fn lose_power(&self) -> Result<(usize, usize)> {
+        // Names first: what was removed has its bytes again.
+        let names = self.lose_names()?;
+        let writes = self.lose_writes()?;
+        for entry in fs::read_dir(&self.undo)? {
+            fs::remove_file(entry?.path())?;
+        }
+        Ok((writes, names))
+    }
+
+    fn lose_names(&self) -> Result<usize> {
+        let log = self.undo.join("names");
+        let log = if log.exists() { fs::read_to_string(log)? } else { String::new() };
+        let (mut synced, mut undone) = (HashSet::new(), 0);
+        for line in log.lines().rev() {
+            let words: Vec<&str> = line.split('\t').collect();
+            match words[..] {
+                ["synced", dir] => {
+                    synced.insert(dir);
+                }
+                [what, dir, name, before, old_name] if !synced.contains(dir) => {
+                    undo_name(what, Path::new(name), Path::new(before), Path::new(old_name))
+                        .with_context(|| format!("cannot undo: {line}"))?;
+                    undone += 1;
+                }
+                // The process was killed while it wrote it.
+                _ => {}
+            }
+        }
+        Ok(undone)
+    }
+
+    fn lose_writes(&self) -> Result<usize> {
         let mut files = HashMap::new();
-        by_inode(&self.data(), &mut files)?;
+        by_inode(&self.data(), &mut files).context("nothing is left")?;
         let mut undone = 0;
         for entry in fs::read_dir(&self.undo)? {
             let log = entry?;
-            let inode: u64 = log.file_name().to_string_lossy().parse()?;
+            let Ok(inode) = log.file_name().to_string_lossy().parse::<u64>() else { continue };
             // A file that was removed since is gone, power or not.
             if let Some(path) = files.get(&inode) {
                 let file = File::options().write(true).open(path)?;
@@ -86,10 +127,24 @@ impl Disk {
                     undone += 1;
                 }
             }
-            fs::remove_file(log.path())?;
         }
         Ok(undone)
     }
+}
+
+/// `before` is a link to what the name was of, if it was of a file.
+fn undo_name(what: &str, name: &Path, before: &Path, old_name: &Path) -> Result<()> {
+    match what {
+        // It may have been killed before it did it.
+        "renamed" if !old_name.exists() => fs::rename(name, old_name)?,
+        "created" if name.is_dir() => fs::remove_dir_all(name)?,
+        "created" if name.exists() => fs::remove_file(name)?,
+        _ => {}
+    }
+    if before.exists() && !name.exists() {
+        fs::hard_link(before, name)?;
+    }
+    Ok(())
 }
 
 struct Write<'a> {
@@ -205,7 +260,8 @@ async fn an_edge_that_starts_on_a_disk_that_fails_refuses_until_it_works() -> Re
     Ok(())
 }
 
-/// I1, I3: a power cut loses what was written and not synced; nothing of that was acknowledged.
+/// I1, I3: a power cut loses what was written and not synced, and names whose directory was not;
+/// nothing of that was acknowledged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_power_cut_costs_nothing_that_was_acknowledged() -> Result<()> {
     let disk = Disk::new("power-cut")?;
@@ -216,10 +272,46 @@ async fn a_power_cut_costs_nothing_that_was_acknowledged() -> Result<()> {
     for count in [100.0, 150.0, 200.0] {
         dev.acknowledged(count).await?;
         dev.process.kill();
-        undone += disk.lose_power()?;
+        undone += disk.lose_power()?.0;
         dev.process.restart().await?;
     }
-    ensure!(undone > 0, "there was nothing to lose");
+    ensure!(undone > 0, "no write was lost");
+    dev.process.kill();
+    undone = 0;
+    // Each start has these.
+    for sync in 1..=4 {
+        disk.cut_at(sync)?;
+        dev.process.restart_unready()?;
+        dev.process.failed().await?;
+        undone += disk.lose_power()?.1;
+    }
+    ensure!(undone > 0, "no name was lost");
+    disk.cut_at(0)?;
+    dev.process.restart().await?;
     platform.verify(&dev).await?;
     dev.process.stop().await
+}
+
+/// I1: a database's directory outlives a power cut as soon as something is written to it.
+#[tokio::test]
+async fn a_power_cut_leaves_a_new_database_where_it_was_made() -> Result<()> {
+    let disk = Disk::new("new-database")?;
+    let dir = disk.data().join("made").join("by us");
+    let file = dir.join("billing.sqlite");
+    let mut environment = disk.environment();
+    environment.extend([
+        ("TOLLGATE_KAFKA__BROKERS", address().to_string()),
+        ("TOLLGATE_DATABASE__URL", format!("sqlite:{}", file.display())),
+    ]);
+    let mut billing = Process::new("billing", disk.dir.path(), &["billing"], &environment);
+    billing.restart_unready()?;
+    eventually(PATIENCE, async || match dir.join("billing.sqlite-wal").metadata() {
+        Ok(log) if log.len() > 0 => Ok(()),
+        other => Err(format!("{other:?}:\n{}", billing.output())),
+    })
+    .await;
+    billing.kill();
+    disk.lose_power()?;
+    ensure!(file.exists(), "{} is gone", file.display());
+    Ok(())
 }

@@ -46,20 +46,25 @@ impl Process {
         arguments: &[&str],
         environment: &[(&str, String)],
     ) -> Result<Self> {
+        let mut process = Self { open_files, ..Self::new(name, dir, arguments, environment) };
+        process.restart().await?;
+        Ok(process)
+    }
+
+    /// One that does not run yet.
+    pub fn new(name: &str, dir: &Path, arguments: &[&str], environment: &[(&str, String)]) -> Self {
         let health = address();
         let mut environment: Vec<(String, String)> =
             environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         environment.push(("TOLLGATE_LISTENERS__HEALTH".into(), health.to_string()));
-        let mut process = Self {
+        Self {
             arguments: arguments.iter().map(ToString::to_string).collect(),
             environment,
             log: dir.join(format!("{name}.log")),
             health,
-            open_files,
+            open_files: None,
             server: None,
-        };
-        process.restart().await?;
-        Ok(process)
+        }
     }
 
     /// Starts it again with the same arguments, ports and directories, and waits until it is ready.
@@ -155,10 +160,20 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Where its health and its metrics are.
+    pub fn health(&self) -> SocketAddr {
+        self.health
+    }
+
     /// Its metrics page.
     pub async fn metrics(&self) -> Result<String> {
-        Ok(reqwest::get(format!("http://{}/metrics", self.health)).await?.text().await?)
+        metrics(self.health).await
     }
+}
+
+/// The metrics page at this health listener.
+pub async fn metrics(health: SocketAddr) -> Result<String> {
+    Ok(reqwest::get(format!("http://{health}/metrics")).await?.text().await?)
 }
 
 /// A free loopback address.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, PgPool, SqlitePool};
+use tollgate_spool::disk::{Disk as _, RealDisk};
 use tollgate_stream::{Claim, Fence, Pending, Source, StoreError};
 
 use crate::settings::Target;
@@ -192,19 +193,19 @@ fn sqlite_pools(settings: &Settings, path: &Path) -> Result<SqlitePools, StoreEr
     Ok(SqlitePools { writer, readers })
 }
 
-/// Makes the file, readable by its owner only, if it is not there. SQLite gives its side files
-/// the same permissions.
+/// Makes the file, readable by its owner only, if it is not there; its name outlives a power cut.
+/// SQLite gives its side files the same permissions, and syncs their names itself.
 fn create_private(path: &Path) -> std::io::Result<()> {
     if path.exists() {
         return Ok(());
     }
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent)?;
-    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    RealDisk.create_dir(parent)?;
     let mut options = std::fs::OpenOptions::new();
     options.create(true).append(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)?;
-    Ok(())
+    RealDisk.sync_dir(parent)
 }

@@ -13,6 +13,7 @@ use tollgate_edge::Running;
 use tollgate_rating::SAMPLE_TARIFF;
 use tollgate_schema::topics::ALL;
 use tollgate_simulator::Endless;
+use tollgate_spool::disk::{Disk as _, RealDisk};
 use tollgate_store::Database;
 use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
 use tollgate_stream::{Stream, topics};
@@ -152,7 +153,7 @@ fn databases(arguments: &Dev) -> anyhow::Result<(Database, Database)> {
 }
 
 fn create(dir: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(dir).with_context(|| format!("{} cannot be created", dir.display()))
+    RealDisk.create_dir(dir).with_context(|| format!("{} cannot be created", dir.display()))
 }
 
 /// A first look needs prices. Whoever has activated a tariff keeps it.
