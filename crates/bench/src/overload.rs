@@ -27,6 +27,10 @@ use crate::table::Table;
 
 /// The part of the machine that the edge is held to, and the broker with it.
 const SERVED: usize = 0;
+/// A spool that takes a closed loop, and is soon full under more.
+const SPOOL: &[(&str, &str)] =
+    &[("TOLLGATE_SPOOL__MAX_BYTES", "134217728"), ("TOLLGATE_SPOOL__SEGMENT_BYTES", "16777216")];
+
 /// What the generator has for itself.
 const GENERATOR: usize = 1;
 
@@ -47,6 +51,9 @@ pub struct Plan {
     /// Threads that spin on the edge's core
     #[arg(long, default_value_t = 2)]
     spinning: usize,
+    /// Overload an edge whose spool is full already
+    #[arg(long)]
+    full: bool,
     /// Write the table to this file too
     #[arg(long)]
     markdown: Option<PathBuf>,
@@ -112,7 +119,8 @@ impl Drop for Spinning {
 
 fn one_round(plan: &Plan) -> Result<Round> {
     let (kafka, dir) = on_core(SERVED, cluster)?;
-    let edge = || Running::start(Subject::Spooled, &kafka.bootstrap(), dir.path());
+    let settings = if plan.full { SPOOL } else { &[] };
+    let edge = || Running::start_with(Subject::Spooled, &kafka.bootstrap(), dir.path(), settings);
     let edge = on_core(SERVED, edge)?;
     let spin = || on_core(SERVED, || Ok(Spinning::start(plan.spinning)));
     let generate = |options: &Options| on_core(GENERATOR, || load::apart(options));
@@ -143,6 +151,12 @@ fn one_round(plan: &Plan) -> Result<Round> {
     let floor = generate(&Options { target: floor.address, ..options.clone() })?;
 
     let spinning = spin()?;
+    while plan.full {
+        options.first += 100_000_000;
+        if generate(&Options { rate: None, seconds: 1.0, ..options.clone() })?.refused > 0 {
+            break;
+        }
+    }
     let cpu = edge.cpu()?;
     let seen = generate(&options)?;
     let cpu_us = (edge.cpu()? - cpu) * 1e6 / (seen.ok + seen.refused) as f64;
