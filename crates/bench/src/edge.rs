@@ -60,6 +60,8 @@ const CELLS: &[Cell] = &[
     Cell { name: "Kafka down", kafka: false, half: false, ..BASE },
 ];
 
+const WARM_SECONDS: f64 = 3.0;
+
 /// One subject in one cell of one round.
 struct Measured {
     cell: &'static str,
@@ -91,6 +93,7 @@ pub fn measure(plan: &Plan) -> Result<()> {
 #[expect(clippy::print_stderr, reason = "progress")]
 fn one_round(plan: &Plan, round: usize) -> Result<Vec<Measured>> {
     let (kafka, dir) = cluster()?;
+    warm(&kafka, dir.path())?;
     let mut measured = Vec::new();
     let is_wanted = |cell: &&Cell| {
         plan.only.is_empty() || plan.only.iter().any(|part| cell.name.contains(part.as_str()))
@@ -124,6 +127,13 @@ fn one_round(plan: &Plan, round: usize) -> Result<Vec<Measured>> {
         }
     }
     Ok(measured)
+}
+
+/// A new broker is slow at first, whoever it is that meets it.
+fn warm(kafka: &Kafka, dir: &Path) -> Result<()> {
+    let running = Running::start(Subject::Spooled, &kafka.bootstrap(), dir)?;
+    load::apart(&Options { seconds: WARM_SECONDS, ..Options::new(running.address, Kind::Status) })?;
+    running.await_confirmed()
 }
 
 fn measure_one(

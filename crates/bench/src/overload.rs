@@ -30,6 +30,8 @@ const SERVED: usize = 0;
 /// A spool that takes a closed loop, and is soon full under more.
 const SPOOL: &[(&str, &str)] =
     &[("TOLLGATE_SPOOL__MAX_BYTES", "134217728"), ("TOLLGATE_SPOOL__SEGMENT_BYTES", "16777216")];
+/// What it holds when the last fifth is reserved.
+const RESERVED_FROM: f64 = 0.8 * 134_217_728.0;
 
 /// What the generator has for itself.
 const GENERATOR: usize = 1;
@@ -51,7 +53,7 @@ pub struct Plan {
     /// Threads that spin on the edge's core
     #[arg(long, default_value_t = 2)]
     spinning: usize,
-    /// Overload an edge whose spool is full already
+    /// Overload an edge whose spool is full already, up to its reserve
     #[arg(long)]
     full: bool,
     /// Write the table to this file too
@@ -151,11 +153,9 @@ fn one_round(plan: &Plan) -> Result<Round> {
     let floor = generate(&Options { target: floor.address, ..options.clone() })?;
 
     let spinning = spin()?;
-    while plan.full {
+    while plan.full && edge.spool_bytes()? < RESERVED_FROM {
         options.first += 100_000_000;
-        if generate(&Options { rate: None, seconds: 1.0, ..options.clone() })?.refused > 0 {
-            break;
-        }
+        generate(&Options { rate: None, seconds: 1.0, ..options.clone() })?;
     }
     let cpu = edge.cpu()?;
     let seen = generate(&options)?;

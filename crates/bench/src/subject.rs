@@ -16,6 +16,7 @@ use crate::service::{beside, tollgate};
 const PATIENCE: Duration = Duration::from_mins(2);
 const REFUSED: &str = "tollgate_edge_refused_total{reason=\"";
 const DEPTH: &str = "tollgate_spool_depth_records ";
+const BYTES: &str = "tollgate_spool_bytes ";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
@@ -138,9 +139,19 @@ impl Running {
 
     /// Requests or records that Kafka has not confirmed yet.
     pub fn pending(&self) -> Result<f64> {
+        self.gauge(DEPTH)
+    }
+
+    /// Bytes that Tollgate's spool holds.
+    pub fn spool_bytes(&self) -> Result<f64> {
+        self.gauge(BYTES)
+    }
+
+    /// Of a page of metrics, or of one that is nothing but the number.
+    fn gauge(&self, name: &str) -> Result<f64> {
         let page = self.client.get(&self.pending)?;
-        let depth = page.lines().find_map(|line| line.strip_prefix(DEPTH));
-        Ok(depth.unwrap_or(&page).trim().parse().unwrap_or(f64::NAN))
+        let value = page.lines().find_map(|line| line.strip_prefix(name));
+        Ok(value.unwrap_or(&page).trim().parse().unwrap_or(f64::NAN))
     }
 
     /// Waits until Kafka has confirmed everything.

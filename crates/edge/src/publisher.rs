@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tollgate_spool::{Confirmer, DeadLetter, DeadLetters, Position, Reader, SpoolError, Stored};
 use tollgate_stream::Outgoing;
 
+use crate::background::Haste;
 use crate::delivered::Delivery;
 use crate::flight::{Done, Landed};
 use crate::metrics::{IN_FLIGHT, PUBLISH_SECONDS};
@@ -48,6 +49,7 @@ pub struct Publisher {
     pub(crate) at_hand: VecDeque<Stored>,
     pub(crate) confirmer: Confirmer,
     pub(crate) sending: Sending,
+    pub(crate) haste: Haste,
     pub(crate) dead_letters: Arc<DeadLetters>,
     pub(crate) delivery: Option<Arc<Delivery>>,
     pub(crate) max_in_flight: usize,
@@ -78,6 +80,8 @@ impl Publisher {
 
     async fn publish_all(&mut self) {
         loop {
+            // While there is room, answers come first; there is none for them without.
+            self.haste.set(self.reader.is_in_reserve()).await;
             self.settle().await;
             if self.sending.flight.must_repeat() {
                 self.repeat().await;

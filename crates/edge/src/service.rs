@@ -20,6 +20,7 @@ use tollgate_stream::{ProducerKind, Stream, StreamError};
 use crate::ack::Acknowledger;
 use crate::admission::Budget;
 use crate::applications::{Application, Applications};
+use crate::background::Haste;
 use crate::body::Limits;
 use crate::decode::Decoder;
 use crate::delivered::Delivery;
@@ -166,8 +167,9 @@ impl Edge {
         let quota = Arc::new(Quota::new(settings.malformed_quota_bytes));
         let decoder = Arc::new(Decoder::new(Arc::clone(&applications), Arc::clone(&quota)));
         let reports = Arc::new(Reports::default());
-        let producer =
-            background::run(|| stream.producer(ProducerKind::Spooled, Arc::clone(&reports) as _))?;
+        let producer = background::client(|| {
+            stream.producer(ProducerKind::Spooled, Arc::clone(&reports) as _)
+        })?;
         let delivery = delivery(&settings, &applications, stream.as_ref())?;
 
         let on_their_way = TaskTracker::new();
@@ -202,6 +204,7 @@ impl Edge {
             reader,
             at_hand: VecDeque::new(),
             sending: Sending::new(decoder, producer, Flight::new(Arc::clone(&reports))),
+            haste: Haste::default(),
             dead_letters,
             delivery: delivery.clone(),
             max_in_flight: settings.max_in_flight,
@@ -269,7 +272,9 @@ async fn supervise(
     let handle = server.handle();
     let mut serving = tokio::spawn(server);
     let stop_publishing = CancellationToken::new();
-    let mut publishing = background::spawn("publisher", publisher.run(stop_publishing.clone()))
+    let haste = publisher.haste.clone();
+    let publishing = publisher.run(stop_publishing.clone());
+    let mut publishing = background::spawn("publisher", publishing, haste)
         .map_err(|_| EdgeError::Ended("publisher"))?;
 
     let failed = tokio::select! {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use common::raw::{chunk, head};
 use common::{Bench, Held, Mode, Raw, application, bodies, eventually, post};
+use rustix::process::getpriority_process;
 use tollgate_spool::disk::{FaultPlan, FaultyDisk, Injected, Operation};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -181,6 +182,34 @@ async fn near_the_spools_bound_statuses_are_taken_and_cdrs_are_not_until_it_is_f
     let topics = bench.topics().await;
     assert_eq!(topics.events.len() as u32, taken);
     assert_eq!(topics.charged_sessions().len(), 2);
+    node.stop().await;
+}
+
+/// I2. A status that finds no room is lost; so answers come first only while there is room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publishing_gives_way_until_the_spool_is_in_its_reserve() {
+    let mut bench = Bench::new().await;
+    bench.make_small();
+    bench.stream.set(Mode::Stall);
+    let node = bench.start();
+    let ours = getpriority_process(None).unwrap();
+    let gives_way = || bench.stream.sender_niceness() > ours;
+    let status = bodies::status_with("s", &"x".repeat(8 << 10));
+    node.give("/status", &status).await;
+    eventually("it is sent", || bench.stream.stalled() == 1).await;
+    assert!(gives_way());
+    let until_it_hurries = async {
+        while gives_way() {
+            node.post("/status", &status).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), until_it_hurries).await.expect("it hurries");
+    assert!(node.watch.spool_usage().is_in_reserve());
+    bench.stream.set(Mode::Pass);
+    eventually("there is room again", || !node.watch.spool_usage().is_in_reserve()).await;
+    node.settled().await;
+    node.give("/status", &status).await;
+    eventually("it gives way again", gives_way).await;
     node.stop().await;
 }
 

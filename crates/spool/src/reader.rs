@@ -227,6 +227,11 @@ impl Reader {
         Confirmer { shared: self.shared.clone() }
     }
 
+    /// As [`Usage::is_in_reserve`](crate::Usage::is_in_reserve). Cheap.
+    pub fn is_in_reserve(&self) -> bool {
+        self.shared.is_in_reserve()
+    }
+
     /// Whether the spool is closed and everything in it was handed out.
     pub fn is_exhausted(&self) -> bool {
         let Ok(core) = self.core.try_lock() else { return false };

@@ -1,9 +1,11 @@
 //! The embedded log behind a producer that can stall and refuse.
 
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rustix::process::getpriority_process;
 use tollgate_stream::embedded::EmbeddedStream;
 use tollgate_stream::{
     Consumer, ConsumerOptions, Deliveries, DeliveryError, EnqueueError, Outgoing, Producer,
@@ -40,13 +42,20 @@ pub enum Report {
 pub struct Double {
     log: Arc<EmbeddedStream>,
     mode: Arc<Mutex<Mode>>,
+    sender_niceness: Arc<AtomicI32>,
     producers: Mutex<Vec<Weak<DoubleProducer>>>,
 }
 
 impl Double {
     pub fn over(log: Arc<EmbeddedStream>) -> Arc<Self> {
         let mode = Arc::new(Mutex::new(Mode::Pass));
-        Arc::new(Self { log, mode, producers: Mutex::default() })
+        let sender_niceness = Arc::default();
+        Arc::new(Self { log, mode, sender_niceness, producers: Mutex::default() })
+    }
+
+    /// Of the thread that sent last.
+    pub fn sender_niceness(&self) -> i32 {
+        self.sender_niceness.load(Ordering::Relaxed)
     }
 
     pub fn log(&self) -> Arc<EmbeddedStream> {
@@ -102,6 +111,7 @@ struct DoubleProducer {
     silent: Arc<dyn Producer>,
     deliveries: Arc<dyn Deliveries>,
     mode: Arc<Mutex<Mode>>,
+    sender_niceness: Arc<AtomicI32>,
     stalled: Mutex<Vec<(Outgoing, Token)>>,
 }
 
@@ -121,6 +131,7 @@ impl DoubleProducer {
 impl Producer for DoubleProducer {
     fn send(&self, record: &Outgoing, token: Token) -> Result<(), EnqueueError> {
         let mode = self.mode.lock().unwrap().clone();
+        self.sender_niceness.store(getpriority_process(None).unwrap(), Ordering::Relaxed);
         match mode {
             Mode::Pass => self.inner.send(record, token),
             Mode::Stall => {
@@ -172,6 +183,7 @@ impl Stream for Double {
             silent: self.log.producer(kind, Arc::new(Silence))?,
             deliveries,
             mode: Arc::clone(&self.mode),
+            sender_niceness: Arc::clone(&self.sender_niceness),
             stalled: Mutex::default(),
         });
         self.producers.lock().unwrap().push(Arc::downgrade(&producer));
