@@ -28,6 +28,8 @@ case "${1:-all}" in
       "$bench" outage --seconds 600 --markdown target/bench-long/outage.md
     [ -e target/bench-long/overload.md ] ||
       "$bench" overload --rounds 5 --seconds 20 --markdown target/bench-long/overload.md
+    [ -e target/bench-long/overload-full.md ] ||
+      "$bench" overload --full --rounds 5 --seconds 20 --markdown target/bench-long/overload-full.md
     ;;
   -*) "$bench" edge --markdown target/bench.md "$@" ;;
   *) "$bench" "$@" ;;
