@@ -3,7 +3,7 @@
 # Only those that were given.
 CHAOS_ARGS = $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULES),--schedules $(SCHEDULES)) $(ARGS)
 
-.PHONY: run test build chaos bench bench-quick bench-long fmt deny fuzz attacks docs clean help
+.PHONY: run test build chaos bench bench-quick bench-long fmt deny fuzz soak attacks docs clean help
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
@@ -43,6 +43,9 @@ deny: ## check licences, bans and sources of the dependencies (needs cargo-deny)
 
 fuzz: ## fuzz what is read from others, a minute for each target
 	@scripts/fuzz.sh
+
+soak: ## run the property tests a hundred times over, each time with other cases: TIMES=n
+	@scripts/soak.sh $(ARGS)
 
 attacks: ## attack the release build's memory at full scale
 	@scripts/attacks.sh
