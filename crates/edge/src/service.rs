@@ -33,6 +33,9 @@ use crate::sending::Sending;
 use crate::settings::{Ack, Settings};
 use crate::{background, server, topics_guard};
 
+/// A disk that takes longer for a write hangs: others had better get the notifications.
+const DISK_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The edge cannot start, or has failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EdgeError {
@@ -339,10 +342,14 @@ fn delivery(
 
 fn add_health(health: &Health, spool: Spool, receiver: &Arc<Receiver>) {
     health.add("spool", move || {
-        if spool.is_writable() {
-            Ok(())
-        } else {
+        let silence = spool.disk_silence();
+        if !spool.is_writable() {
             Err("its disk fails; see the log, then look at space and hardware".into())
+        } else if silence > DISK_PATIENCE {
+            let seconds = silence.as_secs();
+            Err(format!("its disk has not answered for {seconds} s; see what it waits for"))
+        } else {
+            Ok(())
         }
     });
     let receiver = receiver.clone();

@@ -315,6 +315,24 @@ async fn a_failing_disk_is_503_and_two_failures_in_a_row_make_the_edge_unready()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_does_not_answer_makes_the_edge_unready_and_what_waits_for_it_is_taken() {
+    let mut bench = Bench::new().await;
+    let disk = FaultyDisk::new(1);
+    bench.disk = Arc::new(disk.clone());
+    let node = bench.start();
+    let held = Held::syncs(&disk);
+    let mut sender = Raw::connect(node.address).await;
+    sender.write(&post("/status", bodies::status("waits").as_bytes())).await;
+    eventually("the edge is unready", || !node.health.failing().is_empty()).await;
+    let failing = node.health.failing();
+    assert!(failing[0].1.contains("has not answered"), "{failing:?}");
+    drop(held);
+    assert_eq!(sender.answer().await.status, 200);
+    eventually("the edge is ready again", || node.health.failing().is_empty()).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_edge_that_stops_is_unready_and_takes_what_was_begun() {
     let mut bench = Bench::new().await;
     bench.settings.drain_delay_ms = 1000;

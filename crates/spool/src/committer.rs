@@ -75,8 +75,11 @@ impl Committer {
     /// Runs until the spool is closed and the queue is empty.
     pub fn run(mut self) {
         let _ending = Ending(self.shared.clone());
+        let shared = self.shared.clone();
         loop {
-            match self.wait() {
+            let work = self.wait();
+            let _at_disk = shared.at_disk();
+            match work {
                 Work::Commit(group) => self.commit(group),
                 Work::Mark => self.mark(false),
                 Work::Probe => self.probe(),

@@ -23,6 +23,12 @@ pub const WRITABLE: Metric = Metric::gauge(
     &[],
     "1 while the disk takes writes, 0 after two failures in a row",
 );
+/// Since when a disk has not answered.
+pub const DISK_ASKED: Metric = Metric::gauge(
+    "tollgate_spool_disk_asked_timestamp_seconds",
+    &[],
+    "When the disk was asked to write what it has not written yet, seconds since 1970; 0 while nothing is asked of it",
+);
 /// Records appended.
 pub const APPENDED: Metric =
     Metric::counter("tollgate_spool_appended_total", &[], "Requests stored and synced");
@@ -97,6 +103,7 @@ pub const ALL: &[Metric] = &[
     BYTES,
     MAX_BYTES,
     WRITABLE,
+    DISK_ASKED,
     APPENDED,
     APPENDED_BYTES,
     CONFIRMED,

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -38,6 +38,17 @@ pub(crate) struct Shared {
     pub allow_removal: AtomicBool,
     /// See [`State::filled`].
     filled: Arc<AtomicU64>,
+    /// When the committer asked the disk for what it has not done yet; 0 for nothing.
+    disk_asked_ms: AtomicI64,
+}
+
+/// While this lives the committer waits for the disk.
+pub(crate) struct AtDisk<'a>(&'a Shared);
+
+impl Drop for AtDisk<'_> {
+    fn drop(&mut self) {
+        self.0.note_disk_asked(0);
+    }
 }
 
 /// Milliseconds since 1970, counted on from the start by the monotonic clock.
@@ -117,6 +128,24 @@ impl Shared {
             arrived: Notify::new(),
             allow_removal: AtomicBool::new(true),
             filled,
+            disk_asked_ms: AtomicI64::new(0),
+        }
+    }
+
+    pub fn at_disk(&self) -> AtDisk<'_> {
+        self.note_disk_asked(self.clock.now_ms());
+        AtDisk(self)
+    }
+
+    fn note_disk_asked(&self, at_ms: i64) {
+        self.disk_asked_ms.store(at_ms, Ordering::Relaxed);
+        metrics::gauge!(m::DISK_ASKED.name).set(at_ms as f64 / 1000.0);
+    }
+
+    pub fn disk_silence(&self) -> Duration {
+        match self.disk_asked_ms.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            asked => Duration::from_millis((self.clock.now_ms() - asked).max(0) as u64),
         }
     }
 

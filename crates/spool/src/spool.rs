@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::answers::Waiting;
 use crate::catalog::{Catalog, DAMAGED, missing_before};
@@ -150,6 +151,12 @@ impl Spool {
     /// Whether the disk takes writes: false after two failures in a row, until a probe succeeds.
     pub fn is_writable(&self) -> bool {
         self.handle.shared.lock().is_writable()
+    }
+
+    /// How long the disk has not done what it was asked to write; zero while nothing is asked of it.
+    /// What waits for it is neither stored nor refused.
+    pub fn disk_silence(&self) -> Duration {
+        self.handle.shared.disk_silence()
     }
 
     /// Whether segments whose records are all confirmed may be removed; at first they may.

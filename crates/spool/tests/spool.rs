@@ -69,6 +69,19 @@ fn an_append_whose_answer_nobody_waits_for_is_stored() {
 }
 
 #[test]
+fn a_disk_that_does_not_answer_is_silent_until_it_does() {
+    let disk = FaultyDisk::new(1);
+    let (spool, _reader) = open(&disk);
+    let held_syncs = disk.held_syncs();
+    let append = spool.append(request(1));
+    eventually("time passes", || spool.disk_silence() > Duration::from_millis(20));
+    assert!(spool.is_writable(), "nothing has failed");
+    drop(held_syncs);
+    append.wait().unwrap();
+    eventually("it has answered", || spool.disk_silence().is_zero());
+}
+
+#[test]
 fn requests_that_arrive_during_a_sync_share_the_next_one() {
     let disk = FaultyDisk::new(1);
     let (spool, mut reader) = open(&disk);
