@@ -205,7 +205,9 @@ fn report(rounds: &[Round], plan: &Plan) -> String {
     });
     row("broken connections", 0, &|r| r.seen.broken as f64);
     row("CPU µs an answer of either kind", 1, &|r| r.cpu_us);
-    row("published ÷ accepted when the load ended", 2, &|r| r.published);
+    if !plan.full {
+        row("published ÷ accepted when the load ended", 2, &|r| r.published);
+    }
     row("memory, MiB at most", 0, &|r| r.memory as f64 / f64::from(1 << 20));
     let reasons: Vec<_> = rounds.iter().map(|round| &round.reasons).collect();
     format!(
