@@ -18,6 +18,7 @@ if [ "$purpose" = test ]; then
   need mvn maven
   need setpriv util-linux
   need faketime faketime
+  need promtool prometheus
   ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || packages+=(postgresql)
 fi
 
@@ -26,13 +27,20 @@ if [ ${#packages[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "installing: ${packages[*]}"
     apt-get update -qq
-    # PostgreSQL's package would start a server of its own; the tests start theirs.
-    mkdir -p /etc/postgresql-common
+    # The packages of PostgreSQL and Prometheus would start servers of their own; the tests start
+    # theirs.
+    mkdir -p /etc/postgresql-common /etc/systemd/system
     [ -e /etc/postgresql-common/createcluster.conf ] ||
       echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+    case " ${packages[*]} " in
+      *" prometheus "*) ln -sf /dev/null /etc/systemd/system/prometheus.service ;;
+    esac
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
   else
     echo "missing packages; install them and try again:" >&2
+    case " ${packages[*]} " in
+      *" prometheus "*) echo "  sudo systemctl mask prometheus   # tests start their own" >&2 ;;
+    esac
     echo "  sudo apt-get install ${packages[*]}" >&2
     exit 1
   fi

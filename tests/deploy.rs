@@ -8,6 +8,8 @@ mod files;
 mod metrics;
 #[path = "deploy/pages.rs"]
 mod pages;
+#[path = "deploy/prometheus.rs"]
+mod prometheus;
 #[path = "deploy/promql.rs"]
 mod promql;
 #[path = "deploy/stack.rs"]

@@ -10,7 +10,7 @@ use tollgate_telemetry::{Kind, Metric};
 
 use crate::files::{list, read, sources, text_of, yaml};
 use crate::pages;
-use crate::promql::Query;
+use crate::promql::{self, Query};
 
 /// The scrape job that every target belongs to.
 pub const JOB: &str = "tollgate";
@@ -34,7 +34,7 @@ const OTHERS: [&str; 4] =
 const SCRAPED: [&str; 2] = ["instance", "job"];
 
 /// Labels of a metric as Prometheus has them; an error when there is no such metric.
-fn labels(name: &str) -> Result<Vec<String>> {
+pub fn labels(name: &str) -> Result<Vec<String>> {
     let scraped = SCRAPED.iter().map(ToString::to_string);
     if OTHERS.contains(&name) {
         return Ok(scraped.collect());
@@ -63,15 +63,17 @@ fn check(text: &str, literals: &HashSet<String>) -> Result<Vec<String>> {
     ensure!(!query.selectors.is_empty(), "names no metric");
     let mut known = BTreeSet::new();
     for selector in &query.selectors {
-        let own = labels(&selector.metric)?;
-        for (label, value) in &selector.matchers {
-            ensure!(own.contains(label), "{} has no label {label}", selector.metric);
-            for value in value.split('|').filter(|value| !value.starts_with('$')) {
+        let metric = promql::name(selector);
+        let own = labels(metric)?;
+        for matcher in promql::matchers(selector) {
+            let label = &matcher.name;
+            ensure!(own.contains(label), "{metric} has no label {label}");
+            for value in matcher.value.split('|').filter(|value| !value.starts_with('$')) {
                 let is_known = match label.as_str() {
                     "job" => value == JOB,
                     _ => literals.contains(value),
                 };
-                ensure!(is_known, "{}: nothing gives {label} the value {value}", selector.metric);
+                ensure!(is_known, "{metric}: nothing gives {label} the value {value}");
             }
         }
         known.extend(own);
@@ -79,11 +81,11 @@ fn check(text: &str, literals: &HashSet<String>) -> Result<Vec<String>> {
     for label in &query.grouping {
         ensure!(known.contains(label), "no metric here has a label {label}");
     }
-    Ok(query.result_labels(|name| labels(name).unwrap_or_default()))
+    Ok(query.result_labels(&|name| labels(name).unwrap_or_default()))
 }
 
 /// Every text between quotes in the code: what can be a label's value.
-fn literals() -> Result<HashSet<String>> {
+pub fn literals() -> Result<HashSet<String>> {
     let mut found = HashSet::new();
     for source in sources()? {
         found.extend(source.split('"').map(str::to_owned));
@@ -102,7 +104,8 @@ fn named_in(text: &str, start: &str) -> Vec<String> {
     pieces.map(name).collect()
 }
 
-fn rules() -> Result<Vec<Value>> {
+/// All alert rules.
+pub fn rules() -> Result<Vec<Value>> {
     let file = yaml("deploy/prometheus/alerts.yml")?;
     let mut rules = Vec::new();
     for group in list(&file["groups"])? {
@@ -173,7 +176,8 @@ fn the_rule_about_unattended_partitions_knows_how_many_there_are() -> Result<()>
     Ok(())
 }
 
-fn panels() -> Result<(Json, Vec<Json>)> {
+/// The dashboard, and its panels.
+pub fn panels() -> Result<(Json, Vec<Json>)> {
     let board: Json = serde_json::from_str(&read("deploy/grafana/dashboards/tollgate.json")?)?;
     let panels = board["panels"].as_array().context("no panels")?.clone();
     Ok((board, panels))

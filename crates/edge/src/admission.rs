@@ -26,6 +26,7 @@ pub struct Share {
 impl Budget {
     /// `total` in bytes.
     pub fn new(total: usize) -> Self {
+        metrics::gauge!(BUDGET_USED.name).increment(0.0); // Shown from the start.
         Self { total, free: Arc::new(Semaphore::new(total)) }
     }
 

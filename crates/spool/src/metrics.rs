@@ -48,7 +48,7 @@ pub const REFUSED: Metric = Metric::counter(
 pub const DISK_FAILURES: Metric = Metric::counter(
     "tollgate_spool_disk_failures_total",
     &["operation"],
-    "Disk operations that failed: create, write, sync, read, position, remove, keep",
+    "Disk operations that failed: create, write (with its sync), read, position, remove, keep",
 );
 /// How long a write and its sync take.
 pub const SYNC_SECONDS: Metric = Metric::histogram(

@@ -24,7 +24,7 @@ mod run_dir;
 mod wait;
 
 pub use kafka::{Broker, Kafka, KafkaOptions, PASSWORD, STRANGER, USER};
-pub use machine::run;
+pub use machine::{program, run};
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Server, dies_with_us};

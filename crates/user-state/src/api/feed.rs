@@ -59,6 +59,7 @@ impl Feed {
     /// A feed that is silent until [`Feed::run`]; `stop` ends its clients' connections.
     pub fn new(settings: &Settings, stop: CancellationToken) -> Self {
         let (changes, _) = broadcast::channel(settings.changes_buffer as usize);
+        ::metrics::gauge!(metrics::CLIENTS.name).increment(0.0); // Shown from the start.
         Self {
             changes,
             clients: Arc::default(),
