@@ -19,10 +19,9 @@ const CDRS: u32 = 12;
 /// Partitions of `call-events` and `cdrs`, which user-state consumes.
 const EVENTS_AND_CDRS: u32 = 24;
 
-/// Waits until spools, topics and outboxes are empty, and every partition is served. `setback` is by
-/// how much a clock went back.
-pub async fn quiet(system: &mut System, setback: Duration) -> Result<()> {
-    let end = Instant::now() + PATIENCE + setback;
+/// Waits until spools, topics and outboxes are empty, and every partition is served.
+pub async fn quiet(system: &mut System) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
     let mut looks = 0;
     loop {
         for process in system.processes.values_mut() {

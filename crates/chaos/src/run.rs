@@ -89,7 +89,7 @@ impl Run {
         let published = Published::begin(stream, system.databases(), database);
         let calls = Calls::of(self.schedule.seed, system, &self.dir);
         let done = self.under_fault(system, &calls).await?;
-        quiet(system, self.schedule.setback()).await?;
+        quiet(system).await?;
         self.phases.over("quiet");
         match snapshots.end().await {
             Ok(taken) => self.figures.snapshots = taken,

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tollgate_testkit::{Kafka, Postgres, PostgresOptions, run};
@@ -16,9 +15,6 @@ use crate::process::{Process, Program, address};
 use crate::schedule::{BROKERS, Node, Schedule};
 use crate::server::Orders;
 use crate::tmpfs::Tmpfs;
-
-/// For a debug build on a busy machine to become ready, or to stop.
-const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Small, so that segments come and go within a run.
 const SEGMENT_BYTES: &str = "524288";
@@ -103,7 +99,7 @@ impl System {
             };
             let program =
                 Program { name: node.name(), binary: binary.to_owned(), command, environment, log };
-            let mut process = Process::new(program, PATIENCE + schedule.setback());
+            let mut process = Process::new(program);
             process.start()?;
             system.processes.insert(node, process);
         }

@@ -7,7 +7,6 @@ mod fault;
 mod tests;
 
 use std::fmt;
-use std::time::Duration;
 
 use serde::Serialize;
 
@@ -59,16 +58,6 @@ impl Schedule {
     /// The schedule of a seed.
     pub fn of(seed: u64) -> Self {
         draw::schedule(seed)
-    }
-
-    /// By how much a clock is set back at most: at the beginning of a step back, or at the end of
-    /// one forth. librdkafka waits by the wall clock, so for as long it may be still.
-    pub fn setback(&self) -> Duration {
-        let steps = self.events.iter().filter_map(|event| match event.fault {
-            Fault::Clock(_, seconds) => Some(seconds.unsigned_abs()),
-            _ => None,
-        });
-        Duration::from_secs(steps.max().unwrap_or(0))
     }
 }
 
