@@ -203,7 +203,7 @@ impl Receiver {
     }
 
     fn is_reserved(&self) -> bool {
-        self.acknowledger.spool.is_in_reserve() || self.budget.is_reserved()
+        self.acknowledger.spool.is_reserved() || self.budget.is_reserved()
     }
 
     /// What is kept of a request, unless a look into its body says that it is refused.

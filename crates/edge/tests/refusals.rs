@@ -243,6 +243,45 @@ async fn near_the_budgets_bound_small_statuses_are_taken_and_all_else_is_refused
     node.stop().await;
 }
 
+/// What waits for a slow disk is bounded too, and a status that finds no room there is as lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn near_the_bound_of_what_waits_for_the_disk_statuses_are_taken_and_cdrs_are_not() {
+    let mut bench = Bench::new().await;
+    bench.make_small();
+    bench.spool.queue_bytes = 128 << 10;
+    let disk = FaultyDisk::new(1);
+    bench.disk = Arc::new(disk.clone());
+    let node = bench.start();
+    let held = Held::syncs(&disk);
+    let send = async |body: String| {
+        let mut sender = Raw::connect(node.address).await;
+        sender.write(&post("/status", body.as_bytes())).await;
+        sender
+    };
+    let mut waiting = vec![send(bodies::status("first")).await];
+    eventually("it waits for the disk", || disk.syncs_waiting() > 0).await;
+    let queued = || node.watch.spool_usage().queued_bytes;
+    while queued() < bench.spool.queue_bytes * 4 / 5 {
+        let before = queued();
+        waiting.push(send(bodies::status_with("long", &"x".repeat(8 << 10))).await);
+        eventually("it waits too", || queued() > before).await;
+    }
+    let answer = node.post("/status", bodies::cdr("app", "late")).await;
+    assert_eq!((answer.status, &*answer.reason()), (503, "reserved_for_status"));
+    let before = queued();
+    waiting.push(send(bodies::status("last")).await);
+    eventually("a status waits with the others", || queued() > before).await;
+    assert!(!node.watch.spool_usage().is_in_reserve(), "the disk has room");
+
+    drop(held);
+    for sender in &mut waiting {
+        assert_eq!(sender.answer().await.status, 200);
+    }
+    node.give("/status", bodies::cdr("app", "late")).await;
+    node.settled().await;
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_holds_its_budget_until_it_is_stored_and_who_finds_none_in_time_is_503() {
     let mut bench = Bench::new().await;

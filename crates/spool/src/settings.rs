@@ -28,7 +28,7 @@ pub struct Settings {
     /// what exceeds it is read from disk again. Default 64 MiB.
     pub tail_bytes: u64,
     /// Bound of the requests that wait for their sync, in bytes; beyond it requests are answered
-    /// 503. Default 32 MiB.
+    /// 503, and CDRs from 80 % of it on. Default 32 MiB.
     pub queue_bytes: u64,
     /// Bound of what is written and synced at once, in bytes. Default 8 MiB.
     pub group_bytes: u64,

@@ -37,7 +37,7 @@ pub(crate) struct Shared {
     pub arrived: Notify,
     pub allow_removal: AtomicBool,
     /// See [`State::filled`].
-    filled: Arc<AtomicU64>,
+    filled: Arc<Filled>,
     /// When the committer asked the disk for what it has not done yet; 0 for nothing.
     disk_asked_ms: AtomicI64,
 }
@@ -82,13 +82,20 @@ impl Queued {
     }
 }
 
+/// How full it was at the last change. Every request asks for it, and must not wait for the lock only
+/// to look.
+#[derive(Debug, Default)]
+pub(crate) struct Filled {
+    /// Bytes that are stored or queued.
+    bytes: AtomicU64,
+    queue_bytes: AtomicU64,
+}
+
 #[derive(Debug)]
 pub(crate) struct State {
     pub queue: VecDeque<Queued>,
     pub queue_bytes: u64,
-    /// Bytes that are stored or queued, as of the last change. Every request asks for it, and must
-    /// not wait for the lock only to look.
-    pub filled: Arc<AtomicU64>,
+    pub filled: Arc<Filled>,
     pub closing: bool,
     /// The committer has ended; nothing will be written any more.
     pub closed: bool,
@@ -247,7 +254,11 @@ impl Shared {
     }
 
     pub fn is_in_reserve(&self) -> bool {
-        is_in_reserve(self.filled.load(Ordering::Relaxed), self.settings.max_bytes)
+        is_in_reserve(self.filled.bytes.load(Ordering::Relaxed), self.settings.max_bytes)
+    }
+
+    pub fn is_queue_in_reserve(&self) -> bool {
+        is_in_reserve(self.filled.queue_bytes.load(Ordering::Relaxed), self.settings.queue_bytes)
     }
 
     pub fn removal_allowed(&self) -> bool {
@@ -291,7 +302,8 @@ impl State {
     }
 
     fn note_filled(&self) {
-        self.filled.store(self.used_bytes() + self.queue_bytes, Ordering::Relaxed);
+        self.filled.bytes.store(self.used_bytes() + self.queue_bytes, Ordering::Relaxed);
+        self.filled.queue_bytes.store(self.queue_bytes, Ordering::Relaxed);
     }
 
     /// Shows the state in the metrics.

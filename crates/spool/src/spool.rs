@@ -143,9 +143,10 @@ impl Spool {
         self.handle.shared.usage()
     }
 
-    /// As [`Usage::is_in_reserve`], without a lock: for every request.
-    pub fn is_in_reserve(&self) -> bool {
-        self.handle.shared.is_in_reserve()
+    /// Whether 80 % of its bound are in use, or of what may wait for the disk (`queue_bytes`). What
+    /// is left is for requests that do not come again. Takes no lock: for every request.
+    pub fn is_reserved(&self) -> bool {
+        self.handle.shared.is_in_reserve() || self.handle.shared.is_queue_in_reserve()
     }
 
     /// Whether the disk takes writes: false after two failures in a row, until a probe succeeds.
