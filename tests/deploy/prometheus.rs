@@ -120,15 +120,8 @@ async fn prometheus_has_something_to_show_and_nothing_to_alarm_about() -> Result
         }
     }
 
-    let groups = prometheus.ask("rules", &[]).await?["groups"].clone();
-    let groups = groups.as_array().context("no groups")?;
-    let evaluated: Vec<_> =
-        groups.iter().filter_map(|group| group["rules"].as_array()).flatten().collect();
-    ensure!(evaluated.len() == rules()?.len(), "{} rules are evaluated", evaluated.len());
-    for rule in evaluated {
-        ensure!(rule["health"] == "ok", "{rule:#}");
-        ensure!(rule["state"] == "inactive", "{rule:#}");
-    }
+    // Partitions are attended to soon, not at once.
+    eventually(PATIENCE, async || prometheus.is_content().await).await;
     Ok(())
 }
 
@@ -164,6 +157,22 @@ impl Prometheus {
     async fn ask(&self, what: &str, parameters: &[(&str, &str)]) -> Result<Json> {
         let url = reqwest::Url::parse_with_params(&format!("{}/{what}", self.url), parameters)?;
         Ok(get(url.as_str()).await?["data"].clone())
+    }
+
+    /// Fails unless every rule is evaluated, and none has anything to say but perhaps that the
+    /// machine is slow.
+    async fn is_content(&self) -> Result<()> {
+        let groups = self.ask("rules", &[]).await?["groups"].clone();
+        let groups = groups.as_array().context("no groups")?;
+        let evaluated: Vec<_> =
+            groups.iter().filter_map(|group| group["rules"].as_array()).flatten().collect();
+        ensure!(evaluated.len() == rules()?.len(), "{} rules are evaluated", evaluated.len());
+        for rule in evaluated {
+            ensure!(rule["health"] == "ok", "{rule:#}");
+            let is_content = rule["state"] == "inactive" || rule["name"] == "TollgateSlowAnswers";
+            ensure!(is_content, "{rule:#}");
+        }
+        Ok(())
     }
 
     /// Values of an instant query.
