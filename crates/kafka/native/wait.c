@@ -1,7 +1,7 @@
 // librdkafka's threads wait by the wall clock: `cnd_timedwait` knows no other, and librdkafka gives
 // it `gettimeofday()` and a time-out. A clock that is set back by ten minutes makes each wait that is
-// under way ten minutes longer, whatever it was to be, and nothing is published or consumed
-// meanwhile. This one takes the C library's place in every binary that has the client: it
+// under way ten minutes longer, whatever it was to be; timers, new connections and all that waits for
+// them stand still meanwhile. This one takes the C library's place in every binary that has the client: it
 // waits by the monotonic clock, and at most a second at a time, should the clock be set between
 // librdkafka's look at it and ours. librdkafka looks at its own, monotonic time-out when a wait has
 // ended, and waits again if that is not over.
