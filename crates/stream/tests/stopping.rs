@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tollgate_stream::consumer::{ConsumerService, ConsumerServiceOptions};
+use tollgate_stream::consumer::{ConsumerError, ConsumerService, ConsumerServiceOptions};
 use tollgate_stream::{
     Batch, Claim, Consumer, ConsumerOptions, ConsumerSettings, Decode, Deliveries, Event, Fence,
     Incoming, Pending, Producer, ProducerKind, ReadFrom, Rejection, Relay, Source, Store,
@@ -125,8 +126,8 @@ impl Decode for Nothing {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_client_that_hangs_does_not_hold_the_stop() {
+/// A member of a group whose client never comes back from its first poll, which it tells of.
+fn hanging(stop: &CancellationToken) -> (Arc<Notify>, JoinHandle<Result<(), ConsumerError>>) {
     let polled = Arc::new(Notify::new());
     let consumer = ConsumerOptions {
         group: "hanging".to_owned(),
@@ -136,10 +137,25 @@ async fn a_client_that_hangs_does_not_hold_the_stop() {
     let options = ConsumerServiceOptions { consumer, settings: ConsumerSettings::default() };
     let stream = Arc::new(Hanging(Arc::clone(&polled)));
     let service = ConsumerService::new(stream, Arc::new(Nothing), Arc::new(Nothing), options);
+    (polled, tokio::spawn(service.run(stop.clone())))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_hangs_does_not_hold_the_stop() {
     let stop = CancellationToken::new();
-    let running = tokio::spawn(service.run(stop.clone()));
+    let (polled, running) = hanging(&stop);
     polled.notified().await;
     stop.cancel();
     let ended = tokio::time::timeout(Duration::from_mins(1), running).await;
     ended.expect("it ends").expect("no panic").expect("a good end");
+}
+
+/// Whoever runs it starts it again; it would stand still for ever.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_hangs_ends_the_consumer() {
+    let stop = CancellationToken::new();
+    let (_polled, running) = hanging(&stop);
+    let ended = tokio::time::timeout(Duration::from_mins(5), running).await;
+    let error = ended.expect("it ends").expect("no panic").expect_err("not a good end");
+    assert!(error.to_string().contains("start this process again"), "{error}");
 }

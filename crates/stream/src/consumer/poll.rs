@@ -28,6 +28,8 @@ const BUSY: Duration = Duration::from_millis(5);
 const WATERMARKS: Duration = Duration::from_secs(2);
 /// How often gauges are set and ends are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// A client that does not come back from a poll for so long never will: it has locked itself up.
+const HUNG: Duration = Duration::from_mins(2);
 /// How long the end of the whole consumer may take, twice: tasks, then the group.
 const CLOSING: Duration = Duration::from_secs(10);
 /// A partition holds this many batches before its delivery is paused; half of it resumes it.
@@ -122,9 +124,14 @@ where
         self.reclaim();
         self.balance().await;
         self.look().await;
-        match self.consumer.next(self.poll_size(), self.poll_wait()).await {
-            Ok(event) => self.on_event(event),
-            Err(error) => self.on_error(error, shutdown).await,
+        let (size, wait) = (self.poll_size(), self.poll_wait());
+        match timeout(HUNG, self.consumer.next(size, wait)).await {
+            Ok(Ok(event)) => self.on_event(event),
+            Ok(Err(error)) => self.on_error(error, shutdown).await,
+            Err(_) => {
+                let hung = "its client hangs; start this process again".to_owned();
+                self.fatal = Some(ConsumerError::Stream(StreamError::Fatal(hung)));
+            }
         }
     }
 
