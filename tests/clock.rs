@@ -5,10 +5,9 @@ mod common;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
-use common::{PATIENCE, Process, address, metric, post};
+use anyhow::{Result, ensure};
+use common::{PATIENCE, Process, address, metric, post, preloaded};
 use tollgate_testkit::{Kafka, KafkaOptions, TestDir, eventually};
 
 /// By how much the clock is set back: longer than anybody is patient.
@@ -22,11 +21,7 @@ struct Clock {
 
 impl Clock {
     fn new(dir: &TestDir) -> Result<Self> {
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/clock/set.c");
-        let (library, ahead) = (dir.path().join("set.so"), dir.path().join("ahead"));
-        let mut cc = Command::new("cc");
-        cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source);
-        ensure!(cc.status().context("cc cannot be run")?.success(), "{source} does not compile");
+        let (library, ahead) = (preloaded("clock/set.c", dir.path())?, dir.path().join("ahead"));
         let environment = vec![
             ("LD_PRELOAD", library.display().to_string()),
             ("CLOCK_AHEAD", ahead.display().to_string()),

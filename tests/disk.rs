@@ -10,10 +10,9 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use common::{PATIENCE, Process, address, post, succeed};
+use common::{PATIENCE, Process, address, post, preloaded, succeed};
 use dev::{Dev, Platform};
 use tollgate_testkit::{TestDir, eventually};
 
@@ -36,11 +35,7 @@ struct Disk {
 impl Disk {
     fn new(name: &str) -> Result<Self> {
         let dir = TestDir::new(name)?;
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/disk/faulty.c");
-        let library = dir.path().join("faulty.so");
-        let mut cc = Command::new("cc");
-        cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source);
-        ensure!(cc.status().context("cc cannot be run")?.success(), "{source} does not compile");
+        let library = preloaded("disk/faulty.c", dir.path())?;
         let (errno, undo) = (dir.path().join("errno"), dir.path().join("undo"));
         fs::create_dir(&undo)?;
         let cut = dir.path().join("cut");

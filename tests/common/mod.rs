@@ -171,6 +171,14 @@ impl Process {
     }
 }
 
+/// Compiles a library for `LD_PRELOAD` from its source below `tests/`.
+pub fn preloaded(source: &str, dir: &Path) -> Result<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests").join(source);
+    let library = dir.join("preloaded.so");
+    run(Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source))?;
+    Ok(library)
+}
+
 /// The metrics page at this health listener.
 pub async fn metrics(health: SocketAddr) -> Result<String> {
     Ok(reqwest::get(format!("http://{health}/metrics")).await?.text().await?)

@@ -47,7 +47,7 @@ fn every_rule_fires_when_it_should_and_only_then() -> Result<()> {
     run(Command::new(&promtool).args(["test", "rules"]).arg(root().join(TESTS)))?;
 
     let literals = literals()?;
-    let (mut fired, mut evaluated) = (BTreeSet::new(), BTreeSet::new());
+    let mut fired = BTreeSet::new();
     for test in list(&yaml(TESTS)?["tests"])? {
         let name = text_of(&test["name"])?;
         let alert = name.split(',').next().unwrap_or_default().to_owned();
@@ -55,18 +55,19 @@ fn every_rule_fires_when_it_should_and_only_then() -> Result<()> {
             check_series(&text_of(&series["series"])?, &literals).with_context(|| name.clone())?;
         }
         for expected in list(&test["promql_expr_test"])? {
-            let expression = text_of(&expected["expr"])?;
-            if expression.contains(&format!("alertname=\"{alert}\"")) {
-                evaluated.insert(alert.clone());
-            }
-            if expected["exp_samples"].is_sequence() {
+            let is_about_it =
+                text_of(&expected["expr"])?.contains(&format!("alertname=\"{alert}\""));
+            if is_about_it && expected["exp_samples"].is_sequence() {
                 fired.insert(alert.clone());
             }
         }
     }
     let names = rules()?.iter().map(|rule| text_of(&rule["alert"])).collect::<Result<_>>()?;
-    ensure!(evaluated == names, "tested: {evaluated:?}");
-    ensure!(fired == names, "never fire in their tests: {:?}", names.difference(&fired));
+    ensure!(
+        fired == names,
+        "rules that do not fire in a test, tests of no rule: {:?}",
+        names.symmetric_difference(&fired)
+    );
     Ok(())
 }
 
