@@ -3,9 +3,16 @@
 
 mod common;
 
-use anyhow::{Result, ensure};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, ensure};
 use common::{Process, address, post, succeed, tollgate};
+use prost::Message;
 use serde_json::Value;
+use tollgate_kafka::{KafkaStream, Settings};
+use tollgate_schema::topics::{CDRS, QUARANTINE};
+use tollgate_schema::v1;
+use tollgate_stream::{Outgoing, Stream};
 use tollgate_testkit::{Kafka, KafkaOptions, TestDir};
 
 fn lines(text: &str) -> Result<Vec<Value>> {
@@ -101,4 +108,85 @@ async fn quarantine_is_listed_without_contents_and_replay_leaves_alone_what_cann
     let unknown = tollgate(&["quarantine", "replay", "--id", "0".repeat(32).as_str()], &brokers)?;
     ensure!(!unknown.status.success(), "an unknown id must be named");
     Ok(())
+}
+
+/// The newest offset of this event on topic cdrs.
+async fn newest(event_id: &str, environment: &[(&'static str, String); 1]) -> Result<i64> {
+    let environment = environment.clone();
+    let records = tokio::task::spawn_blocking(move || tail("cdrs", &environment)).await??;
+    let of_event = records.iter().filter(|record| record["ce_id"] == event_id);
+    of_event.filter_map(|record| record["offset"].as_i64()).max().context("it is not there")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_again_after_its_replay_is_replayed_again_while_the_topics_are_in_use()
+-> Result<()> {
+    let kafka = tokio::task::spawn_blocking(|| Kafka::start(&KafkaOptions::new())).await??;
+    let brokers = [("TOLLGATE_KAFKA__BROKERS", kafka.bootstrap())];
+    succeed(&["topics", "create", "--replication", "1"], &brokers)?;
+    let settings = Settings { brokers: kafka.bootstrap(), ..Settings::default() };
+    let stream = KafkaStream::connect(&settings)?;
+    let cdr = |number: u32| {
+        let event_id = format!("{number:032x}");
+        let cdr = v1::CallDetailRecord { event_id: event_id.clone(), ..Default::default() };
+        Outgoing::event(&CDRS, event_id.clone(), &event_id, None, cdr.encode_to_vec())
+    };
+    let refused = cdr(0);
+    let event_id = format!("{:032x}", 0);
+    let mut relay = stream.relay("refuses").await?;
+    relay.send(vec![refused.clone()]).await?;
+    relay.commit().await?;
+
+    // Other records go on coming all the while.
+    let traffic_ends = AtomicBool::new(false);
+    let traffic = async {
+        let mut relay = stream.relay("traffic").await?;
+        for number in 1.. {
+            if traffic_ends.load(Ordering::Relaxed) {
+                break;
+            }
+            relay.send(vec![cdr(number)]).await?;
+            relay.commit().await?;
+        }
+        anyhow::Ok(())
+    };
+    let operator = async {
+        let mut last = -1;
+        for _ in 0..2 {
+            let offset = newest(&event_id, &brokers).await?;
+            ensure!(offset > last, "it was not published again");
+            last = offset;
+            let quarantined = v1::Quarantined {
+                quarantine_id: "f".repeat(32),
+                content: refused.value.clone().unwrap_or_default().to_vec(),
+                source: Some(v1::SourcePosition {
+                    topic: CDRS.name.to_owned(),
+                    offset,
+                    ..Default::default()
+                }),
+                ..Default::default()
+            };
+            let id = &quarantined.quarantine_id;
+            let value = quarantined.encode_to_vec();
+            relay.send(vec![Outgoing::event(&QUARANTINE, id.clone(), id, None, value)]).await?;
+            relay.commit().await?;
+            for expected in ["1 published", "0 published"] {
+                let replayed = replay(&brokers).await?;
+                ensure!(replayed.contains(expected), "{replayed}");
+            }
+        }
+        ensure!(newest(&event_id, &brokers).await? > last, "it was not published again");
+        traffic_ends.store(true, Ordering::Relaxed);
+        anyhow::Ok(())
+    };
+    let both =
+        tokio::time::timeout(4 * common::PATIENCE, async { tokio::try_join!(traffic, operator) });
+    both.await.context("a command does not end while records come")??;
+    Ok(())
+}
+
+async fn replay(environment: &[(&'static str, String); 1]) -> Result<String> {
+    let environment = environment.clone();
+    let replay = move || succeed(&["quarantine", "replay"], &environment);
+    tokio::task::spawn_blocking(replay).await?
 }

@@ -56,6 +56,8 @@ pub struct KafkaReader {
     /// Up to here nothing is left to read, although the position is lower: markers of
     /// transactions take offsets too.
     read_up_to: BTreeMap<TopicPartition, i64>,
+    /// Where the partitions ended when somebody asked whether all has been read.
+    asked: Option<BTreeMap<TopicPartition, i64>>,
     /// When the last record was returned, or the reading began.
     last_record: Instant,
 }
@@ -79,9 +81,16 @@ impl KafkaReader {
         let config = config::reader(base, settings);
         let common = Arc::clone(common);
         let records = read(&config, &common, &positions)?;
-        let read_up_to = BTreeMap::new();
-        let last_record = Instant::now();
-        Ok(Self { records, config, common, ends, positions, read_up_to, last_record })
+        Ok(Self {
+            records,
+            config,
+            common,
+            ends,
+            positions,
+            read_up_to: BTreeMap::new(),
+            asked: None,
+            last_record: Instant::now(),
+        })
     }
 
     /// Reads on with another client.
@@ -128,11 +137,15 @@ impl TopicReader for KafkaReader {
     }
 
     async fn caught_up(&mut self) -> Result<bool, StreamError> {
-        let mut behind = self.ends.next(self.positions.keys().cloned().collect()).await?;
+        let mut behind = match self.asked.take() {
+            Some(ends) => ends,
+            None => self.ends.next(self.positions.keys().cloned().collect()).await?,
+        };
         behind.retain(|partition, next| !self.has_read(partition, *next));
         if behind.is_empty() {
             return Ok(true);
         }
+        self.asked = Some(behind.clone());
         if !self.records.is_empty() || self.last_record.elapsed() < QUIET {
             return Ok(false);
         }
@@ -145,6 +158,7 @@ impl TopicReader for KafkaReader {
             }
         }
         if behind.is_empty() {
+            self.asked = None;
             return Ok(true);
         }
         if self.records.is_empty() && self.last_record.elapsed() > STUCK {

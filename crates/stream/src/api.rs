@@ -183,7 +183,8 @@ pub trait TopicReader: Send {
     /// Up to `max` records; an empty answer when nothing came within the time given.
     async fn next(&mut self, max: usize, wait: Duration) -> Result<Vec<Incoming>, StreamError>;
 
-    /// Whether every record that was there when this is called has been returned by `next`.
+    /// Whether every record has been returned by `next` that was there when this was asked first,
+    /// or first since it said yes. So it comes true however much is written meanwhile.
     async fn caught_up(&mut self) -> Result<bool, StreamError>;
 }
 

@@ -17,6 +17,8 @@ pub(super) struct EmbeddedReader {
     cursors: Vec<Cursor>,
     version: watch::Receiver<u64>,
     turn: usize,
+    /// Where the partitions ended when somebody asked whether all has been read, as the cursors.
+    asked: Option<Vec<i64>>,
 }
 
 impl EmbeddedReader {
@@ -44,7 +46,7 @@ impl EmbeddedReader {
                 }
             }
         }
-        Ok(Self { shared, cursors, version, turn: 0 })
+        Ok(Self { shared, cursors, version, turn: 0, asked: None })
     }
 
     async fn read(&mut self, max: usize) -> Result<Vec<Incoming>, StreamError> {
@@ -89,9 +91,15 @@ impl TopicReader for EmbeddedReader {
     }
 
     async fn caught_up(&mut self) -> Result<bool, StreamError> {
-        let state = self.shared.state();
-        Ok(self.cursors.iter().all(|cursor| {
-            state.partition(&cursor.partition).is_none_or(|log| cursor.position >= log.next)
-        }))
+        let ends = self.asked.take().unwrap_or_else(|| {
+            let state = self.shared.state();
+            let end =
+                |cursor: &Cursor| state.partition(&cursor.partition).map_or(0, |log| log.next);
+            self.cursors.iter().map(end).collect()
+        });
+        let mut read = self.cursors.iter().zip(&ends);
+        let all = read.all(|(cursor, end)| cursor.position >= *end);
+        self.asked = (!all).then_some(ends);
+        Ok(all)
     }
 }

@@ -54,7 +54,9 @@ async fn replay(
     id: Option<&str>,
     dry_run: bool,
 ) -> anyhow::Result<ExitCode> {
-    let mut seen = HashSet::new();
+    // The same bytes may be there more than once: by each group that refused them, and again by
+    // one that refused their replay. What counts is where they were refused last.
+    let mut refused_at: HashMap<String, Option<i64>> = HashMap::new();
     let mut readable: Vec<Candidate> = Vec::new();
     let mut unreadable = 0;
     read_all(stream, &[QUARANTINE.name], |record| {
@@ -62,29 +64,34 @@ async fn replay(
         else {
             return;
         };
-        let wanted = id.is_none_or(|id| id == item.quarantine_id);
-        if !wanted || !seen.insert(item.quarantine_id.clone()) {
+        if id.is_some_and(|id| id != item.quarantine_id) {
             return;
         }
-        let after = item.source.as_ref().map(|source| source.offset);
+        let offset = item.source.as_ref().map(|source| source.offset);
+        if let Some(known) = refused_at.get_mut(&item.quarantine_id) {
+            *known = offset.max(*known);
+            return;
+        }
+        refused_at.insert(item.quarantine_id.clone(), offset);
         match requalify(&item, applications) {
-            Some(events) => {
-                readable.extend(events.into_iter().map(|event| Candidate { event, after }));
-            }
+            Some(events) => readable.extend(events.into_iter().map(|event| Candidate {
+                event,
+                quarantine_id: item.quarantine_id.clone(),
+            })),
             None => unreadable += 1,
         }
     })
     .await?;
     if let Some(id) = id
-        && seen.is_empty()
+        && refused_at.is_empty()
     {
         anyhow::bail!(
             "nothing in quarantine has the id {id}; `tollgate quarantine list` shows what there is"
         );
     }
-    let known = if readable.is_empty() { HashMap::new() } else { newest_offsets(stream).await? };
+    let known = newest_offsets(stream, &readable).await?;
     let total = readable.len();
-    readable.retain(|candidate| !candidate.is_on_its_topic(&known));
+    readable.retain(|candidate| !candidate.is_on_its_topic(&known, &refused_at));
     say!("{unreadable} still cannot be read; {} were replayed before", total - readable.len());
     if dry_run {
         say!("{} would be published", readable.len());
@@ -100,14 +107,19 @@ async fn replay(
 /// An event that may be published again.
 struct Candidate {
     event: Outgoing,
-    /// For what a consumer refused: its offset then, and only a later one counts as a replay.
-    after: Option<i64>,
+    quarantine_id: String,
 }
 
 impl Candidate {
-    fn is_on_its_topic(&self, newest: &HashMap<String, i64>) -> bool {
+    /// Of what a consumer has refused, only a later offset than that counts as a replay.
+    fn is_on_its_topic(
+        &self,
+        newest: &HashMap<String, i64>,
+        refused_at: &HashMap<String, Option<i64>>,
+    ) -> bool {
+        let after = refused_at.get(&self.quarantine_id).copied().flatten();
         let found = ce_id(&self.event).and_then(|id| newest.get(&id));
-        found.is_some_and(|offset| self.after.is_none_or(|after| *offset > after))
+        found.is_some_and(|offset| after.is_none_or(|after| *offset > after))
     }
 }
 
@@ -124,11 +136,20 @@ async fn publish(stream: &dyn Stream, events: Vec<Outgoing>) -> anyhow::Result<(
         .context("it is not known whether it was published; try again, what was is left alone")
 }
 
-/// The greatest offset of each event id. An id's key, and so its partition, is always the same.
-async fn newest_offsets(stream: &dyn Stream) -> anyhow::Result<HashMap<String, i64>> {
+/// The greatest offset of each candidate that is on its topic. An id's key, and so its partition,
+/// is always the same.
+async fn newest_offsets(
+    stream: &dyn Stream,
+    candidates: &[Candidate],
+) -> anyhow::Result<HashMap<String, i64>> {
     let mut newest = HashMap::new();
+    let wanted: HashSet<String> =
+        candidates.iter().filter_map(|candidate| ce_id(&candidate.event)).collect();
+    if wanted.is_empty() {
+        return Ok(newest);
+    }
     read_all(stream, &[CALL_EVENTS.name, CDRS.name], |record| {
-        if let Some(id) = record.header("ce_id") {
+        if let Some(id) = record.header("ce_id").filter(|id| wanted.contains(*id)) {
             let offset = newest.entry(id.to_owned()).or_insert(record.offset);
             *offset = record.offset.max(*offset);
         }
@@ -150,10 +171,9 @@ async fn read_all(
     let mut reader =
         compose::patiently(async || stream.reader(topics, ReadFrom::Earliest).await).await?;
     loop {
-        let ended = reader.caught_up().await?;
         let records = reader.next(1000, Duration::from_millis(500)).await?;
         records.iter().for_each(&mut each);
-        if ended && records.is_empty() {
+        if reader.caught_up().await? {
             return Ok(());
         }
     }
