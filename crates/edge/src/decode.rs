@@ -9,7 +9,9 @@ use prost::Message;
 use tollgate_schema::ids;
 use tollgate_schema::time::{proto_to_millis, to_proto};
 use tollgate_schema::topics::{CALL_EVENTS, CDRS, QUARANTINE};
-use tollgate_schema::v1::{Authenticity, Provenance, QuarantineReason, Quarantined};
+use tollgate_schema::v1::{
+    Authenticity, CallEvent, EventType, Provenance, QuarantineReason, Quarantined,
+};
 use tollgate_spool::{Position, Request};
 use tollgate_stream::Outgoing;
 use tollgate_voicecall::aksk;
@@ -42,6 +44,7 @@ pub struct Normalised {
     pub records: Vec<Outgoing>,
     seen: Vec<Seen>,
     quarantined: Vec<QuarantineReason>,
+    awaiting_instructions: u64,
     authenticity: Authenticity,
 }
 
@@ -73,6 +76,7 @@ impl Decoder {
             records: Vec::with_capacity(records.len()),
             seen: Vec::new(),
             quarantined: Vec::new(),
+            awaiting_instructions: 0,
             authenticity,
         };
         for record in records {
@@ -88,13 +92,19 @@ impl Decoder {
         if normalised.quarantined.contains(&QuarantineReason::MalformedBody) {
             self.quota.spend(request.application, request.body.len(), request.received_at_ms);
         }
-        self.meters.request(normalised.authenticity);
+        self.count_signature(normalised.authenticity);
+        self.meters.awaiting_instructions.increment(normalised.awaiting_instructions);
         for Seen { application, kind, records } in &normalised.seen {
             self.meters.records(application, *kind, *records, request.received_at_ms);
         }
         for reason in &normalised.quarantined {
             metrics::counter!(QUARANTINED.name, "reason" => reason_label(*reason)).increment(1);
         }
+    }
+
+    /// Counts what a request's headers prove; one that is refused for it is counted by nothing else.
+    pub(crate) fn count_signature(&self, authenticity: Authenticity) {
+        self.meters.request(authenticity);
     }
 
     /// Application and authenticity by path and headers.
@@ -136,7 +146,8 @@ impl Decoder {
             edge_id: request.edge_id,
             spool_epoch: position.map_or(0, |position| position.epoch),
             spool_sequence: position.map_or(0, |position| position.sequence),
-            zone: self.applications.zone(identity.application),
+            // Not by the headers: whoever sends them does not come by way of the relay.
+            zone: self.applications.zone(request.application),
             application: identity.application,
             authenticity: identity.authenticity,
         }
@@ -155,10 +166,19 @@ impl Normalised {
             Some(same) => same.records += 1,
             None => self.seen.push(Seen { application: application.to_owned(), kind, records: 1 }),
         }
-        if let Record::Quarantined(it) = record {
-            self.quarantined.push(it.reason());
+        match record {
+            Record::Quarantined(it) => self.quarantined.push(it.reason()),
+            Record::Status(event) if awaits_instructions(event) => self.awaiting_instructions += 1,
+            Record::Status(_) | Record::Cdr(_) => {}
         }
     }
+}
+
+/// Whether the platform waits for an answer that steers the call (P 6.3, X mode), which is none
+/// that Tollgate gives.
+fn awaits_instructions(event: &CallEvent) -> bool {
+    event.r#type() == EventType::Callin
+        && event.notify_mode.as_deref().is_some_and(|mode| mode.trim().eq_ignore_ascii_case("block"))
 }
 
 /// Reads a body by `reader`. A defect of the reader costs a body its place among the events, and
@@ -185,6 +205,7 @@ fn guarded(
                 application: source.application.to_owned(),
                 authenticity: source.authenticity.into(),
             }),
+            utc_offset_minutes: Some(source.zone.seconds() / 60),
             ..Quarantined::default()
         })]
     })
@@ -242,6 +263,19 @@ mod tests {
         assert_eq!(quarantined.content, b"whatever");
         let as_ever = ids::quarantine_id(b"whatever").to_string();
         assert_eq!(quarantined.quarantine_id, as_ever);
+    }
+
+    #[test]
+    fn only_a_blocking_callin_awaits_instructions() {
+        let awaiting = |kind: &str, mode: &str| {
+            let body = format!(
+                r#"{{"eventType":"{kind}","statusInfo":{{"sessionId":"s","timestamp":"2024-07-03 02:30:03","notifyMode":"{mode}"}}}}"#
+            );
+            let decoder = Decoder::for_looking(Arc::default());
+            decoder.normalise(&request(body.as_bytes()), None).awaiting_instructions
+        };
+        assert_eq!((awaiting("callin", "Block"), awaiting("callin", " block ")), (1, 1));
+        assert_eq!((awaiting("callin", "Notify"), awaiting("callout", "Block")), (0, 0));
     }
 
     #[test]

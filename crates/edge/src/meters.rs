@@ -11,7 +11,7 @@ use tollgate_schema::v1::Authenticity;
 use crate::ack::Held;
 use crate::applications::Applications;
 use crate::metrics::{
-    ACK_SECONDS, ACKNOWLEDGED, AUTHENTICITY, LAST_NOTIFICATION, PUBLISHED, RECEIVED_BYTES, RECORDS,
+    ACK_SECONDS, ACKNOWLEDGED, AUTHENTICITY, AWAITING_INSTRUCTIONS, LAST_NOTIFICATION, PUBLISHED, RECEIVED_BYTES, RECORDS,
     REQUESTS,
 };
 
@@ -68,6 +68,8 @@ pub struct Records {
     by_application: HashMap<String, OfApplication>,
     other: OfApplication,
     authenticity: Vec<(Authenticity, Counter)>,
+    /// Of statuses whose platform waits for more than an answer.
+    pub awaiting_instructions: Counter,
 }
 
 struct OfApplication {
@@ -118,6 +120,7 @@ impl Records {
             authenticity: results
                 .map(|(what, result)| (what, counter!(AUTHENTICITY.name, "result" => result)))
                 .into(),
+            awaiting_instructions: counter!(AWAITING_INSTRUCTIONS.name),
         }
     }
 

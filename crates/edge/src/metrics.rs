@@ -70,14 +70,21 @@ pub const RECORDS: Metric = Metric::counter(
 pub const LAST_NOTIFICATION: Metric = Metric::gauge(
     "tollgate_edge_last_notification_timestamp_seconds",
     &["application", "kind"],
-    "When the newest notification was received, by application and kind: status, cdr",
+    "When the newest notification was received that has been read since (which waits for the brokers), by application and kind: status, cdr",
 );
 
 /// Signature checks.
 pub const AUTHENTICITY: Metric = Metric::counter(
     "tollgate_edge_authenticity_total",
     &["result"],
-    "Notifications by the result of the signature check: absent, failed, p1 to p5",
+    "Notifications by the result of the signature check, those refused for it included: absent, failed, p1 to p5",
+);
+
+/// Calls that the platform wants to be told how to go on with.
+pub const AWAITING_INSTRUCTIONS: Metric = Metric::counter(
+    "tollgate_edge_awaiting_instructions_total",
+    &[],
+    "Statuses of PrivateNumber's X mode (callin with notifyMode Block), whose platform waits for an instruction in the answer; Tollgate gives none",
 );
 
 /// Quarantined records and bodies.
@@ -147,6 +154,7 @@ pub const ALL: &[Metric] = &[
     RECORDS,
     LAST_NOTIFICATION,
     AUTHENTICITY,
+    AWAITING_INSTRUCTIONS,
     QUARANTINED,
     PUBLISHED,
     PUBLISH_SECONDS,

@@ -268,6 +268,7 @@ impl Receiver {
         {
             return Ok(());
         }
+        self.decoder.count_signature(identity.authenticity);
         Err(Refusal::NotAuthenticated)
     }
 }

@@ -44,7 +44,7 @@ const EXPECTED: &[(&str, i64)] = &[
     (r#"tollgate_edge_records_total{application="other",kind="status"}"#, 2),
     (r#"tollgate_edge_quarantined_total{reason="malformed_body"}"#, 1),
     (r#"tollgate_edge_quarantined_total{reason="unknown_object"}"#, 2),
-    (r#"tollgate_edge_authenticity_total{result="absent"}"#, 8),
+    (r#"tollgate_edge_authenticity_total{result="absent"}"#, 9),
     (r#"tollgate_edge_published_total{topic="call-events"}"#, 2),
     (r#"tollgate_edge_published_total{topic="cdrs"}"#, 3),
     (r#"tollgate_edge_published_total{topic="quarantine"}"#, 3),

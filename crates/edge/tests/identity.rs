@@ -190,6 +190,8 @@ async fn a_relays_clock_is_read_by_the_zone_of_its_path() {
     let node = bench.start();
     node.give("/status", bodies::status("utc")).await;
     node.give(&format!("/{SECRET_PATH}/status"), bodies::status("beijing")).await;
+    // Its name alone is not its path.
+    signed(&node, "/status", P3, ("key-one", "secret-one"), &bodies::status("signed")).await;
     node.settled().await;
     let topics = bench.topics().await;
     let at = |session: &str| {
@@ -197,5 +199,6 @@ async fn a_relays_clock_is_read_by_the_zone_of_its_path() {
         event.occurred_at.as_ref().unwrap().seconds
     };
     assert_eq!(at("utc") - at("beijing"), 8 * 3600);
+    assert_eq!(at("signed"), at("utc"));
     node.stop().await;
 }

@@ -90,8 +90,11 @@ pub(crate) fn read(
     let mut fields = Fields::of(item, &NAMES, zone);
     let service_type_text = fields.text(name!("serviceType"))?;
     let service_type = service_type(service_type_text.as_deref());
-    let is_private = fields.says_something(name!("callInTime"))
-        || matches!(service_type, ServiceType::PrivateAx | ServiceType::PrivateAxb);
+    let is_private = match service_type {
+        ServiceType::PrivateAx | ServiceType::PrivateAxb => true,
+        ServiceType::Playback | ServiceType::Callback => false,
+        ServiceType::Unspecified => fields.says_something(name!("callInTime")),
+    };
     let times = Times::read(&mut fields)?;
     let numbers = Numbers::read(&mut fields)?;
     let makes_a_leg: &[Name] = if is_private { &MAKES_INBOUND_LEG } else { &MAKES_A_LEG };
@@ -309,9 +312,16 @@ mod tests {
             assert_eq!(a_leg.answered_at, None, "{mark}");
             assert_eq!(record.dialled_number.as_deref(), Some("+86X"), "{mark}");
         }
-        let called = record(&format!(r#"{{{numbers},"serviceType":"002","callInTime":""}}"#));
-        assert_eq!(called.a_leg.unwrap().number.as_deref(), Some("+86X"));
-        assert_eq!(called.dialled_number, None);
+        // A relay may fill in what the platform leaves out, and the type is a word about itself.
+        for others in ["", "0000-00-00 00:00:00", "2024-07-03 02:30:03"] {
+            let called = record(&format!(
+                r#"{{{numbers},"serviceType":"002","callInTime":"{others}","callOutAnswerTime":"2024-07-03 02:30:03"}}"#
+            ));
+            let a_leg = called.a_leg.unwrap();
+            assert_eq!(a_leg.number.as_deref(), Some("+86X"), "{others}");
+            assert!(a_leg.answered_at.is_some(), "{others}");
+            assert_eq!(called.dialled_number, None, "{others}");
+        }
     }
 
     #[test]

@@ -303,6 +303,7 @@ fn quarantined(
         detail,
         location,
         provenance: Some(provenance(source, index)),
+        utc_offset_minutes: Some(source.zone.seconds() / 60),
         ..Quarantined::default()
     }
 }
