@@ -78,6 +78,8 @@ pub struct Context<E> {
     last_error: Mutex<Option<(RDKafkaErrorCode, String)>>,
     /// Statistics in a row that named no broker.
     without_brokers: AtomicU32,
+    /// Statistics so far.
+    reports: AtomicU64,
     /// Deliveries, rebalances, or nothing.
     pub extra: E,
 }
@@ -92,6 +94,7 @@ impl<E> Context<E> {
             common: Arc::clone(common),
             last_error: Mutex::default(),
             without_brokers: AtomicU32::new(0),
+            reports: AtomicU64::new(0),
             extra,
         }
     }
@@ -108,12 +111,35 @@ impl<E> Context<E> {
         self.without_brokers.load(Ordering::Relaxed) >= REPORTS
     }
 
+    /// How many statistics the client has reported.
+    pub fn reports(&self) -> u64 {
+        self.reports.load(Ordering::Relaxed)
+    }
+
     fn note_brokers(&self, statistics: &Statistics) {
         let is_real = |source: &str| !matches!(source, "internal" | "logical");
         if statistics.brokers.values().any(|broker| is_real(&broker.source)) {
             self.without_brokers.store(0, Ordering::Relaxed);
         } else {
             self.without_brokers.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes a trouble, counts it and says it.
+    pub fn tell(&self, trouble: &Trouble) {
+        self.health().note(trouble);
+        let client = self.role.label();
+        let reason = trouble.kind.label();
+        counter!(names::ERRORS.name, "client" => client, "reason" => reason).increment(1);
+        if let Verdict::Pass { dropped } = self.common.error_limiter.admit() {
+            tracing::warn!(client, reason, dropped, "Kafka: {}", trouble.message);
+        }
+    }
+
+    /// The same for what befell a record; what passes by itself is not worth a word for each.
+    pub fn tell_of_record(&self, trouble: &Trouble) {
+        if trouble.kind.needs_somebody() {
+            self.tell(trouble);
         }
     }
 
@@ -166,6 +192,7 @@ impl<E: Extra> ClientContext for Context<E> {
     }
 
     fn stats(&self, statistics: Statistics) {
+        self.reports.fetch_add(1, Ordering::Relaxed);
         self.common.hub.report(self.id, self.role, &statistics);
         self.extra.stats(&statistics);
         self.note_brokers(&statistics);
@@ -176,14 +203,7 @@ impl<E: Extra> ClientContext for Context<E> {
         if code == RDKafkaErrorCode::PartitionEOF || self.is_echo(code, reason) {
             return;
         }
-        let trouble = Trouble::new(code, reason);
-        self.common.health.note(&trouble);
-        let client = self.role.label();
-        let reason = trouble.kind.label();
-        counter!(names::ERRORS.name, "client" => client, "reason" => reason).increment(1);
-        if let Verdict::Pass { dropped } = self.common.error_limiter.admit() {
-            tracing::warn!(client, reason, dropped, "Kafka: {}", trouble.message);
-        }
+        self.tell(&Trouble::new(code, reason));
     }
 }
 

@@ -23,6 +23,7 @@ mod ends;
 mod logs;
 pub mod metrics;
 mod producer;
+mod pulse;
 mod reader;
 mod relay;
 mod settings;

@@ -42,6 +42,7 @@ const LOOK: Duration = Duration::from_millis(2);
 struct Factory {
     config: ClientConfig,
     lone: ClientConfig,
+    statistics_interval: Duration,
     role: Role,
     common: Arc<Common>,
     ledger: Arc<Ledger>,
@@ -101,6 +102,7 @@ impl KafkaProducer {
         let factory = Factory {
             config: config::producer(base, settings, timeout),
             lone: config::lone_producer(base, settings, timeout),
+            statistics_interval: Duration::from_millis(settings.statistics_interval_ms.into()),
             role,
             common: Arc::clone(common),
             ledger: Arc::clone(&ledger),
@@ -155,7 +157,7 @@ impl Producer for KafkaProducer {
             }
             code => {
                 let trouble = Trouble::new(code, "");
-                client.client().context().health().note(&trouble);
+                client.client().context().tell_of_record(&trouble);
                 Err(self.refused("unavailable", EnqueueError::Unavailable(trouble.message)))
             }
         }

@@ -87,6 +87,7 @@ impl Stream for KafkaStream {
             topics: options.topics.into_iter().map(Arc::from).collect(),
             protocol: self.settings.group_protocol,
             operation_timeout: timeout(self.settings.operation_timeout_ms),
+            statistics_interval: timeout(self.settings.statistics_interval_ms),
             rejoin_after: timeout(self.settings.session_timeout_ms),
             close_timeout: timeout(self.settings.close_timeout_ms),
         };

@@ -17,8 +17,12 @@ pub enum Kind {
     Authorization,
     /// A topic that is not there.
     UnknownTopic,
+    /// Records whose time the broker does not believe.
+    Timestamp,
     /// The client can go on only as a new one.
     Fatal,
+    /// The client has locked itself up.
+    Hung,
     /// Brokers or leaders away, time-outs.
     Unreachable,
     /// Anything else.
@@ -33,7 +37,9 @@ impl Kind {
             Self::Tls => "tls",
             Self::Authorization => "authorization",
             Self::UnknownTopic => "unknown_topic",
+            Self::Timestamp => "timestamp",
             Self::Fatal => "fatal",
+            Self::Hung => "hung",
             Self::Unreachable => "unreachable",
             Self::Other => "other",
         }
@@ -41,7 +47,15 @@ impl Kind {
 
     /// Whether somebody has to mend something: it does not pass by itself.
     pub fn needs_somebody(self) -> bool {
-        matches!(self, Self::Authentication | Self::Tls | Self::Authorization | Self::UnknownTopic)
+        matches!(
+            self,
+            Self::Authentication
+                | Self::Tls
+                | Self::Authorization
+                | Self::UnknownTopic
+                | Self::Timestamp
+                | Self::Hung
+        )
     }
 }
 

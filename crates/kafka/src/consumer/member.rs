@@ -17,6 +17,7 @@ use super::membership::Membership;
 use super::rebalance::{Change, Rebalances};
 use super::{Command, Reply};
 use crate::context::{Common, Context, Role, STRANDED};
+use crate::pulse::Pulse;
 use crate::settings::GroupProtocol;
 use crate::trouble::{Kind, Trouble, code_of};
 use crate::{convert, metrics as names};
@@ -33,6 +34,8 @@ pub struct Options {
     pub topics: Vec<Arc<str>>,
     pub protocol: GroupProtocol,
     pub operation_timeout: Duration,
+    /// How often the client reports; zero for never.
+    pub statistics_interval: Duration,
     /// Pause after a fatal error; how long the group's coordinator may be away.
     pub rejoin_after: Duration,
     pub close_timeout: Duration,
@@ -60,6 +63,10 @@ pub struct Member {
     errors: VecDeque<StreamError>,
     /// Records taken from the client and not handed out, each with its partition's turn.
     buffer: VecDeque<(u64, Incoming)>,
+    /// The client has given up a position that its partition does not have, and has said so once,
+    /// without its name.
+    gave_up: bool,
+    pulse: Pulse,
 }
 
 /// When to join: at an instant, or as soon as the client before has left.
@@ -83,6 +90,7 @@ impl Join {
 impl Member {
     pub fn new(options: Options) -> Result<Self, StreamError> {
         let client = new_client(&options)?;
+        let pulse = Pulse::new(options.statistics_interval, Instant::now());
         Ok(Self {
             options,
             client,
@@ -91,6 +99,8 @@ impl Member {
             events: VecDeque::new(),
             errors: VecDeque::new(),
             buffer: VecDeque::new(),
+            gave_up: false,
+            pulse,
         })
     }
 
@@ -152,7 +162,9 @@ impl Member {
             let prepared = self
                 .rejoin_when_in_doubt()
                 .and_then(|()| self.join_when_due())
-                .and_then(|()| self.apply());
+                .and_then(|()| self.find_given_up())
+                .and_then(|()| self.apply())
+                .and_then(|()| self.listen());
             if let Err(error) = prepared {
                 break Err(error);
             }
@@ -335,7 +347,8 @@ impl Member {
     /// What an error of the client means; `Ok` when it heals by itself.
     fn fail(&mut self, error: &KafkaError) -> Result<(), StreamError> {
         if code_of(error) == RDKafkaErrorCode::AutoOffsetReset {
-            return self.expired();
+            self.gave_up = true;
+            return self.find_given_up();
         }
         if let Some((code, reason)) = self.client.client().fatal_error() {
             return Err(self.begin_anew(code, &reason));
@@ -347,19 +360,38 @@ impl Member {
         }
     }
 
-    /// Some position is not retained any more; librdkafka does not say which.
-    fn expired(&mut self) -> Result<(), StreamError> {
-        let mut out_of_range = Vec::new();
+    /// Some position is not retained any more, or not there yet; librdkafka does not say which.
+    /// Looks until every partition could be asked.
+    fn find_given_up(&mut self) -> Result<(), StreamError> {
+        if !self.gave_up {
+            return Ok(());
+        }
+        let mut found = false;
         for (partition, offset) in self.assignment.wanted() {
             let (low, high) = self.watermarks(&partition)?;
             if offset < low || offset > high {
+                found = true;
                 self.assignment.stop(&partition);
-                out_of_range.push(StreamError::OffsetOutOfRange { partition, offset });
+                self.errors.push_back(StreamError::OffsetOutOfRange { partition, offset });
             }
         }
+        self.gave_up = false;
+        if !found {
+            // It has come into range meanwhile.
+            self.assignment.fetch_anew();
+        }
         self.forget_stale();
-        self.errors.extend(out_of_range);
         Ok(())
+    }
+
+    fn listen(&mut self) -> Result<(), StreamError> {
+        match self.pulse.trouble(self.client.context().reports(), Instant::now()) {
+            None => Ok(()),
+            Some(trouble) => {
+                self.client.context().tell(&trouble);
+                Err(StreamError::Fatal(trouble.message))
+            }
+        }
     }
 
     /// The client can go on only as a new one, for instance because another member came with the
@@ -393,6 +425,8 @@ impl Member {
         counter!(names::RECREATIONS.name, "client" => client).increment(1);
         tracing::warn!(client, "Kafka consumer is made anew: {reason}");
         let old = std::mem::replace(&mut self.client, new_client(&self.options)?);
+        self.pulse = Pulse::new(self.options.statistics_interval, Instant::now());
+        self.gave_up = false;
         // Closing may take long, and its partitions are lost already.
         let left = thread::spawn(move || drop(old));
         self.join = Some(Join { at: Instant::now() + self.options.rejoin_after, after: None });

@@ -13,6 +13,7 @@ use tollgate_stream::Token;
 use super::{Client, Factory, Shared};
 use crate::context::STRANDED;
 use crate::metrics as names;
+use crate::pulse::Pulse;
 use crate::trouble::{Kind, Trouble};
 
 /// Longest stay in one poll; what a stop or a flush waits for at most.
@@ -33,11 +34,14 @@ pub struct Driver {
     alone: Option<Client>,
     pause: Duration,
     born: Instant,
+    pulse: Pulse,
 }
 
 impl Driver {
     pub fn new(factory: Factory, shared: Arc<Shared>) -> Self {
-        Self { factory, shared, alone: None, pause: FIRST_PAUSE, born: Instant::now() }
+        let born = Instant::now();
+        let pulse = Pulse::new(factory.statistics_interval, born);
+        Self { factory, shared, alone: None, pause: FIRST_PAUSE, born, pulse }
     }
 
     pub fn run(mut self) {
@@ -49,6 +53,12 @@ impl Driver {
             self.poll(&client);
             if let Some(trouble) = end_of(&client) {
                 self.discard(client, &trouble);
+            } else if let Some(trouble) =
+                self.pulse.trouble(client.context().reports(), Instant::now())
+            {
+                // Not closed: that would hang as well. Its records wait in the spool for another
+                // process; this one goes on storing what comes.
+                client.context().tell(&trouble);
             }
         }
         if let Some(client) = self.take_client() {
@@ -144,6 +154,7 @@ impl Driver {
         match self.factory.main_client() {
             Ok(client) => {
                 self.born = Instant::now();
+                self.pulse = Pulse::new(self.factory.statistics_interval, self.born);
                 let mut slot = self.shared.client.write().unwrap_or_else(PoisonError::into_inner);
                 *slot = Some(Arc::new(client));
             }

@@ -118,9 +118,7 @@ impl ProducerContext<NoCustomPartitioner> for Context<Lane> {
             }
             Err((error, message)) => match judge(code_of(error), lane.alone) {
                 Judgement::Retry(trouble) => {
-                    if trouble.kind.needs_somebody() {
-                        self.health().note(&trouble);
-                    }
+                    self.tell_of_record(&trouble);
                     lane.ledger.retry(token, &trouble.message);
                 }
                 Judgement::Suspect => {
@@ -164,7 +162,7 @@ fn judge(code: RDKafkaErrorCode, alone: bool) -> Judgement {
         }
         Code::InvalidArgument | Code::BadMessage => Judgement::Permanent(code.to_string()),
         Code::InvalidTimestamp => Judgement::Retry(Trouble {
-            kind: Kind::Other,
+            kind: Kind::Timestamp,
             message: "the broker refuses the timestamp: check this machine's clock".into(),
         }),
         Code::PurgeQueue | Code::PurgeInflight => Judgement::Retry(Trouble {

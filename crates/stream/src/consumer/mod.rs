@@ -28,6 +28,7 @@ mod poll;
 mod relay;
 mod start;
 mod status;
+mod watched;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -16,6 +16,7 @@ use super::backoff::Backoff;
 use super::partition::{FromPartition, Load, News, PartitionTask, ToPartition, size_of};
 use super::start::{Plan, plan};
 use super::status::PartitionState;
+use super::watched::Watched;
 use super::{ConsumerError, Context, StopReason};
 use crate::metrics as m;
 use crate::{Consumer, Decode, Event, Fence, Incoming, Source, Store, StreamError, TopicPartition};
@@ -28,8 +29,6 @@ const BUSY: Duration = Duration::from_millis(5);
 const WATERMARKS: Duration = Duration::from_secs(2);
 /// How often gauges are set and ends are looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// A client that does not come back from a poll for so long never will: it has locked itself up.
-const HUNG: Duration = Duration::from_mins(2);
 /// How long the end of the whole consumer may take, twice: tasks, then the group.
 const CLOSING: Duration = Duration::from_secs(10);
 /// A partition holds this many batches before its delivery is paused; half of it resumes it.
@@ -63,7 +62,7 @@ enum Phase {
 pub(super) struct PollLoop<S: Store + ?Sized, D> {
     context: Arc<Context<S, D>>,
     cluster_id: String,
-    consumer: Box<dyn Consumer>,
+    consumer: Box<Watched>,
     slots: HashMap<TopicPartition, Slot>,
     generations: u64,
     news: mpsc::UnboundedReceiver<FromPartition>,
@@ -93,7 +92,7 @@ where
             backoff: context.backoff(),
             context,
             cluster_id,
-            consumer,
+            consumer: Box::new(Watched::new(consumer)),
             slots: HashMap::new(),
             generations: 0,
             news,
@@ -125,13 +124,9 @@ where
         self.balance().await;
         self.look().await;
         let (size, wait) = (self.poll_size(), self.poll_wait());
-        match timeout(HUNG, self.consumer.next(size, wait)).await {
-            Ok(Ok(event)) => self.on_event(event),
-            Ok(Err(error)) => self.on_error(error, shutdown).await,
-            Err(_) => {
-                let hung = "its client hangs; start this process again".to_owned();
-                self.fatal = Some(ConsumerError::Stream(StreamError::Fatal(hung)));
-            }
+        match self.consumer.next(size, wait).await {
+            Ok(event) => self.on_event(event),
+            Err(error) => self.on_error(error, shutdown).await,
         }
     }
 
