@@ -21,6 +21,12 @@ const CHUNK: usize = 500;
 /// How long what failed waits before it goes again.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a disk that fails is left alone.
+const DISK_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1000 });
+
+/// How often in a row it may fail: more often than it takes to give up what cannot be read.
+const DISK_FAILURES: u32 = 100;
+
 /// How a replay ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replayed {
@@ -47,11 +53,11 @@ pub async fn replay(
     let decoder = Arc::new(Decoder::for_looking(applications));
     let mut sending = Sending::new(decoder, producer, Flight::new(reports));
     let mut adopted = adopted;
-    let mut requests = 0;
+    let (mut requests, mut failures) = (0, 0);
     loop {
-        let (chunk, back) = read(adopted).await?;
+        let (chunk, failed, back) = read(adopted).await?;
         adopted = back;
-        if chunk.is_empty() {
+        if chunk.is_empty() && failed.is_none() {
             return Ok(Replayed { requests, findings: adopted.findings().to_vec() });
         }
         let count = chunk.len();
@@ -62,15 +68,34 @@ pub async fn replay(
         adopted.confirm(&done)?;
         requests += count as u64;
         progress(requests);
+        failures = if count > 0 { 0 } else { failures };
+        if let Some(error) = failed {
+            failures += 1;
+            if !error.is_transient() || failures == DISK_FAILURES {
+                return Err(error.into());
+            }
+            tracing::warn!(%error, "spool cannot be read; trying again");
+            tokio::time::sleep(DISK_PAUSE).await;
+        }
     }
 }
 
-async fn read(mut adopted: Adopted) -> Result<(Vec<Stored>, Adopted), EdgeError> {
+/// The next requests, and what kept more from being read.
+async fn read(
+    mut adopted: Adopted,
+) -> Result<(Vec<Stored>, Option<SpoolError>, Adopted), EdgeError> {
     let read = tokio::task::spawn_blocking(move || {
-        let chunk: Result<Vec<Stored>, SpoolError> = adopted.by_ref().take(CHUNK).collect();
-        chunk.map(|chunk| (chunk, adopted))
+        let mut chunk = Vec::new();
+        while chunk.len() < CHUNK {
+            match adopted.next() {
+                Some(Ok(stored)) => chunk.push(stored),
+                Some(Err(error)) => return (chunk, Some(error), adopted),
+                None => break,
+            }
+        }
+        (chunk, None, adopted)
     });
-    Ok(read.await??)
+    Ok(read.await?)
 }
 
 async fn wait_for_all(
@@ -96,4 +121,76 @@ async fn wait_for_all(
         }
     }
     Ok(positions)
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_spool::disk::{FaultPlan, FaultyDisk, Injected, Operation};
+    use tollgate_spool::{FindingKind, Options, Request, Spool};
+    use tollgate_stream::TopicSpec;
+    use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
+    use tollgate_stream::settings::EmbeddedSettings;
+
+    use super::*;
+
+    const DIR: &str = "/spool";
+    const REQUESTS: u64 = 40;
+
+    /// The disk of a dead edge, with the requests it has left.
+    fn dead_edge() -> FaultyDisk {
+        let disk = FaultyDisk::new(1);
+        let (segment_bytes, group_bytes) = (1 << 20, 1 << 20);
+        let settings =
+            Settings { dir: DIR.into(), segment_bytes, group_bytes, ..Settings::default() };
+        let options = Options { settings, started_at_us: 1 };
+        let (spool, _reader) = Spool::open(options, Arc::new(disk.clone())).unwrap();
+        let body = [b'.'; 1000];
+        for _ in 0..REQUESTS {
+            spool.append(Request { body: &body, ..Request::default() }.encode()).wait().unwrap();
+        }
+        spool.close();
+        disk.kill();
+        disk
+    }
+
+    async fn replayed(disk: &FaultyDisk) -> Result<Replayed, EdgeError> {
+        let settings = EmbeddedSettings {
+            dir: "/stream".into(),
+            segment_bytes: 16 << 20,
+            max_bytes: 256 << 20,
+        };
+        let other = Arc::new(FaultyDisk::new(1));
+        let stream = EmbeddedStream::open(EmbeddedOptions { settings, disk: other }).unwrap();
+        stream.create_topics(&TopicSpec::catalogue(Some(1))).await.unwrap();
+        let disk = Arc::new(disk.clone());
+        replay(Path::new(DIR), disk, &*stream, Arc::default(), |_| {}).await
+    }
+
+    #[tokio::test]
+    async fn a_replay_goes_on_behind_a_bad_sector_and_names_what_it_cost() {
+        let disk = dead_edge();
+        let segment = disk.paths().into_iter().find(|path| path.extension().is_some()).unwrap();
+        disk.spoil(&segment, 20_000, 1);
+        let replayed = replayed(&disk).await.unwrap();
+        let lost: u64 = replayed.findings.iter().map(|lost| lost.last - lost.first + 1).sum();
+        assert!(replayed.findings.iter().all(|lost| lost.kind == FindingKind::Damaged));
+        assert!((1..=6).contains(&lost), "one block of 4 KiB hits no more: {lost}");
+        assert_eq!(replayed.requests + lost, REQUESTS);
+    }
+
+    #[tokio::test]
+    async fn a_replay_outlasts_a_volume_that_comes_back_and_no_other() {
+        // The start finds the segment, and nobody can open it then.
+        let away = |times| {
+            FaultPlan { skip: 1, times, ..FaultPlan::all(Operation::Open, Injected::Eio) }
+                .on(".segment")
+        };
+        let disk = dead_edge();
+        disk.arm(away(20));
+        let whole = Replayed { requests: REQUESTS, findings: Vec::new() };
+        assert_eq!(replayed(&disk).await.unwrap(), whole);
+        let disk = dead_edge();
+        disk.arm(away(u64::MAX));
+        assert!(matches!(replayed(&disk).await, Err(EdgeError::Spool(_))));
+    }
 }

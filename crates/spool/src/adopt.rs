@@ -50,7 +50,8 @@ impl Adopted {
         let mut position = None;
         let mut keeper = None;
         if exclusive {
-            disk.create_dir(&dir.join(DAMAGED)).during("create its directory")?;
+            let damaged_dir = dir.join(DAMAGED);
+            disk.create_dir(&damaged_dir).during_at("create directory", &damaged_dir)?;
             position = Some(PositionFile::open(disk.clone(), dir, &catalog.position));
             let max_bytes = Settings::default().damaged_max_bytes;
             keeper = Some(Keeper::new(disk.clone(), dir, max_bytes));

@@ -80,7 +80,7 @@ impl Catalog {
     pub fn load(disk: &dyn Disk, dir: &Path) -> Result<Self, SpoolError> {
         let mut segments = Vec::new();
         let mut leftovers = Vec::new();
-        for entry in disk.list(dir).during("list its directory")? {
+        for entry in disk.list(dir).during_at("list directory", dir)? {
             if entry.is_dir {
                 continue;
             }
@@ -95,7 +95,7 @@ impl Catalog {
                 Ok(file) => read_header(&*file, &name)?,
                 // A live spool has removed it since the listing.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error).during("open a segment"),
+                Err(error) => return Err(error).during_at("open segment", &path),
             };
             segments.push(Segment {
                 name,
@@ -112,7 +112,14 @@ impl Catalog {
             });
         }
         segments.sort_by_key(|segment| (segment.key(), segment.salt().number()));
-        let position = position::read(disk, dir)?;
+        let mut position = position::read(disk, dir)?;
+        if let (Some(known), Some(first)) = (&mut position.position, segments.first())
+            && position.in_doubt
+        {
+            // What stood before the first segment was removed by a later position.
+            let SegmentName { epoch, first: sequence, .. } = first.name;
+            *known = (*known).max(Position { epoch, sequence });
+        }
         let mut catalog = Self { segments, position, leftovers };
         catalog.find_ends();
         Ok(catalog)

@@ -16,7 +16,7 @@ enum Work {
     Commit(Vec<Queued>),
     /// Nothing is queued: say in the log what is synced.
     Mark,
-    /// There is no segment to write to: try to make one.
+    /// There is no segment to write to, or the disk has failed: look whether it works.
     Probe,
     Close,
 }
@@ -25,7 +25,7 @@ pub(crate) struct Committer {
     shared: Arc<Shared>,
     writer: Writer,
     pace: Pace,
-    /// Not before this moment is another segment tried for its own sake.
+    /// Not before this moment is the disk tried for its own sake.
     next_probe: Instant,
 }
 
@@ -52,6 +52,10 @@ struct Ending(Arc<Shared>);
 impl Drop for Ending {
     fn drop(&mut self) {
         let mut state = self.0.lock();
+        if !state.closing {
+            // Nobody told it to: nothing will be written any more.
+            state.failures_in_a_row = u32::MAX;
+        }
         state.closing = true;
         state.closed = true;
         let left = std::mem::take(&mut state.queue);
@@ -81,7 +85,9 @@ impl Committer {
             let _at_disk = shared.at_disk();
             match work {
                 Work::Commit(group) => self.commit(group),
-                Work::Mark => self.mark(false),
+                Work::Mark => {
+                    self.mark(false);
+                }
                 Work::Probe => self.probe(),
                 Work::Close => {
                     self.mark(true);
@@ -114,7 +120,7 @@ impl Committer {
                 if self.writer.wants_mark() {
                     wake_at = Some(ready_at);
                 }
-                if !self.writer.is_open() {
+                if !self.writer.is_open() || !state.is_writable() {
                     if now >= self.next_probe {
                         return Work::Probe;
                     }
@@ -200,9 +206,11 @@ impl Committer {
     /// Creates the next segment, if the bound allows one.
     fn new_segment(&mut self) -> Result<(), AppendError> {
         let len = self.shared.settings.segment_bytes;
-        if self.shared.lock().reserved_bytes() + len > self.shared.settings.max_bytes {
+        let state = self.shared.lock();
+        if state.reserved_bytes() + len > self.shared.settings.max_bytes && !state.is_drained() {
             return Err(AppendError::Full);
         }
+        drop(state);
         let next = self.writer.next_sequence();
         match self.writer.open_segment(self.shared.clock.now_ms()) {
             Ok(opened) => {
@@ -238,20 +246,23 @@ impl Committer {
         state.report();
     }
 
-    fn mark(&mut self, sync: bool) {
-        if let Err(error) = self.writer.mark(sync) {
-            self.failed("write", &error);
-            if !sync {
-                let _ = self.new_segment();
-            }
+    fn mark(&mut self, sync: bool) -> bool {
+        let Err(error) = self.writer.mark(sync) else { return true };
+        self.failed("write", &error);
+        if !sync {
+            let _ = self.new_segment();
         }
+        false
     }
 
     fn probe(&mut self) {
         let probe_interval = Duration::from_millis(self.shared.settings.probe_interval_ms);
         self.next_probe = Instant::now() + probe_interval;
-        // A segment is written and synced when it is made, which is all that a group needs.
-        if self.new_segment().is_ok() {
+        // A segment is written and synced when it is made, and so is a mark in one that is there:
+        // that is all that a group needs.
+        let works =
+            if self.writer.is_open() { self.mark(true) } else { self.new_segment().is_ok() };
+        if works {
             let mut state = self.shared.lock();
             if !state.is_writable() {
                 tracing::info!("spool: the disk takes writes again");

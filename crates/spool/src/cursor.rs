@@ -144,7 +144,8 @@ impl Cursor {
                 }
                 return Ok(None);
             };
-            match open.scanner.next_item().during("read a segment")? {
+            let Open { scanner, segment, .. } = open;
+            match scanner.next_item().during_at("read segment", &segment.path)? {
                 Some(Item::Frame { offset, header, payload }) => {
                     self.on_frame(offset, &header, payload);
                 }
@@ -160,7 +161,8 @@ impl Cursor {
                     let sealed = now.sealed;
                     open.segment = now;
                     if grown {
-                        open.scanner.set_end(open.segment.end).during("read a segment")?;
+                        let Segment { end, path, .. } = &open.segment;
+                        open.scanner.set_end(*end).during_at("read segment", path)?;
                     } else if sealed {
                         self.finish();
                     } else {
@@ -189,12 +191,12 @@ impl Cursor {
                 self.lost_file(&segment);
                 return Ok(true);
             }
-            Err(error) => return Err(error).during("open a segment"),
+            Err(error) => return Err(error).during_at("open segment", &segment.path),
         };
         let mut scanner =
             Scanner::new(Salvage::new(file, self.patience), segment.salt(), HEADER_BLOCK)
-                .during("read a segment")?;
-        scanner.set_end(segment.end).during("read a segment")?;
+                .during_at("read segment", &segment.path)?;
+        scanner.set_end(segment.end).during_at("read segment", &segment.path)?;
         let expected = segment.name.first;
         self.open = Some(Open {
             synced: 0,

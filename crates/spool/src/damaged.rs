@@ -6,11 +6,24 @@ use std::sync::Arc;
 
 use crate::catalog::DAMAGED;
 use crate::cursor::Lost;
-use crate::disk::{Disk, DiskFile, read_up_to};
+use crate::disk::{Disk, DiskFile, Listed, read_up_to};
 use crate::metrics::disk_failed;
 
 /// Bytes copied at a time.
 const PIECE: usize = 1 << 20;
+
+/// Why something is not kept.
+pub(crate) fn bound_reached() -> io::Error {
+    io::Error::other(
+        "damaged_max_bytes is reached; take away what is in damaged/, or raise spool.damaged_max_bytes",
+    )
+}
+
+/// Whether so many bytes more fit beside what is listed.
+pub(crate) fn fits(listed: &[Listed], max_bytes: u64, len: u64) -> bool {
+    let held: u64 = listed.iter().map(|entry| entry.len).sum();
+    held + len <= max_bytes
+}
 
 /// Copies damaged bytes into `damaged/`, up to a bound.
 #[derive(Debug)]
@@ -70,9 +83,8 @@ impl Keeper {
         if listed.iter().any(|entry| entry.name == name) {
             return Ok(());
         }
-        let held: u64 = listed.iter().map(|entry| entry.len).sum();
-        if held + len > self.max_bytes {
-            return Err(io::Error::other("damaged_max_bytes is reached"));
+        if !fits(&listed, self.max_bytes, len) {
+            return Err(bound_reached());
         }
         if listed.iter().any(|entry| entry.name == unfinished) {
             self.disk.remove(&self.dir.join(&unfinished))?;

@@ -11,6 +11,7 @@ use crate::error::{During as _, SpoolError};
 use crate::frame::{HEADER_LEN, Header, Item, Salt, Scanner, encode};
 use crate::metrics as m;
 use crate::record::{Fields, Position, Undecodable, begin_fields, put_field};
+use crate::salvage::Salvage;
 
 /// Directory inside the spool's.
 pub(crate) const DIR: &str = "dead-letters";
@@ -81,6 +82,7 @@ struct Inner {
 #[derive(Debug)]
 struct Open {
     file: Arc<dyn DiskFile>,
+    path: PathBuf,
     salt: Salt,
     number: u64,
     offset: u64,
@@ -93,13 +95,21 @@ impl DeadLetters {
     /// the spool is open: the spool's lock is also theirs.
     pub fn open(spool_dir: &Path, max_bytes: u64, disk: Arc<dyn Disk>) -> Result<Self, SpoolError> {
         let dir = spool_dir.join(DIR);
-        disk.create_dir(&dir).during("create the directory of dead letters")?;
+        disk.create_dir(&dir).during_at("create directory", &dir)?;
         let mut inner = Inner::default();
         for entry in files(&*disk, &dir)? {
             inner.next_file = inner.next_file.max(entry.number + 1);
-            inner.held_bytes += entry.len;
+            let (mut letters, mut is_empty) = (0, true);
+            scan_file(&*disk, &dir, &entry, |letter| {
+                letters += u64::from(letter.is_some());
+                is_empty = false;
+            })?;
+            inner.count += letters;
+            // Reserved for a letter that was never written.
+            if !is_empty || disk.remove(&dir.join(&entry.name)).is_err() {
+                inner.held_bytes += entry.len;
+            }
         }
-        inner.count = count(&*disk, spool_dir)?;
         metrics::gauge!(m::DEAD_LETTERS_HELD.name).set(inner.count as f64);
         Ok(Self { disk, dir, max_bytes, inner: Mutex::new(inner) })
     }
@@ -126,8 +136,13 @@ impl DeadLetters {
         let mut bytes = Vec::new();
         encode(&mut bytes, open.salt, &header, |out| letter.encode(out));
         let written = open.file.write_at(open.offset, &bytes).and_then(|()| open.file.sync_data());
-        // After a failure the file is not used again.
-        written.during("keep a dead letter")?;
+        if let Err(error) = written {
+            // The file is not used again.
+            if open.sequence == 1 {
+                self.discard(&mut inner, &open.path, open.size);
+            }
+            return Err(error).during_at("keep a dead letter in", &open.path);
+        }
         open.offset += bytes.len() as u64;
         open.sequence += 1;
         inner.file = Some(open);
@@ -156,11 +171,22 @@ impl DeadLetters {
         let (number, salt) = (inner.next_file, Salt::random());
         inner.next_file += 1;
         let path = self.dir.join(format!("{number:010}-{:016x}{SUFFIX}", salt.number()));
-        let file = self.disk.create(&path, size).during("create a file of dead letters")?;
+        let action = "create a file of dead letters,";
+        let file = self.disk.create(&path, size).during_at(action, &path)?;
         inner.held_bytes += size;
-        self.disk.sync_dir(&self.dir).during("create a file of dead letters")?;
-        inner.file = Some(Open { file, salt, number, offset: 0, size, sequence: 1 });
+        if let Err(error) = self.disk.sync_dir(&self.dir) {
+            self.discard(inner, &path, size);
+            return Err(error).during_at(action, &path);
+        }
+        inner.file = Some(Open { file, path, salt, number, offset: 0, size, sequence: 1 });
         Ok(())
+    }
+
+    /// Gives up a file that holds no letter. What cannot be removed still costs its size.
+    fn discard(&self, inner: &mut Inner, path: &Path, size: u64) {
+        if self.disk.remove(path).is_ok() {
+            inner.held_bytes -= size;
+        }
     }
 }
 
@@ -198,17 +224,33 @@ fn scan(
 ) -> Result<(), SpoolError> {
     let dir = spool_dir.join(DIR);
     for entry in files(disk, &dir)? {
-        let path = dir.join(&entry.name);
-        let file = disk.open(&path, Access::Read).during("open dead letters")?;
-        let mut scanner = Scanner::new(file, entry.salt, 0).during("read dead letters")?;
-        while let Some(item) = scanner.next_item().during("read dead letters")? {
-            found(match item {
-                Item::Frame { header, payload, .. } => {
-                    DeadLetter::decode(&payload, header.time_ms).ok()
-                }
-                Item::Damage(_) => None,
-            });
-        }
+        scan_file(disk, &dir, &entry, &mut found)?;
+    }
+    Ok(())
+}
+
+fn scan_file(
+    disk: &dyn Disk,
+    dir: &Path,
+    entry: &File,
+    mut found: impl FnMut(Option<DeadLetter>),
+) -> Result<(), SpoolError> {
+    let path = dir.join(&entry.name);
+    let file = match disk.open(&path, Access::Read) {
+        // Removed since the listing.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.during_at("open dead letters", &path)?,
+    };
+    // A bad sector costs the letters it hits, and neither the others nor the start.
+    let source = Salvage::new(file, 0);
+    let mut scanner = Scanner::new(source, entry.salt, 0).during_at("read dead letters", &path)?;
+    while let Some(item) = scanner.next_item().during_at("read dead letters", &path)? {
+        found(match item {
+            Item::Frame { header, payload, .. } => {
+                DeadLetter::decode(&payload, header.time_ms).ok()
+            }
+            Item::Damage(_) => None,
+        });
     }
     Ok(())
 }
@@ -223,7 +265,7 @@ struct File {
 fn files(disk: &dyn Disk, dir: &Path) -> Result<Vec<File>, SpoolError> {
     let listed = match disk.list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        listed => listed.during("list dead letters")?,
+        listed => listed.during_at("list directory", dir)?,
     };
     let parse = |name: &str| {
         let (number, salt) = name.strip_suffix(SUFFIX)?.split_once('-')?;
@@ -354,5 +396,48 @@ mod tests {
         let found = list(&*disk, dir).unwrap();
         assert_eq!(found.letters, [large, letter(2)]);
         assert_eq!(found.damaged, 0);
+    }
+
+    #[test]
+    fn a_disk_that_fails_for_long_costs_no_room() {
+        let disk = FaultyDisk::new(3);
+        let dir = Path::new("/s");
+        disk.create_dir(dir).unwrap();
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let letters = DeadLetters::open(dir, 2 << 20, shared.clone()).unwrap();
+        for operation in [Operation::Write, Operation::Sync, Operation::SyncDir] {
+            disk.arm(FaultPlan::all(operation, Injected::Eio));
+            for _ in 0..5 {
+                let failed = letters.append(&letter(1)).unwrap_err();
+                assert!(failed.to_string().contains("/s/dead-letters/"), "{failed}");
+            }
+            disk.heal();
+        }
+        letters.append(&letter(1)).unwrap();
+        assert_eq!(disk.paths().len(), 1);
+        // What a crash has left behind before its letter was written goes at the next start.
+        let empty = dir.join(DIR).join("0000000099-00000000000000aa.letters");
+        disk.put(&empty, vec![0; FILE_BYTES as usize]);
+        let letters = DeadLetters::open(dir, 2 << 20, shared).unwrap();
+        assert!(!disk.paths().contains(&empty));
+        letters.append(&letter(2)).unwrap();
+        assert_eq!(list(&disk, dir).unwrap().letters, [letter(1), letter(2)]);
+    }
+
+    #[test]
+    fn a_bad_sector_costs_the_letters_it_hits_and_not_the_start() {
+        let disk = FaultyDisk::new(3);
+        let dir = Path::new("/s");
+        disk.create_dir(dir).unwrap();
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let letters = DeadLetters::open(dir, 1 << 24, shared.clone()).unwrap();
+        let large = DeadLetter { value: Some(vec![7; 9000].into()), ..letter(1) };
+        letters.append(&large).unwrap();
+        letters.append(&letter(2)).unwrap();
+        disk.spoil(&disk.paths()[0], 5000, 1);
+        let letters = DeadLetters::open(dir, 1 << 24, shared).unwrap();
+        assert_eq!(letters.count(), 1);
+        let found = list(&disk, dir).unwrap();
+        assert_eq!((found.letters, found.damaged), (vec![letter(2)], 1));
     }
 }

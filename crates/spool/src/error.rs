@@ -1,6 +1,7 @@
 //! What can go wrong, and what the caller does about it.
 
 use std::io;
+use std::path::Path;
 
 /// A call to the spool failed.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +49,8 @@ pub enum SpoolError {
     /// The disk failed.
     #[error("spool cannot {action}: {source}")]
     Io {
-        /// What was tried.
-        action: &'static str,
+        /// What was tried, and on which file.
+        action: String,
         /// What the operating system says.
         source: io::Error,
     },
@@ -65,12 +66,22 @@ impl SpoolError {
 /// Gives an I/O error its context.
 pub(crate) trait During<T> {
     /// Names what was tried, as in "spool cannot ...".
-    fn during(self, action: &'static str) -> Result<T, SpoolError>;
+    fn during(self, action: &str) -> Result<T, SpoolError>;
+
+    /// Names the file too: what was tried ends with its path.
+    fn during_at(self, action: &str, path: &Path) -> Result<T, SpoolError>;
 }
 
 impl<T> During<T> for io::Result<T> {
-    fn during(self, action: &'static str) -> Result<T, SpoolError> {
-        self.map_err(|source| SpoolError::Io { action, source })
+    fn during(self, action: &str) -> Result<T, SpoolError> {
+        self.map_err(|source| SpoolError::Io { action: action.into(), source })
+    }
+
+    fn during_at(self, action: &str, path: &Path) -> Result<T, SpoolError> {
+        self.map_err(|source| SpoolError::Io {
+            action: format!("{action} {}", path.display()),
+            source,
+        })
     }
 }
 

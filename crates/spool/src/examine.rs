@@ -218,6 +218,10 @@ fn scan(
                     oldest.get_or_insert(stored.encoded.received_at_ms());
                 }
             }
+            // Confirmed and removed, though a segment before it could not be.
+            Found::Lost(lost)
+                if lost.len == 0
+                    && (lost.epoch, *lost.sequences.end()) < (start.epoch, start.sequence) => {}
             Found::Lost(lost) => {
                 let is_last = last_segment.as_ref() == Some(&lost.segment);
                 found.findings.push(Finding::of(&lost, is_last));

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::catalog::{DAMAGED, Segment};
+use crate::damaged;
 use crate::metrics::disk_failed;
 use crate::position::PositionFile;
 use crate::shared::{Shared, State};
@@ -112,8 +113,7 @@ impl Keeper {
 
     fn remove(&self, segment: &Segment) -> io::Result<()> {
         let removed = if segment.pinned {
-            let name = segment.name.file_name();
-            self.shared.disk.rename(&segment.path, &self.shared.dir.join(DAMAGED).join(name))
+            self.keep_whole(segment)
         } else {
             self.shared.disk.remove(&segment.path)
         };
@@ -124,6 +124,18 @@ impl Keeper {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Moves a segment to `damaged/`, unless that is full: then its damaged bytes are let go.
+    fn keep_whole(&self, segment: &Segment) -> io::Result<()> {
+        let Shared { disk, dir, settings, .. } = &*self.shared;
+        let (name, damaged_dir) = (segment.name.file_name(), dir.join(DAMAGED));
+        let held = disk.list(&damaged_dir)?;
+        if damaged::fits(&held, settings.damaged_max_bytes, segment.len) {
+            return disk.rename(&segment.path, &damaged_dir.join(name));
+        }
+        disk_failed("keep", &name, &damaged::bound_reached());
+        disk.remove(&segment.path)
     }
 }
 

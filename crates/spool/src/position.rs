@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::disk::{Access, Disk, DiskFile, read_up_to};
 use crate::error::{During as _, SpoolError};
+use crate::metrics as m;
 use crate::record::Position;
 
 /// Name of the file.
@@ -32,30 +33,43 @@ pub(crate) struct PositionFile {
 }
 
 /// What was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct ReadPosition {
     /// The lowest unconfirmed record; `None` when there is no file, or nothing valid in it.
     pub position: Option<Position>,
-    /// Whether there was a file.
-    pub exists: bool,
+    /// Whether a slot could not be read: the position in it may be a later one.
+    pub in_doubt: bool,
     generation: u64,
 }
 
 /// Reads the position of a directory.
 pub(crate) fn read(disk: &dyn Disk, dir: &Path) -> Result<ReadPosition, SpoolError> {
-    let file = match disk.open(&dir.join(FILE), Access::Read) {
+    let path = dir.join(FILE);
+    let file = match disk.open(&path, Access::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(ReadPosition { position: None, exists: false, generation: 0 });
+            return Ok(ReadPosition::default());
         }
-        Err(error) => return Err(error).during("open the position file"),
+        Err(error) => {
+            let action = "open its position (move the file away, and all is published again under the same ids)";
+            return Err(error).during_at(action, &path);
+        }
     };
-    let mut best = ReadPosition { position: None, exists: true, generation: 0 };
+    let mut best = ReadPosition::default();
     for slot in [0, SLOT] {
-        let bytes = read_up_to(&*file, slot, SLOT_BYTES).during("read the position file")?;
+        let bytes = match read_up_to(&*file, slot, SLOT_BYTES) {
+            Ok(bytes) => bytes,
+            // At worst everything is published again, under the same ids; that is no reason not to
+            // start.
+            Err(error) => {
+                m::disk_failed("read", FILE, &error);
+                best.in_doubt = true;
+                continue;
+            }
+        };
         match decode(&bytes) {
             Some(Ok((generation, position))) if generation >= best.generation => {
-                best = ReadPosition { position: Some(position), exists: true, generation };
+                best = ReadPosition { position: Some(position), generation, ..best };
             }
             Some(Err(found)) => {
                 return Err(SpoolError::NewerFormat { file: FILE.into(), found, known: FORMAT });

@@ -19,7 +19,7 @@ pub(crate) fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DirLock>, Spoo
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(SpoolError::Locked { dir: dir.display().to_string() })
         }
-        locked => locked.during("lock its directory"),
+        locked => locked.during_at("lock directory", dir),
     }
 }
 
@@ -46,10 +46,11 @@ impl LastSegment {
 /// Reads the last segment to its end. Only there can a crash have torn something: every other was
 /// synced whole, or given up before its successor was made.
 pub(crate) fn examine_last(disk: &dyn Disk, segment: &Segment) -> Result<LastSegment, SpoolError> {
-    let file = disk.open(&segment.path, Access::Read).during("open a segment")?;
+    let path = &segment.path;
+    let file = disk.open(path, Access::Read).during_at("open segment", path)?;
     // A bad sector must not stop the start; what it hides is for the reader to account for.
     let mut scanner = Scanner::new(Salvage::new(file, 0), segment.salt(), HEADER_BLOCK)
-        .during("read a segment")?;
+        .during_at("read segment", path)?;
     let epoch = segment.name.epoch;
     // What precedes a segment of the same epoch was synced before the segment was made.
     let before = segment.name.first - 1;
@@ -59,7 +60,7 @@ pub(crate) fn examine_last(disk: &dyn Disk, segment: &Segment) -> Result<LastSeg
         data_end: HEADER_BLOCK,
         unreadable: false,
     };
-    while let Some(item) = scanner.next_item().during("read a segment")? {
+    while let Some(item) = scanner.next_item().during_at("read segment", path)? {
         match item {
             Item::Frame { offset, header, .. } => {
                 last.data_end = offset + header.frame_len();

@@ -10,8 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile, read_up_to};
-use crate::error::{During as _, SpoolError};
+use crate::error::SpoolError;
 use crate::frame::Salt;
+use crate::metrics as m;
 
 /// Newest format of segment files that this version writes and reads.
 pub const FORMAT: u32 = 1;
@@ -188,7 +189,11 @@ pub(crate) fn read_header(
 ) -> Result<ReadHeader, SpoolError> {
     let mut read = ReadHeader { header: None, bad_copies: 0 };
     for copy in COPIES {
-        let bytes = read_up_to(file, copy, HEADER_BYTES).during("read a segment's header")?;
+        // A copy that cannot be read is a damaged one.
+        let bytes = read_up_to(file, copy, HEADER_BYTES).unwrap_or_else(|error| {
+            m::disk_failed("read", &name.file_name(), &error);
+            Vec::new()
+        });
         match SegmentHeader::decode(&bytes, name) {
             Some(Ok(header)) => read.header = Some(header),
             Some(Err(found)) => {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
@@ -47,7 +47,8 @@ pub(crate) struct AtDisk<'a>(&'a Shared);
 
 impl Drop for AtDisk<'_> {
     fn drop(&mut self) {
-        self.0.note_disk_asked(0);
+        self.0.disk_asked_ms.store(0, Ordering::Relaxed);
+        metrics::gauge!(m::DISK_ASKED.name).set(0.0);
     }
 }
 
@@ -133,20 +134,18 @@ impl Shared {
             work: Condvar::new(),
             progress: Condvar::new(),
             arrived: Notify::new(),
-            allow_removal: AtomicBool::new(true),
+            allow_removal: AtomicBool::new(false),
             filled,
             disk_asked_ms: AtomicI64::new(0),
         }
     }
 
     pub fn at_disk(&self) -> AtDisk<'_> {
-        self.note_disk_asked(self.clock.now_ms());
+        self.disk_asked_ms.store(self.clock.now_ms(), Ordering::Relaxed);
+        // For those who compare it with their own clock, which is not this process' count.
+        let asked = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        metrics::gauge!(m::DISK_ASKED.name).set(asked.as_secs_f64());
         AtDisk(self)
-    }
-
-    fn note_disk_asked(&self, at_ms: i64) {
-        self.disk_asked_ms.store(at_ms, Ordering::Relaxed);
-        metrics::gauge!(m::DISK_ASKED.name).set(at_ms as f64 / 1000.0);
     }
 
     pub fn disk_silence(&self) -> Duration {
@@ -172,7 +171,9 @@ impl Shared {
         }
         if lost.len > 0 && lost.kept_as.is_none() {
             let holds = |s: &&mut Segment| s.name.file_name() == lost.segment;
-            if let Some(segment) = state.segments.iter_mut().find(holds) {
+            let segment = state.segments.iter_mut().find(holds);
+            // Where not even its end could be read, nobody knows what was acknowledged.
+            if let Some(segment) = segment.filter(|s| lost.acknowledged || s.open_ended) {
                 segment.pinned = true;
             }
         }
@@ -280,7 +281,14 @@ impl Segments for Shared {
 
 impl State {
     pub fn is_writable(&self) -> bool {
-        self.failures_in_a_row < 2 && !self.closed
+        self.failures_in_a_row < 2
+    }
+
+    /// Whether the one segment that is left holds nothing that is waited for. It goes when it has a
+    /// successor.
+    pub fn is_drained(&self) -> bool {
+        let is_last = self.segments.len() == 1 && self.doomed.is_empty();
+        is_last && self.unconfirmed == 0 && self.behind.is_none()
     }
 
     /// Bytes that segments hold: all of a sealed one, of the active one what is written.

@@ -86,9 +86,10 @@ impl Spool {
         let Options { settings, started_at_us } = options;
         settings.validate().map_err(SpoolError::Settings)?;
         let dir = settings.dir.clone();
-        disk.create_dir(&dir).during("create its directory")?;
+        disk.create_dir(&dir).during_at("create directory", &dir)?;
         let lock = Arc::new(recovery::lock(&*disk, &dir)?);
-        disk.create_dir(&dir.join(DAMAGED)).during("create its directory")?;
+        let damaged_dir = dir.join(DAMAGED);
+        disk.create_dir(&damaged_dir).during_at("create directory", &damaged_dir)?;
         let mut catalog = Catalog::load(&*disk, &dir)?;
         for leftover in &catalog.leftovers {
             // It is made anew under the same name when it is needed.
@@ -160,11 +161,15 @@ impl Spool {
         self.handle.shared.disk_silence()
     }
 
-    /// Whether segments whose records are all confirmed may be removed; at first they may.
-    /// Switched off while what they were published to cannot be trusted to keep it.
+    /// Whether segments whose records are all confirmed may be removed; at first they may not:
+    /// somebody has to say first that what they were published to can be trusted to keep it.
     pub fn set_allow_removal(&self, allowed: bool) {
-        self.handle.shared.allow_removal.store(allowed, Ordering::Release);
-        self.handle.shared.progress.notify_all();
+        let shared = &self.handle.shared;
+        // Under the lock: the keeper must not miss it on its way to sleep.
+        let state = shared.lock();
+        shared.allow_removal.store(allowed, Ordering::Release);
+        drop(state);
+        shared.progress.notify_all();
     }
 
     /// Takes nothing more, stores what is queued, and returns when that is done. Reading and

@@ -5,8 +5,8 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::*;
-use tollgate_spool::disk::{Disk as _, FaultyDisk, Loss};
-use tollgate_spool::{FindingKind, Position, Request, SpoolError, verify};
+use tollgate_spool::disk::{Disk as _, FaultPlan, FaultyDisk, Injected, Loss, Operation};
+use tollgate_spool::{FindingKind, Position, Request, Settings, SpoolError, verify};
 
 /// A spool that was closed with six requests in it, and its segment.
 fn six() -> (FaultyDisk, PathBuf) {
@@ -200,8 +200,8 @@ fn an_unreadable_position_serves_everything_again() {
     assert!(!disk.contents(&Path::new(DIR).join("position")).unwrap().starts_with(&[7]));
 }
 
-#[test]
-fn a_hole_above_the_synced_mark_was_never_acknowledged_and_what_is_above_it_is_served() {
+/// A crash has left the records 1, 2, 3 and 5. The last three were one group, which no mark names.
+fn unacknowledged_hole() -> (FaultyDisk, PathBuf) {
     let disk = FaultyDisk::new(1);
     let (spool, reader) = open(&disk);
     spool.append(request(1)).wait().unwrap();
@@ -224,6 +224,12 @@ fn a_hole_above_the_synced_mark_was_never_acknowledged_and_what_is_above_it_is_s
     bytes.truncate((fifth.offset + fifth.len) as usize);
     crashed.put(&file, bytes);
     crashed.power_cut(Loss::Nothing);
+    (crashed, file)
+}
+
+#[test]
+fn a_hole_above_the_synced_mark_was_never_acknowledged_and_what_is_above_it_is_served() {
+    let (crashed, _) = unacknowledged_hole();
     let (spool, mut reader) = open(&crashed);
     assert_eq!(numbers(&drain(&mut reader)), [1, 2, 3, 5]);
     assert_eq!(spool.usage().damaged, 0);
@@ -294,6 +300,86 @@ fn a_bad_sector_costs_the_records_it_hits_and_neither_the_start_nor_the_others()
         eventually("the segment is moved", || kept(&fork) == [name.as_str()]);
         eventually("the others go", || segments(&fork).len() == 2);
         assert_eq!(spool.usage().segments, 1);
+    }
+}
+
+#[test]
+fn what_could_not_be_copied_is_kept_whole_only_within_the_bound() {
+    let disk = FaultyDisk::new(1);
+    let (spool, reader) = open(&disk);
+    for number in 1..=40 {
+        spool.append(sized(number, 1000)).wait().unwrap();
+    }
+    drop((spool, reader));
+    let first_two = segments(&disk)[..2].to_vec();
+    for fits in [2, 1, 0] {
+        let fork = disk.fork();
+        for (segment, sequence) in first_two.iter().zip([5, 20]) {
+            fork.spoil(segment, record(&disk, segment, sequence).offset, 1);
+        }
+        let bounded = Settings { damaged_max_bytes: fits * 16 * 1024, ..settings() };
+        let (spool, mut reader) = try_open(&fork, &bounded).unwrap();
+        let mut read = Vec::new();
+        eventually("the bad sectors are given up", || {
+            read.extend(reader.next_blocking(50, 1 << 20).unwrap_or_default());
+            spool.usage().damaged + read.len() as u64 == 40
+        });
+        reader.confirm(&positions(&read));
+        eventually("the others go", || segments(&fork).len() as u64 == 1 + fits);
+        assert_eq!(kept(&fork).len() as u64, fits);
+    }
+}
+
+#[test]
+fn no_segment_is_kept_for_what_nobody_was_answered_for() {
+    let (disk, segment) = unacknowledged_hole();
+    disk.arm(FaultPlan::all(Operation::Create, Injected::Eio).on("damaged/"));
+    let (spool, mut reader) = open(&disk);
+    confirm_all(&mut reader);
+    eventually("the segment goes", || !disk.paths().contains(&segment));
+    assert_eq!(kept(&disk), [""; 0]);
+    assert_eq!(spool.usage().records, 0);
+}
+
+#[test]
+fn bad_sectors_in_headers_and_the_position_neither_stop_the_start_nor_cost_anything() {
+    let disk = FaultyDisk::new(1);
+    for epoch in 0..3 {
+        let (spool, _reader) = open(&disk);
+        for number in 1..=20 {
+            spool.append(sized(20 * epoch + number, 1000)).wait().unwrap();
+        }
+    }
+    // The second of these positions lets the first segment go.
+    let first = segments(&disk).remove(0);
+    for count in [1, 12] {
+        let (spool, mut reader) = open(&disk);
+        let some = reader.next_blocking(count, 1 << 20).unwrap();
+        reader.confirm(&positions(&some));
+        spool.close();
+        reader.close();
+    }
+    assert!(!segments(&disk).contains(&first));
+    let position = Path::new(DIR).join("position");
+    for slots in [vec![0], vec![4096], vec![0, 4096]] {
+        let fork = disk.fork();
+        for slot in &slots {
+            fork.spoil(&position, *slot, 1);
+        }
+        for segment in segments(&fork) {
+            fork.spoil(&segment, 0, 4096);
+        }
+        let proof = verify(Path::new(DIR), &shared(&fork)).unwrap();
+        assert!(proof.is_complete(), "{:?}", proof.findings);
+        let (spool, mut reader) = open(&fork);
+        let read = drain(&mut reader);
+        assert!(numbers(&read).ends_with(&(14..=60).collect::<Vec<_>>()));
+        assert_eq!((spool.usage().damaged, spool.usage().records), (0, read.len() as u64));
+        reader.confirm(&positions(&read));
+        eventually("all segments go but the last", || segments(&fork).len() == 1);
+        drop((spool, reader));
+        fork.heal();
+        assert!(drain(&mut open(&fork).1).is_empty(), "the position is written all the same");
     }
 }
 

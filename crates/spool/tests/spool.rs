@@ -254,6 +254,12 @@ fn segments_stay_while_removal_is_off_and_go_when_it_is_on_again() {
     reader.close();
     drop(spool);
     assert_eq!(segments(&disk), before);
+    // A start does not switch it on.
+    let options = Options { settings: settings(), started_at_us: 1_000 };
+    let (spool, reader) = Spool::open(options, shared(&disk)).unwrap();
+    reader.close();
+    drop(spool);
+    assert!(segments(&disk).starts_with(&before));
     let (spool, mut reader) = open(&disk);
     assert!(drain(&mut reader).is_empty(), "confirmed is confirmed, removed or not");
     eventually("they go", || segments(&disk).len() == 1);
@@ -294,6 +300,50 @@ fn two_failures_in_a_row_make_it_unwritable_until_a_probe_succeeds() {
     eventually("a probe succeeds", || spool.is_writable());
     spool.append(request(3)).wait().unwrap();
     assert_eq!(numbers(&drain(&mut reader)), [3]);
+}
+
+#[test]
+fn an_unwritable_spool_is_probed_although_a_new_segment_could_be_made() {
+    let disk = FaultyDisk::new(1);
+    let (spool, mut reader) = open(&disk);
+    // The syncs of two groups fail, and none of those that make the segments behind them.
+    for skip in [0, 1] {
+        disk.arm(FaultPlan::once(Operation::Sync, skip, Injected::Eio).on(".segment"));
+    }
+    for number in 1..=2 {
+        assert_eq!(spool.append(request(number)).wait(), Err(AppendError::Failed));
+    }
+    eventually("a probe succeeds", || spool.is_writable());
+    spool.append(request(3)).wait().unwrap();
+    assert_eq!(numbers(&drain(&mut reader)), [3]);
+}
+
+#[test]
+fn a_smaller_bound_than_the_last_segment_fills_the_spool_only_until_all_is_confirmed() {
+    let disk = FaultyDisk::new(1);
+    let large = Settings { segment_bytes: 64 * 1024, max_bytes: 256 * 1024, ..settings() };
+    let (spool, reader) = try_open(&disk, &large).unwrap();
+    for number in 1..=50 {
+        spool.append(sized(number, 900)).wait().unwrap();
+    }
+    drop((spool, reader));
+    assert_eq!(segments(&disk).len(), 1);
+    let small = Settings { segment_bytes: 16 * 1024, max_bytes: 64 * 1024, ..settings() };
+    let (spool, mut reader) = try_open(&disk, &small).unwrap();
+    let largest = small.max_record_bytes() as usize - 200;
+    assert_eq!(spool.append(sized(61, largest)).wait(), Err(AppendError::Full));
+    confirm_all(&mut reader);
+    eventually("it takes requests again", || spool.append(sized(62, largest)).wait().is_ok());
+    assert!(spool.usage().bytes <= small.max_bytes);
+}
+
+#[test]
+fn a_spool_that_is_closed_is_no_failing_disk() {
+    let disk = FaultyDisk::new(1);
+    let (spool, _reader) = open(&disk);
+    spool.close();
+    assert!(spool.is_writable());
+    assert_eq!(spool.append(request(1)).wait(), Err(AppendError::Closing));
 }
 
 #[test]

@@ -153,6 +153,23 @@ fn an_epoch_whose_segments_are_all_gone_is_missed() {
 }
 
 #[test]
+fn a_segment_that_cannot_be_removed_makes_no_loss_of_those_behind_it_that_are() {
+    let disk = FaultyDisk::new(1);
+    let (spool, mut reader) = open(&disk);
+    for number in 1..=60 {
+        spool.append(sized(number, 1000)).wait().unwrap();
+    }
+    let all = segments(&disk);
+    disk.arm(FaultPlan::all(Operation::Remove, Injected::Eio).on(all[0].to_str().unwrap()));
+    confirm_all(&mut reader);
+    eventually("the others go", || segments(&disk).len() == 2);
+    spool.close();
+    reader.close();
+    let proof = verify(Path::new(DIR), &shared(&disk)).unwrap();
+    assert!(proof.is_complete(), "{:?}", proof.findings);
+}
+
+#[test]
 fn a_disk_that_cannot_be_read_is_an_error_and_no_damage() {
     let (disk, all) = dead_edge();
     let (_spool, mut reader) = open(&disk);

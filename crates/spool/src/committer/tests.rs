@@ -175,3 +175,15 @@ fn an_append_that_nobody_waits_for_is_stored_all_the_same() {
         running.join().unwrap();
     });
 }
+
+/// Its thread has panicked: nobody will ever look whether the disk works.
+#[test]
+fn a_spool_that_has_lost_its_committer_is_not_writable() {
+    model(|| {
+        let disk = FaultyDisk::new(1);
+        let shared = Arc::clone(&committer(&disk).shared);
+        drop(Ending(Arc::clone(&shared)));
+        assert!(!shared.lock().is_writable());
+        assert!(matches!(shared.enqueue(request("in vain")), Err(AppendError::Closing)));
+    });
+}

@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, FlockOperation};
@@ -23,20 +23,24 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        let missing: Vec<PathBuf> = path
-            .ancestors()
-            .take_while(|part| !part.as_os_str().is_empty() && !part.exists())
-            .map(Path::to_path_buf)
-            .collect();
-        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        // Each new level is durable only once the level above it is synced.
-        for created in missing.iter().rev() {
-            match created.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => self.sync_dir(parent)?,
-                _ => self.sync_dir(Path::new("."))?,
-            }
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            Some(_) => Path::new("."),
+            // The root.
+            None => return Ok(()),
+        };
+        let exists = path.exists();
+        if !exists {
+            self.create_dir(parent)?;
         }
-        Ok(())
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        // A level is durable only once the level above it is synced. One that exists may have been
+        // made by a process that was killed before that.
+        match self.sync_dir(parent) {
+            // Nor could its maker sync it: somebody else has made it.
+            Err(error) if exists && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        }
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {

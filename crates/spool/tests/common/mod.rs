@@ -33,8 +33,12 @@ pub fn shared(disk: &FaultyDisk) -> Arc<dyn Disk> {
     Arc::new(disk.clone())
 }
 
+/// A spool from which segments may be removed.
 pub fn try_open(disk: &FaultyDisk, settings: &Settings) -> Result<(Spool, Reader), SpoolError> {
-    Spool::open(Options { settings: settings.clone(), started_at_us: 1_000 }, shared(disk))
+    let options = Options { settings: settings.clone(), started_at_us: 1_000 };
+    let (spool, reader) = Spool::open(options, shared(disk))?;
+    spool.set_allow_removal(true);
+    Ok((spool, reader))
 }
 
 pub fn open(disk: &FaultyDisk) -> (Spool, Reader) {
