@@ -3,6 +3,8 @@
 use tollgate_rating::Service;
 use tollgate_schema::v1;
 
+use crate::texts;
+
 /// The name of a service in reports and in the database.
 pub fn service_name(service: Option<Service>) -> &'static str {
     service.map_or("unknown", Service::name)
@@ -61,9 +63,11 @@ pub struct Owner {
 }
 
 impl Applications {
-    /// Takes the list as configured.
+    /// Takes the list as configured; keys are compared as records keep them.
     pub fn new(list: Vec<Application>) -> Self {
-        Self(list)
+        let kept =
+            |known: Application| Application { app_key: texts::short(known.app_key), ..known };
+        Self(list.into_iter().map(kept).collect())
     }
 
     /// The name people gave to an APP_Key.
@@ -138,6 +142,14 @@ mod tests {
         assert!(owner(&shop(), "", "key1").2);
         assert!(owner(&shop(), "key1", "key2").2);
         assert!(owner(&shop(), "key1", "who").2);
+    }
+
+    #[test]
+    fn a_key_longer_than_records_keep_is_still_its_applications() {
+        let long = "k".repeat(1000);
+        let own = Application { app_key: long.clone(), name: "shop".to_owned(), service: None };
+        let kept = texts::short(long);
+        assert!(!owner(&Applications::new(vec![own]), &kept, &kept).2);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Unit, Zoned, ZonedRound};
 
+const HOUR_MS: i64 = 3_600_000;
+
 /// The billing time zone.
 #[derive(Debug, Clone)]
 pub struct Calendar {
@@ -60,14 +62,16 @@ impl Calendar {
         let from = self.period(from_ms)?.hour_ms;
         let to = match self.period(to_ms)?.hour_ms {
             hour if hour == to_ms => hour,
-            _ => {
-                let next = self
-                    .zoned(to_ms)?
-                    .round(ZonedRound::new().smallest(Unit::Hour).mode(jiff::RoundMode::Ceil));
-                next.ok()?.timestamp().as_millisecond()
-            }
+            hour => self.hour_after(hour)?,
         };
         Some((from, to))
+    }
+
+    /// The hour that comes after another one. Not the next on the clock's face: in autumn the same
+    /// comes twice, and where the clock goes back by less an hour is longer than sixty minutes.
+    fn hour_after(&self, hour_ms: i64) -> Option<i64> {
+        let instants = (1..=2).filter_map(|hours| self.period(hour_ms + hours * HOUR_MS));
+        instants.map(|period| period.hour_ms).find(|next| *next > hour_ms)
     }
 
     fn zoned(&self, instant_ms: i64) -> Option<Zoned> {
@@ -116,6 +120,25 @@ mod tests {
         let berlin = Calendar::new("Europe/Berlin").expect("zone");
         let (start, end) = berlin.day_around(ms("2026-10-25T12:00:00Z")).expect("day");
         assert_eq!(end - start, 25 * 3_600_000);
+    }
+
+    #[test]
+    fn a_range_that_ends_where_the_clock_changes_is_widened_to_that_hour_alone() {
+        for (zone, to, end) in [
+            // Two o'clock comes twice.
+            ("Europe/Berlin", "2026-10-25T00:30:00Z", "2026-10-25T01:00:00Z"),
+            ("Europe/Berlin", "2026-10-25T01:30:00Z", "2026-10-25T02:00:00Z"),
+            // There is no two o'clock.
+            ("Europe/Berlin", "2026-03-29T00:30:00Z", "2026-03-29T01:00:00Z"),
+            // By half an hour: one o'clock takes ninety minutes, two o'clock thirty.
+            ("Australia/Lord_Howe", "2026-04-04T14:10:00Z", "2026-04-04T15:30:00Z"),
+            ("Australia/Lord_Howe", "2026-04-04T15:20:00Z", "2026-04-04T15:30:00Z"),
+            ("Australia/Lord_Howe", "2026-10-03T15:40:00Z", "2026-10-03T16:00:00Z"),
+        ] {
+            let calendar = Calendar::new(zone).expect("zone");
+            let hours = calendar.whole_hours(ms("2026-01-01T00:00:00Z"), ms(to)).expect("hours");
+            assert_eq!(hours.1, ms(end), "{zone}, {to}");
+        }
     }
 
     #[test]

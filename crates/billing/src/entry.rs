@@ -9,6 +9,8 @@ use tollgate_schema::v1::{self, RatingStatus};
 use tollgate_schema::{time, topics};
 use tollgate_stream::Outgoing;
 
+use crate::texts;
+
 /// Whether an entry books or takes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -193,10 +195,13 @@ impl Entry {
         Self { kind: Kind::Reversal, measures: -self.measures, message, ..self.clone() }
     }
 
-    /// Whether two charges of one record come to the same, whatever tariff said so.
+    /// Whether two charges of one record come to the same, whatever tariff said so. Earlier
+    /// versions kept the application whole.
     pub fn comes_to_the_same(&self, other: &Self) -> bool {
         let facts = |entry: &Self| {
-            (entry.event_id, entry.bucket.clone(), entry.measures, entry.message.legs.clone())
+            let mut bucket = entry.bucket.clone();
+            bucket.application = texts::short(bucket.application);
+            (entry.event_id, bucket, entry.measures, entry.message.legs.clone())
         };
         facts(self) == facts(other)
     }

@@ -10,6 +10,7 @@ use tollgate_schema::v1;
 use tollgate_stream::{Decode, Incoming, Rejection};
 
 use crate::digest::Authenticity;
+use crate::texts;
 
 /// One sighting of a CDR: what was said, and how this delivery of it arrived.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +24,7 @@ pub struct CdrItem {
     /// What was found out about the sender.
     pub authenticity: Authenticity,
     /// The application the edge gave it; empty when unknown. The sender's own text where no
-    /// application is configured.
+    /// application is configured; a long one is shortened, as the content's texts are.
     pub application: String,
     /// Offset in the source partition.
     pub offset: i64,
@@ -32,7 +33,8 @@ pub struct CdrItem {
 }
 
 /// The part of a CDR that billing reads and keeps: enough to rate it again years later, and
-/// nothing else. Holds phone numbers; never logged.
+/// nothing else. Its texts are of bounded length, whatever was sent. Holds phone numbers; never
+/// logged.
 #[derive(Clone, PartialEq)]
 pub struct Content(v1::CallDetailRecord);
 
@@ -44,20 +46,26 @@ impl fmt::Debug for Content {
 }
 
 impl Content {
-    /// Drops what billing does not need, the original text first of all.
+    /// Drops what billing does not need, the original text first of all, and shortens the rest.
     pub fn trim(record: v1::CallDetailRecord) -> Self {
+        let short = |text: Option<String>| text.map(texts::short);
+        let leg = |leg: v1::Leg| v1::Leg {
+            number: short(leg.number),
+            number_shown: short(leg.number_shown),
+            ..leg
+        };
         Self(v1::CallDetailRecord {
-            session_id: record.session_id,
-            app_key: record.app_key,
+            session_id: texts::session(record.session_id),
+            app_key: texts::short(record.app_key),
             service_type: record.service_type,
-            service_type_text: record.service_type_text,
-            a_leg: record.a_leg,
-            b_leg: record.b_leg,
+            service_type_text: short(record.service_type_text),
+            a_leg: record.a_leg.map(leg),
+            b_leg: record.b_leg.map(leg),
             ended_at: record.ended_at,
             failed_at: record.failed_at,
             release_reason: record.release_reason,
-            business_number: record.business_number,
-            dialled_number: record.dialled_number,
+            business_number: short(record.business_number),
+            dialled_number: short(record.dialled_number),
             direction: record.direction,
             unreadable_fields: record.unreadable_fields,
             ..v1::CallDetailRecord::default()
@@ -74,9 +82,9 @@ impl Content {
         self.0.encode_to_vec()
     }
 
-    /// From the database. The error names no value.
+    /// From the database, where earlier versions kept texts whole. The error names no value.
     pub fn decode(bytes: &[u8]) -> Result<Self, prost::DecodeError> {
-        v1::CallDetailRecord::decode(bytes).map(Self)
+        v1::CallDetailRecord::decode(bytes).map(Self::trim)
     }
 
     /// End of the call: when it ended, else when it failed. Milliseconds since 1970 UTC.
@@ -119,7 +127,7 @@ impl Decode for CdrDecoder {
             event_id,
             received_at_ms,
             authenticity: Authenticity::from_proto(provenance.authenticity),
-            application: provenance.application.clone(),
+            application: texts::short(provenance.application.clone()),
             offset: record.offset,
             content: Arc::new(Content::trim(record_message)),
         })

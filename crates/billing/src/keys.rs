@@ -12,6 +12,11 @@ pub fn application_key(application: &str) -> [u8; 16] {
     hash("application", application)
 }
 
+/// The key of any other text.
+pub fn text_key(text: &str) -> [u8; 16] {
+    hash("text", text)
+}
+
 /// First 128 bits of SHA-256 over what the text is, a NUL, and the text.
 fn hash(what: &str, text: &str) -> [u8; 16] {
     let mut hasher = Sha256::new();

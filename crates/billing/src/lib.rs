@@ -36,6 +36,7 @@ pub mod rules;
 mod service;
 mod settings;
 pub mod store;
+mod texts;
 
 pub use applications::Application;
 pub use error::BillingError;

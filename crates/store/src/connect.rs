@@ -48,10 +48,11 @@ impl Database {
         &self,
         claim: &Claim,
         limit: usize,
+        bytes: usize,
     ) -> Result<Vec<Pending>, StoreError> {
         match self {
-            Self::Postgres(pool) => postgres::read_outbox(pool, claim, limit).await,
-            Self::Sqlite(pools) => sqlite::read_outbox(pools, claim, limit).await,
+            Self::Postgres(pool) => postgres::read_outbox(pool, claim, limit, bytes).await,
+            Self::Sqlite(pools) => sqlite::read_outbox(pools, claim, limit, bytes).await,
         }
     }
 

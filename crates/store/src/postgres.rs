@@ -184,18 +184,27 @@ pub async fn append_outbox(
     Ok(())
 }
 
-/// The oldest rows of the partition's outbox, in order, at most `limit`.
+/// The oldest rows of the partition's outbox, in order, at most `limit`, and none after keys and
+/// values have come to `bytes`.
 pub async fn read_outbox(
     pool: &PgPool,
     claim: &Claim,
     limit: usize,
+    bytes: usize,
 ) -> Result<Vec<Pending>, StoreError> {
     let rows = sqlx::query(
-        "SELECT position, topic, key, value, headers FROM tollgate_outbox
-         WHERE source = $1 ORDER BY position LIMIT $2",
+        "SELECT position, topic, key, value, headers
+         FROM (SELECT oldest.*,
+                      SUM(length(key) + COALESCE(length(value), 0)) OVER (
+                          ORDER BY position
+                          ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS size_before
+               FROM (SELECT * FROM tollgate_outbox
+                     WHERE source = $1 ORDER BY position LIMIT $2) AS oldest) AS sized
+         WHERE COALESCE(size_before, 0) < $3 ORDER BY position",
     )
     .bind(source_id(&claim.source).as_slice())
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
     .fetch_all(pool)
     .await
     .map_err(classify_own)?;

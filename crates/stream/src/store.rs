@@ -23,8 +23,14 @@ pub trait Store: Send + Sync + 'static {
     /// failed together is tried again apart.
     async fn apply(&self, batches: &[Batch<'_, Self::Item>]) -> Result<(), StoreError>;
 
-    /// The oldest rows of this partition's outbox, in order, at most `limit`.
-    async fn pending(&self, claim: &Claim, limit: usize) -> Result<Vec<Pending>, StoreError>;
+    /// The oldest rows of this partition's outbox, in order, at most `limit`, and none after they
+    /// have come to `bytes`.
+    async fn pending(
+        &self,
+        claim: &Claim,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<Pending>, StoreError>;
 
     /// Removes rows that were published.
     async fn published(&self, claim: &Claim, rows: &[Pending]) -> Result<(), StoreError>;

@@ -109,7 +109,7 @@ impl Store for Nothing {
         Err(StoreError::Fenced)
     }
 
-    async fn pending(&self, _: &Claim, _: usize) -> Result<Vec<Pending>, StoreError> {
+    async fn pending(&self, _: &Claim, _: usize, _: usize) -> Result<Vec<Pending>, StoreError> {
         Err(StoreError::Fenced)
     }
 

@@ -14,7 +14,8 @@ use crate::metrics;
 /// Longest number that is tracked, in bytes; the platform's have at most 128.
 pub const MAX_NUMBER_BYTES: usize = 256;
 /// Longest session id that is shown whole, in bytes; longer ones are cut, their identity is not.
-pub const MAX_SESSION_BYTES: usize = 16_384;
+/// Each leg has a copy of its own.
+pub const MAX_SESSION_BYTES: usize = 1_024;
 /// Longest userData that is shown whole, in bytes: 256 characters.
 pub const MAX_USER_DATA_BYTES: usize = 1_024;
 /// Longest other text that is shown whole, in bytes.
@@ -188,7 +189,13 @@ fn cut(field: &'static str, text: String) -> String {
 fn shorten(field: &'static str, mut text: String, bytes: usize) -> String {
     if text.len() > bytes {
         ::metrics::counter!(metrics::CUT.name, "field" => field).increment(1);
-        text.truncate(text.floor_char_boundary(bytes));
+        truncate(&mut text, bytes);
     }
     text
+}
+
+/// Cuts a text to so many bytes at most, and gives the memory of the rest back.
+pub(crate) fn truncate(text: &mut String, bytes: usize) {
+    text.truncate(text.floor_char_boundary(bytes));
+    text.shrink_to_fit();
 }

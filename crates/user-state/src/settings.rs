@@ -33,7 +33,7 @@ pub struct Settings {
     /// Clients of the live feed at a time; one more is answered 503. Default 1000.
     pub changes_max_clients: u32,
     /// Changes kept, once for all clients of the live feed, for those that read slowly; beyond, a
-    /// client is told and disconnected. A change takes 1 KiB as a rule and 320 KiB at most.
+    /// client is told and disconnected. A change takes 1 KiB as a rule and 140 KiB at most.
     /// Default 1024.
     pub changes_buffer: u32,
     /// A comment is sent to a silent client of the live feed this often, in seconds. Default 15.

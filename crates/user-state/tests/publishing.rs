@@ -130,7 +130,7 @@ async fn published_states_can_hide_numbers_and_sessions(bench: Bench) -> anyhow:
     apply(&bench, &[status(session, EventType::Callout, 1, Some(number), None)], at(2)).await?;
     let owner = bench.call_events(shard(&number_key(number), PARTITIONS)).await?;
     let store = bench.with_pseudonyms(b"a secret of the deployment");
-    let rows = tollgate_stream::Store::pending(&store, &owner.claim, 10).await?;
+    let rows = tollgate_stream::Store::pending(&store, &owner.claim, 10, usize::MAX).await?;
     assert_eq!(rows.len(), 1);
     let shown = format!("{:?}", rows[0].record);
     assert!(!shown.contains("13800"), "a number is shown");

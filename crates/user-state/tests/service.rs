@@ -11,6 +11,7 @@ use actix_web::{App, HttpServer};
 use common::{Record, at, callback, callback_cdr, status};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use tollgate_schema::time::rfc3339;
 use tollgate_schema::topics;
 use tollgate_schema::v1::EventType;
 use tollgate_store::{Settings as DatabaseSettings, connect};
@@ -19,6 +20,7 @@ use tollgate_stream::settings::{ConsumerSettings, EmbeddedSettings};
 use tollgate_stream::{Deliveries, DeliveryError, Position, Producer, ProducerKind, Stream, Token};
 use tollgate_testkit::{Postgres, TestDir, eventually, eventually_true};
 use tollgate_user_state::api::Feed;
+use tollgate_user_state::keys::Pseudonyms;
 use tollgate_user_state::store::{Options as StoreOptions, UserStateStore};
 use tollgate_user_state::{Api, Handle, Options, Settings, routes, start};
 
@@ -301,6 +303,71 @@ async fn a_calls_timeline_tells_who_did_what_when_and_how_it_ended() -> anyhow::
     let answer = world.until(path, |it| it["cdrs"] != json!([])).await;
     assert_eq!(answer["cdrs"][0]["release_reason"], 0);
     assert_eq!(answer["legs"][0]["answered_at"], "2024-05-20T03:04:31Z");
+
+    // A CDR that states no end leaves it to the disconnect.
+    let mut record = callback_cdr("endless", A, B, false);
+    let Record::Cdr(cdr) = &mut record else { unreachable!() };
+    cdr.ended_at = None;
+    world.send(&callback("endless", A, B)).await?;
+    world.send(&[record]).await?;
+    let path = "/v1/calls?session_id=endless";
+    let answer = world.until(path, |it| it["events"][7] != Value::Null).await;
+    assert_eq!(answer["cdrs"][0]["ended_at"], Value::Null);
+    assert_eq!(answer["end"]["ended_at"], "2024-05-20T03:06:13Z");
+    world.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_is_told_as_it_stood_at_an_instant_in_the_past() -> anyhow::Result<()> {
+    let world = World::new(None, Settings::default()).await?;
+    world.send(&callback("s", A, B)).await?;
+    world.send(&[callback_cdr("s", A, B, false)]).await?;
+    world.until("/v1/calls?session_id=s", |it| it["events"][7] != Value::Null).await;
+    let then = async |second: i64| {
+        let at = rfc3339(at(second)).expect("an instant");
+        let (code, call) = world.get(&format!("/v1/calls?session_id=s&at={at}")).await?;
+        assert_eq!((code, &call["as_of"]), (200, &json!(at)));
+        anyhow::Ok(call)
+    };
+    let presences =
+        |call: &Value| [call["legs"][0]["presence"].clone(), call["legs"][1]["presence"].clone()];
+    let counts =
+        |call: &Value| [&call["events"], &call["cdrs"]].map(|it| it.as_array().map(Vec::len));
+
+    for (second, active, a, b, events) in [
+        (-1, false, "idle", "idle", 0),
+        (5, true, "ringing", "idle", 2),
+        (13, true, "in_call", "ringing", 5),
+        (60, true, "in_call", "in_call", 6),
+    ] {
+        let call = then(second).await?;
+        assert_eq!((&call["active"], &call["end"]), (&json!(active), &Value::Null), "at {second}");
+        assert_eq!(presences(&call), [json!(a), json!(b)], "at {second}");
+        assert_eq!(counts(&call), [Some(events), Some(0)], "at {second}");
+        for leg in call["legs"].as_array().into_iter().flatten() {
+            assert_eq!((&leg["ended_at"], &leg["cause"]), (&Value::Null, &Value::Null));
+        }
+    }
+    let ringing = &then(13).await?["legs"][1];
+    assert_eq!((&ringing["number"], &ringing["side"]), (&json!(B), &json!("b")));
+    assert_eq!(ringing["alerting_at"], "2024-05-20T03:04:36Z");
+    assert_eq!((&ringing["answered_at"], &ringing["expires_at"]), (&Value::Null, &Value::Null));
+    let not_begun = &then(5).await?["legs"][1];
+    assert_eq!((&not_begun["number"], &not_begun["started_at"]), (&json!(B), &Value::Null));
+    let over = then(200).await?;
+    assert_eq!((&over["active"], counts(&over)), (&json!(false), [Some(8), Some(1)]));
+    assert_eq!(over["end"]["ended_at"], "2024-05-20T03:06:13Z");
+    assert_eq!(over["legs"][1]["cause"], 0);
+
+    // A call of now was not on the day before.
+    let now = jiff_now_seconds();
+    world.send(&[status("on", EventType::Answer, now, Some(A), None)]).await?;
+    world.until("/v1/calls?session_id=on", |it| it["active"] == true).await;
+    let at = rfc3339(at(now - 86_400)).expect("an instant");
+    let (_, before) = world.get(&format!("/v1/calls?session_id=on&at={at}")).await?;
+    assert_eq!((&before["active"], &before["end"]), (&json!(false), &Value::Null));
+    assert_eq!(before["legs"][0]["presence"], "idle");
+    assert_eq!(before["legs"][0]["answered_at"], Value::Null);
     world.end().await
 }
 
@@ -360,6 +427,33 @@ async fn changes_are_heard_at_an_instance_that_owns_no_number() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_key_the_live_feed_shows_pseudonyms_from_its_first_event_on() -> anyhow::Result<()> {
+    const KEY: &str = "a secret of the deployment";
+    let dir = TestDir::new("user-state-key")?;
+    let file = dir.path().join("key");
+    std::fs::write(&file, KEY)?;
+    let settings = Settings { pseudonym_key_file: Some(file), ..Settings::default() };
+    let world = World::new(None, settings).await?;
+    let session = format!("{A}_4_627e5c1f");
+    world.send(&[status(&session, EventType::Disconnect, 0, Some(A), Some(0))]).await?;
+    world.until(&format!("/v1/numbers/{A}"), |it| it["known"] == true).await;
+    let pseudonyms = Pseudonyms::new(KEY.as_bytes());
+    for (number, known) in [(A, true), (B, false)] {
+        let mut listener = Listener::connect(world.address, &format!("?number={number}")).await?;
+        let (_, first) = listener.event().await?.expect("the present state");
+        let shown = json!(pseudonyms.of(number));
+        assert_eq!((&first["number"], &first["known"]), (&shown, &json!(known)));
+        let session = format!("{number}_later");
+        let now = jiff_now_seconds();
+        world.send(&[status(&session, EventType::Callout, now, Some(number), None)]).await?;
+        let (_, second) = listener.event().await?.expect("a change");
+        assert_eq!((&second["number"], &second["presence"]), (&shown, &json!("calling")));
+        assert!(![first, second].iter().any(|state| state.to_string().contains("13800")));
+    }
+    world.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_too_many_is_refused_and_a_silent_one_is_kept_alive() -> anyhow::Result<()> {
     let settings =
         Settings { changes_max_clients: 1, changes_keep_alive_seconds: 1, ..Settings::default() };
@@ -391,12 +485,12 @@ async fn a_slow_client_is_told_and_disconnected() -> anyhow::Result<()> {
     let settings = Settings { changes_buffer: 4, ..Settings::default() };
     let world = World::new(None, settings).await?;
     let mut slow = Listener::connect(world.address, "").await?;
-    // Far more than a socket takes while nobody reads.
+    // Far more than a socket takes while nobody reads: each of these takes six bytes in JSON.
     let now = jiff_now_seconds();
-    let session = |number: usize| format!("{number}-{}", "x".repeat(9_000));
+    let session = |number: usize| format!("{number}-{}", "\u{1}".repeat(1_000));
     let records: Vec<Record> = (0..3_000)
         .map(|number| {
-            let called = format!("n{number}");
+            let called = format!("n{number}{}", "\u{1}".repeat(240));
             status(&session(number), EventType::Callout, now, Some(&called), None)
         })
         .collect();

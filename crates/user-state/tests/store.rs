@@ -14,6 +14,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use tollgate_schema::v1::Presence::{Calling, Idle, InCall, Ringing};
 use tollgate_schema::v1::{EventType, Presence};
+use tollgate_store::Database;
 use tollgate_stream::{Outcome, StoreError};
 use tollgate_user_state::fold::{EventSet, Leg, NumberLeg, derive, fold, rewind};
 use tollgate_user_state::item::{Item, MAX_NUMBER_BYTES, MAX_SESSION_BYTES};
@@ -28,10 +29,12 @@ on_both! {
     partitions_that_write_together_share_calls_and_numbers
     of_calls_that_end_at_one_instant_the_last_is_told_by_its_session
     texts_that_no_index_could_take_stop_nothing
+    longer_session_ids_of_earlier_versions_are_cut_when_they_are_read
     a_record_without_session_is_a_call_of_its_own
     calls_are_forgotten_after_their_time
     the_past_can_be_asked_for
     an_answer_can_say_how_fresh_it_is
+    a_partition_that_is_no_more_says_nothing_of_delay
     more_events_than_a_call_may_have_are_flagged
 }
 
@@ -325,7 +328,7 @@ async fn of_calls_that_end_at_one_instant_the_last_is_told_by_its_session(
 
 async fn texts_that_no_index_could_take_stop_nothing(bench: Bench) -> anyhow::Result<()> {
     let nul = "a\0b\u{1F4DE}".to_owned();
-    let long = "x".repeat(9_000);
+    let long = "x".repeat(MAX_SESSION_BYTES);
     let endless = "y".repeat(MAX_SESSION_BYTES * 3);
     let number = "1".repeat(MAX_NUMBER_BYTES);
     let mut partition = bench.call_events(0).await?;
@@ -355,6 +358,41 @@ async fn texts_that_no_index_could_take_stop_nothing(bench: Bench) -> anyhow::Re
     assert!(bench.store.call(&session_key(&endless, &[])).await?.is_some());
     let owner = bench.call_events(shard(&number_key(&nul), PARTITIONS)).await?;
     assert!(owner.states().await?.iter().any(|state| state.number == nul));
+    Ok(())
+}
+
+async fn longer_session_ids_of_earlier_versions_are_cut_when_they_are_read(
+    bench: Bench,
+) -> anyhow::Result<()> {
+    let whole = "z".repeat(16_384);
+    let records = callback(&whole, "A", "B");
+    apply(&bench, &records, at(110)).await?;
+    for statement in
+        ["UPDATE state_call SET session_id = $1", "UPDATE state_leg SET session_id = $1"]
+    {
+        let id = whole.as_bytes();
+        match &bench.database {
+            Database::Postgres(pool) => {
+                sqlx::query(statement).bind(id).execute(pool).await?;
+            }
+            Database::Sqlite(pools) => {
+                sqlx::query(statement).bind(id).execute(&pools.writer).await?;
+            }
+        }
+    }
+    // Neither a repetition nor what changes no leg writes them again.
+    let version = bench.version("A").await?;
+    apply(&bench, &records, at(120)).await?;
+    let keys = status(&whole, EventType::CollectInfo, 20, None, None);
+    apply(&bench, &[keys], at(120)).await?;
+    assert_eq!(bench.version("A").await?, version);
+
+    let shown = &whole[..MAX_SESSION_BYTES];
+    let row = bench.store.call(&session_key(&whole, &[])).await?.expect("a call");
+    assert_eq!(EventSet::decode(&row.events)?.in_force().len(), records.len() + 1);
+    assert_eq!(row.session_id, shown);
+    let last = bench.state("A", at(120)).await?.last_call.expect("a call that ended");
+    assert_eq!(last.session_id, shown);
     Ok(())
 }
 
@@ -433,6 +471,23 @@ async fn an_answer_can_say_how_fresh_it_is(bench: Bench) -> anyhow::Result<()> {
     let census = bench.store.census().await?;
     assert_eq!(census.numbers, [(Presence::Ringing as i16, 1)]);
     assert_eq!(census.unpublished, 1);
+    Ok(())
+}
+
+async fn a_partition_that_is_no_more_says_nothing_of_delay(bench: Bench) -> anyhow::Result<()> {
+    let day = 86_400;
+    let mut gone = bench.call_events(1).await?;
+    let outcomes = vec![Outcome::Apply(callback("s", "A", "B")[0].item())];
+    let mut entries = gone.entries(outcomes, at(10));
+    entries[0].timestamp_ms = at(10 - 3_600);
+    apply_together(&mut [(&mut gone, entries)], at(10)).await?;
+    for (second, delay_ms) in [(9 + day, 3_600_000), (10 + day, 1_500)] {
+        apply(&bench, &callback("t", "C", "D")[..1], at(second)).await?;
+        let applied = bench.store.applied().await?.expect("something was applied");
+        assert_eq!((applied.applied_ms, applied.delay_ms), (at(second), delay_ms));
+        // What was applied there was applied.
+        assert_eq!(applied.event_ms, Some(at(0)));
+    }
     Ok(())
 }
 

@@ -58,26 +58,27 @@ struct Row {
 type Key = (Option<Period>, Option<String>, Option<&'static str>, Option<&'static str>, String);
 
 impl Usage {
-    /// Folds the sums into the groups asked for.
+    /// Shows the sums, in order, and what they come to together.
     pub fn of(found: Vec<UsageRow>, query: &UsageQuery, rules: &Rules, now_ms: i64) -> Self {
         let mut rows: BTreeMap<Key, Measures> = BTreeMap::new();
         let mut total: BTreeMap<Key, Measures> = BTreeMap::new();
+        let groups = query.groups;
         for row in found {
             *total.entry((None, None, None, None, row.currency.clone())).or_default() +=
                 row.measures;
             let key = (
                 Some(row.period),
-                query.by_application.then_some(row.application),
-                query.by_service.then_some(service_name(row.service)),
-                query.by_status.then_some(status_text(row.status)),
+                groups.by_application.then_some(row.application),
+                groups.by_service.then_some(service_name(row.service)),
+                groups.by_status.then_some(status_text(row.status)),
                 row.currency,
             );
             *rows.entry(key).or_default() += row.measures;
         }
-        let shown = |groups: BTreeMap<Key, Measures>| -> Vec<Row> {
-            // What was booked and taken back again leaves a group of nothing.
-            let groups = groups.into_iter().filter(|(_, sums)| *sums != Measures::default());
-            groups.map(|(key, sums)| Row::of(key, sums, rules)).collect()
+        let shown = |sums: BTreeMap<Key, Measures>| -> Vec<Row> {
+            // What was booked and taken back again leaves a sum of nothing.
+            let sums = sums.into_iter().filter(|(_, sum)| *sum != Measures::default());
+            sums.map(|(key, sum)| Row::of(key, sum, rules)).collect()
         };
         Self {
             rows: shown(rows),

@@ -41,7 +41,7 @@ impl Api {
     async fn usage(&self, query: &str, now_ms: i64) -> Result<Usage, BillingError> {
         let rules = self.store.rules();
         let query = UsageQuery::read(query, &rules.calendar, now_ms)?;
-        let rows = self.store.usage(query.span, query.from_ms, query.to_ms).await?;
+        let rows = self.store.usage(query.groups, query.from_ms, query.to_ms).await?;
         Ok(Usage::of(rows, &query, rules, now_ms))
     }
 

@@ -8,7 +8,7 @@ use tollgate_schema::time;
 
 use crate::calendar::Calendar;
 use crate::error::BillingError;
-use crate::store::{Cursor, Span};
+use crate::store::{Cursor, Groups, Span};
 
 /// Longest range asked for by the hour, in days: 31 days of hours are some thousand rows.
 const MAX_HOURS_DAYS: i64 = 93;
@@ -30,14 +30,8 @@ pub struct UsageQuery {
     pub from_ms: i64,
     /// End of the last hour.
     pub to_ms: i64,
-    /// What a row sums over.
-    pub span: Span,
-    /// Whether rows are told apart by application.
-    pub by_application: bool,
-    /// Whether rows are told apart by service.
-    pub by_service: bool,
-    /// Whether rows are told apart by status.
-    pub by_status: bool,
+    /// What rows are told apart by.
+    pub groups: Groups,
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,30 +63,24 @@ impl UsageQuery {
         let (from_ms, to_ms) = calendar
             .whole_hours(from_ms, to_ms)
             .ok_or_else(|| odd("from or to is out of the calendar's range"))?;
-        let mut found = Self {
-            from_ms,
-            to_ms,
-            span: Span::Day,
-            by_application: false,
-            by_service: false,
-            by_status: false,
-        };
+        let mut groups =
+            Groups { span: Span::Day, by_application: false, by_service: false, by_status: false };
         for (index, word) in params.group_by.as_deref().unwrap_or("day").split(',').enumerate() {
             match (index, word) {
-                (0, "hour") => found.span = Span::Hour,
-                (0, "day") => found.span = Span::Day,
-                (0, "month") => found.span = Span::Month,
+                (0, "hour") => groups.span = Span::Hour,
+                (0, "day") => groups.span = Span::Day,
+                (0, "month") => groups.span = Span::Month,
                 (0, _) => return Err(odd("group_by does not begin with hour, day or month")),
-                (_, "application") => found.by_application = true,
-                (_, "service") => found.by_service = true,
-                (_, "status") => found.by_status = true,
+                (_, "application") => groups.by_application = true,
+                (_, "service") => groups.by_service = true,
+                (_, "status") => groups.by_status = true,
                 _ => return Err(odd("group_by has a word that is not known")),
             }
         }
-        if found.span == Span::Hour && to_ms.saturating_sub(from_ms) > MAX_HOURS_DAYS * DAY_MS {
+        if groups.span == Span::Hour && to_ms.saturating_sub(from_ms) > MAX_HOURS_DAYS * DAY_MS {
             return Err(invalid("more than 93 days by the hour", "group by day or month instead"));
         }
-        Ok(found)
+        Ok(Self { from_ms, to_ms, groups })
     }
 }
 
@@ -177,8 +165,9 @@ mod tests {
         let query = usage("").expect("valid");
         assert_eq!(Some(query.from_ms), instant("2026-11-22T16:00:00Z"));
         assert_eq!(Some(query.to_ms), instant("2026-11-23T16:00:00Z"));
-        assert_eq!(query.span, Span::Day);
-        assert!(!query.by_application && !query.by_service && !query.by_status);
+        let by_day =
+            Groups { span: Span::Day, by_application: false, by_service: false, by_status: false };
+        assert_eq!(query.groups, by_day);
     }
 
     #[test]
@@ -190,8 +179,13 @@ mod tests {
             ))
             .expect("valid");
             assert_eq!(Some(query.from_ms), instant("2026-10-31T16:00:00Z"));
-            assert_eq!(query.span, Span::Hour);
-            assert!(query.by_application && !query.by_service && query.by_status);
+            let groups = Groups {
+                span: Span::Hour,
+                by_application: true,
+                by_service: false,
+                by_status: true,
+            };
+            assert_eq!(query.groups, groups);
         }
     }
 

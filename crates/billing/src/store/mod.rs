@@ -38,7 +38,7 @@ use crate::rules::Rules;
 
 pub use checks::{Checks, Difference, SourceCheck};
 pub use jobs::{JobKind, JobStatus};
-pub use queries::{Cursor, LedgerEntry, Page, Period, Span, UsageRow};
+pub use queries::{Cursor, Groups, LedgerEntry, Page, Period, Span, UsageRow};
 
 use tables::{Numbers, Share, Tables};
 pub use tariffs::{ActivationRow, TariffRow};
@@ -311,8 +311,13 @@ impl Store for BillingStore {
         Ok(())
     }
 
-    async fn pending(&self, claim: &Claim, limit: usize) -> Result<Vec<Pending>, StoreError> {
-        self.database.read_outbox(claim, limit).await
+    async fn pending(
+        &self,
+        claim: &Claim,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<Pending>, StoreError> {
+        self.database.read_outbox(claim, limit, bytes).await
     }
 
     async fn published(&self, claim: &Claim, rows: &[Pending]) -> Result<(), StoreError> {

@@ -14,11 +14,14 @@ use crate::applications::service_named;
 use crate::entry::{Entry, Measures};
 use crate::error::BillingError;
 use crate::keys;
+use crate::texts;
 
 /// Most entries that one question about a record or a session is answered with.
 const MOST: usize = 1000;
-/// Most bytes of messages in one answer; a single larger one still comes. Session ids are the
-/// sender's, and may be long.
+/// Most rows of usage in one answer.
+const MOST_ROWS: usize = 20_000;
+/// Most bytes of messages, or of names of applications, in one answer; a single larger message
+/// still comes.
 const MOST_BYTES: i64 = 8 * 1024 * 1024;
 
 /// Entries, with what else they are joined to, that match, in this order, as many as fit: `$1` and
@@ -68,6 +71,39 @@ macro_rules! entries_by_hour {
     };
 }
 
+/// Rows of usage by a period, in no order: `$1` and `$2` are the range, `$3` to `$5` say whether
+/// rows are told apart by application, service and status, `$6` is how many, `$7` how many bytes.
+/// The last column says how many there would have been.
+macro_rules! sums_by {
+    ($period:literal) => {
+        concat!(
+            "SELECT period, currency, application, service, status, attempts, answered, seconds,
+                    talk_seconds, billed_minutes, amount_micros, pdd_ms, pdd_samples, found
+             FROM (SELECT sums.*, COUNT(*) OVER () AS found,
+                          SUM(COALESCE(length(application), 0))
+                              OVER (ROWS UNBOUNDED PRECEDING) AS size
+                   FROM (SELECT ",
+            $period,
+            " AS period, currency,
+                                CASE WHEN $3 = 1 THEN application END AS application,
+                                CASE WHEN $4 = 1 THEN service ELSE '' END AS service,
+                                CASE WHEN $5 = 1 THEN status ELSE 0 END AS status,
+                                CAST(SUM(attempts) AS bigint) AS attempts,
+                                CAST(SUM(answered) AS bigint) AS answered,
+                                CAST(SUM(seconds) AS bigint) AS seconds,
+                                CAST(SUM(talk_seconds) AS bigint) AS talk_seconds,
+                                CAST(SUM(billed_minutes) AS bigint) AS billed_minutes,
+                                CAST(SUM(amount_micros) AS bigint) AS amount_micros,
+                                CAST(SUM(pdd_ms) AS bigint) AS pdd_ms,
+                                CAST(SUM(pdd_samples) AS bigint) AS pdd_samples
+                         FROM billing_aggregates WHERE hour_ms >= $1 AND hour_ms < $2
+                         GROUP BY 1, 2, 3, 4, 5) AS sums
+                   LIMIT $6) AS fitting
+             WHERE size <= $7"
+        )
+    };
+}
+
 /// Which span a row of usage sums over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Span {
@@ -79,6 +115,19 @@ pub enum Span {
     Month,
 }
 
+/// What rows of usage are told apart by, beside their currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Groups {
+    /// What a row sums over.
+    pub span: Span,
+    /// Whether rows are told apart by application.
+    pub by_application: bool,
+    /// Whether rows are told apart by service.
+    pub by_service: bool,
+    /// Whether rows are told apart by status.
+    pub by_status: bool,
+}
+
 /// A sum of the aggregates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageRow {
@@ -86,11 +135,12 @@ pub struct UsageRow {
     pub period: Period,
     /// ISO 4217; empty for what is not rated.
     pub currency: String,
-    /// APP_Key of the application.
+    /// APP_Key of the application; empty where rows are not told apart by it.
     pub application: String,
-    /// Service.
+    /// Service; `None` where rows are not told apart by it.
     pub service: Option<Service>,
-    /// Rated, or why not; a number of `tollgate.v1.RatingStatus`.
+    /// Rated, or why not; a number of `tollgate.v1.RatingStatus`, 0 where rows are not told apart
+    /// by it.
     pub status: i64,
     /// The sums.
     pub measures: Measures,
@@ -169,40 +219,40 @@ fn ledger_entry(row: &Row) -> Result<LedgerEntry, StoreError> {
 }
 
 impl BillingStore {
-    /// The aggregates of the hours that begin in `from_ms..to_ms`, summed over the partitions.
+    /// The aggregates of the hours that begin in `from_ms..to_ms`, summed over the partitions and
+    /// whatever else rows are not told apart by. An answer too long to be given is refused.
     pub async fn usage(
         &self,
-        span: Span,
+        groups: Groups,
         from_ms: i64,
         to_ms: i64,
     ) -> Result<Vec<UsageRow>, BillingError> {
-        macro_rules! sums_by {
-            ($period:literal) => {
-                concat!(
-                    "SELECT ",
-                    $period,
-                    ", currency, application, service, status,
-                     CAST(SUM(attempts) AS bigint), CAST(SUM(answered) AS bigint),
-                     CAST(SUM(seconds) AS bigint), CAST(SUM(talk_seconds) AS bigint),
-                     CAST(SUM(billed_minutes) AS bigint), CAST(SUM(amount_micros) AS bigint),
-                     CAST(SUM(pdd_ms) AS bigint), CAST(SUM(pdd_samples) AS bigint)
-                     FROM billing_aggregates WHERE hour_ms >= $1 AND hour_ms < $2
-                     GROUP BY ",
-                    $period,
-                    ", currency, application, service, status"
-                )
-            };
-        }
-        let statement = match span {
+        let statement = match groups.span {
             Span::Hour => sums_by!("hour_ms"),
             Span::Day => sums_by!("day"),
             Span::Month => sums_by!("month"),
         };
+        let values: Vec<Value> = vec![
+            from_ms.into(),
+            to_ms.into(),
+            i64::from(groups.by_application).into(),
+            i64::from(groups.by_service).into(),
+            i64::from(groups.by_status).into(),
+            (MOST_ROWS as i64).into(),
+            MOST_BYTES.into(),
+        ];
         let mut tx = self.snapshot().await?;
-        let rows = tx.tables().rows(statement, vec![from_ms.into(), to_ms.into()]).await?;
+        let rows = tx.tables().rows(statement, values).await?;
+        let found = rows.first().map_or(Ok(0), |row| row.int(13))?;
+        if found > rows.len() as i64 {
+            return Err(BillingError::InvalidQuery {
+                what: format!("an answer of {found} rows is too long"),
+                hint: "ask for a shorter range, or group by a longer period or by less",
+            });
+        }
         let usage = |row: &Row| {
             Ok(UsageRow {
-                period: match span {
+                period: match groups.span {
                     Span::Hour => Period::Hour(row.int(0)?),
                     Span::Day | Span::Month => Period::Name(row.text(0)?.to_owned()),
                 },
@@ -225,19 +275,21 @@ impl BillingStore {
              AND position > $2",
             "revision, kind"
         );
-        self.page(statement, key, 0, MOST).await
+        self.page(statement, [key, 0.into()], MOST).await
     }
 
     /// The entries of every record of a session, by record and in the order in which they
     /// happened.
     pub async fn entries_of_session(&self, session_id: &str) -> Result<Page, BillingError> {
-        let key = keys::session_key(session_id).into();
+        // As it is kept, and whole, as earlier versions kept it.
+        let kept = keys::session_key(&texts::session(session_id.to_owned()));
+        let whole = keys::session_key(session_id);
         let statement = entries_where!(
             entries_by_hour!(),
-            "l.hour_ms = hours.hour_ms AND session_key = $1 AND position > $2",
+            "l.hour_ms = hours.hour_ms AND session_key IN ($1, $2)",
             "record_id, revision, kind"
         );
-        self.page(statement, key, 0, MOST).await
+        self.page(statement, [kept.into(), whole.into()], MOST).await
     }
 
     /// The whole ledger, by partition and number, from after a place on; at most `limit` entries
@@ -246,19 +298,18 @@ impl BillingStore {
         let after = after.unwrap_or(Cursor { source: [0; 16], position: 0 });
         let statement =
             entries_where!(all_entries!(), "(source, position) > ($1, $2)", "source, position");
-        self.page(statement, after.source.into(), after.position, limit).await
+        self.page(statement, [after.source.into(), after.position.into()], limit).await
     }
 
     async fn page(
         &self,
         statement: &'static str,
-        key: Value,
-        after: i64,
+        [first, second]: [Value; 2],
         limit: usize,
     ) -> Result<Page, BillingError> {
         // One more than asked for tells whether there is more.
         let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-        let values = vec![key, after.into(), most.into(), MOST_BYTES.into()];
+        let values = vec![first, second, most.into(), MOST_BYTES.into()];
         let mut tx = self.snapshot().await?;
         let rows = tx.tables().rows(statement, values).await?;
         let found = rows.first().map_or(Ok(0), |row| row.int(ENTRY_COLUMNS + 2))?;

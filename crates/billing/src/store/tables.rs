@@ -16,6 +16,7 @@ use crate::item::Content;
 use crate::ledger::Account;
 use crate::plan::{Need, Writes};
 use crate::store::sql::{Row, Sql, misfit};
+use crate::texts;
 
 /// What is written for one partition.
 pub type Share<'a> = (&'a Claim, Writes);
@@ -125,7 +126,8 @@ pub fn digest(row: &Row) -> Result<(RecordId, Digest), StoreError> {
         event_id: EventId::from_bytes(row.key(1)?),
         authenticity: Authenticity::from_stored(row.int(2)?),
         first_received_ms: row.int(3)?,
-        application: String::from_utf8_lossy(row.bytes(4)?).into_owned(),
+        // Earlier versions kept it whole, and a repeat is compared with it.
+        application: texts::short(String::from_utf8_lossy(row.bytes(4)?).into_owned()),
         application_at_ms: row.int(5)?,
         read_at: ReadAt {
             place: Arc::new(Place {

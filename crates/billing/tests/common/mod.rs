@@ -1,21 +1,58 @@
 //! CDRs to bill, and a ledger to bill them in.
-#![allow(dead_code, reason = "every test binary uses another part of this")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "every test binary uses another part of this"
+)]
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use prost::Message;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tollgate_billing::digest::Authenticity;
 use tollgate_billing::item::Content;
 use tollgate_billing::store::{Checks, LedgerEntry};
-use tollgate_billing::{Application, BillingStore, CdrItem, Settings};
+use tollgate_billing::{Application, BillingStore, CdrDecoder, CdrItem, Settings};
 use tollgate_schema::ids::{EventId, RecordId};
 use tollgate_schema::{time, v1};
 use tollgate_store::Database;
 use tollgate_stream::{
-    Batch, Claim, Entry, Mark, Outcome, Outgoing, Pending, Source, Store, StoreError,
-    TopicPartition,
+    Batch, Claim, Decode, Entry, Incoming, Mark, Outcome, Outgoing, Pending, Source, Store,
+    StoreError, TopicPartition,
 };
 use tollgate_testkit::Postgres;
+
+/// What every database must do: each test runs against SQLite and against a real PostgreSQL.
+macro_rules! on_both {
+    ($($(#[$doc:meta])* async fn $name:ident($ledger:ident: Ledger) $body:block)*) => {
+        $(
+            $(#[$doc])*
+            async fn $name($ledger: Ledger) $body
+        )*
+
+        mod sqlite {
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    super::$name(super::Ledger::sqlite()).await;
+                }
+            )*
+        }
+
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $name() {
+                    super::$name(super::Ledger::postgres()).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use on_both;
 
 /// 2026-11-23T02:00:00Z, ten o'clock in the morning in Shanghai.
 pub const NOW: i64 = 1_795_399_200_000;
@@ -58,6 +95,35 @@ pub fn sighting(record: u8, content: u8, cdr: v1::CallDetailRecord) -> CdrItem {
         offset: 0,
         content: Arc::new(Content::trim(cdr)),
     }
+}
+
+/// The same as it comes out of topic cdrs, where an edge gave it this application.
+pub fn delivered(record: u8, content: u8, cdr: v1::CallDetailRecord, application: &str) -> CdrItem {
+    let message = v1::CallDetailRecord {
+        record_id: RecordId::from_bytes([record; 16]).to_string(),
+        event_id: EventId::from_bytes([content; 16]).to_string(),
+        provenance: Some(v1::Provenance {
+            received_at: Some(time::proto_from_millis(NOW)),
+            application: application.to_owned(),
+            ..v1::Provenance::default()
+        }),
+        ..cdr
+    };
+    let record = Incoming {
+        partition: TopicPartition::new("cdrs", 0),
+        offset: 0,
+        timestamp_ms: NOW,
+        key: Bytes::new(),
+        value: Some(message.encode_to_vec().into()),
+        headers: Vec::new(),
+    };
+    CdrDecoder.decode(&record).expect("a valid record")
+}
+
+/// The key under which the ledger has a session or an application.
+pub fn key(what: &str, text: &str) -> Vec<u8> {
+    let hash = Sha256::digest(format!("tollgate-billing-1\0{what}\0{text}"));
+    hash[..16].to_vec()
 }
 
 /// Partition `partition` of topic cdrs.
@@ -110,7 +176,7 @@ impl Member {
 
     /// Everything that waits in the outbox.
     pub async fn pending(&self, store: &BillingStore) -> Vec<Pending> {
-        store.pending(&self.claim, 10_000).await.expect("pending")
+        store.pending(&self.claim, 10_000, usize::MAX).await.expect("pending")
     }
 }
 
@@ -214,6 +280,40 @@ impl Ledger {
         let checks = self.store.checks().await.expect("checks");
         assert!(checks.consistent, "{checks:?}");
         checks
+    }
+
+    /// Runs a statement with these values behind the program's back.
+    pub async fn rewrite(&self, statement: &'static str, values: &[&[u8]]) {
+        match self.store.database() {
+            Database::Postgres(pool) => {
+                let query = sqlx::query(statement);
+                let query = values.iter().fold(query, |query, value| query.bind(value.to_vec()));
+                query.execute(pool).await.map(drop).expect("statement");
+            }
+            Database::Sqlite(pools) => {
+                let query = sqlx::query(statement);
+                let query = values.iter().fold(query, |query, value| query.bind(value.to_vec()));
+                query.execute(&pools.writer).await.map(drop).expect("statement");
+            }
+        }
+    }
+
+    /// Bytes of the longest row of a table that holds texts of a sender.
+    pub async fn longest(&self, table: &str) -> i64 {
+        let columns = match table {
+            "billing_digests" => "length(content) + length(application)",
+            "billing_ledger" => "length(message) + length(application)",
+            _ => "length(value)",
+        };
+        let statement = format!("SELECT CAST(MAX({columns}) AS bigint) FROM {table}");
+        let statement = sqlx::AssertSqlSafe(statement);
+        match self.store.database() {
+            Database::Postgres(pool) => sqlx::query_scalar(statement).fetch_one(pool).await,
+            Database::Sqlite(pools) => {
+                sqlx::query_scalar(statement).fetch_one(&pools.readers).await
+            }
+        }
+        .expect("a row")
     }
 
     /// Runs SQL behind the program's back.

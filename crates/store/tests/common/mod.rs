@@ -67,7 +67,7 @@ impl Fixture {
     }
 
     pub async fn positions_in_outbox(&self, claim: &Claim) -> Result<Vec<i64>, StoreError> {
-        let rows = self.database.read_outbox(claim, 1000).await?;
+        let rows = self.database.read_outbox(claim, 1000, usize::MAX).await?;
         Ok(rows.iter().map(|row| row.position).collect())
     }
 }

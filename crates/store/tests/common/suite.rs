@@ -18,6 +18,7 @@ pub async fn everything(fixture: &Fixture) -> Result {
     a_running_transaction_ends_before_the_takeover(fixture).await?;
     holders_that_fight_apply_every_offset_once(fixture).await?;
     the_outbox_keeps_order_and_content(fixture).await?;
+    what_is_read_of_the_outbox_is_bounded_in_bytes(fixture).await?;
     a_rollback_takes_the_outbox_rows_with_it(fixture).await?;
     a_snapshot_does_not_move(fixture).await?;
     positions_say_where_the_group_stands(fixture).await?;
@@ -210,13 +211,13 @@ async fn the_outbox_keeps_order_and_content(fixture: &Fixture) -> Result {
     tx.append(&here, &records[15..]).await?;
     tx.commit().await?;
 
-    let rows = fixture.database.read_outbox(&here, 1000).await?;
+    let rows = fixture.database.read_outbox(&here, 1000, usize::MAX).await?;
     assert_eq!(rows.iter().map(|row| row.record.clone()).collect::<Vec<_>>(), records);
     assert_eq!(
         rows.iter().map(|row| row.position).collect::<Vec<_>>(),
         (1..=20).collect::<Vec<_>>()
     );
-    let some = fixture.database.read_outbox(&here, 3).await?;
+    let some = fixture.database.read_outbox(&here, 3, usize::MAX).await?;
     assert_eq!(some.iter().map(|row| row.position).collect::<Vec<_>>(), [1, 2, 3]);
 
     fixture.database.delete_outbox(&here, 17).await?;
@@ -232,6 +233,31 @@ async fn the_outbox_keeps_order_and_content(fixture: &Fixture) -> Result {
     clear(fixture).await
 }
 
+async fn what_is_read_of_the_outbox_is_bounded_in_bytes(fixture: &Fixture) -> Result {
+    const LARGE: usize = 1 << 20;
+    let source = source(23);
+    let claim = claim(&source, &fixture.database.fence(&source).await?);
+    let mut records: Vec<Outgoing> = (0..4).map(|n| outgoing(&format!("r{n}"))).collect();
+    records[1].value = None;
+    records[2].value = Some(Bytes::from(vec![7; LARGE]));
+    fixture.apply(&claim, 0, &records).await?;
+
+    let read = async |bytes| -> anyhow::Result<Vec<i64>> {
+        let rows = fixture.database.read_outbox(&claim, 1000, bytes).await?;
+        Ok(rows.iter().map(|row| row.position).collect())
+    };
+    // A key of two bytes each, and a value of two, none, and a large one.
+    assert_eq!(read(4).await?, [1]);
+    assert_eq!(read(5).await?, [1, 2]);
+    assert_eq!(read(6).await?, [1, 2]);
+    assert_eq!(read(LARGE).await?, [1, 2, 3]);
+    assert_eq!(read(LARGE + 9).await?, [1, 2, 3, 4]);
+    fixture.database.delete_outbox(&claim, 2).await?;
+    assert_eq!(read(1).await?, [3], "one that is larger by itself still comes");
+    fixture.database.delete_outbox(&claim, 4).await?;
+    clear(fixture).await
+}
+
 async fn a_rollback_takes_the_outbox_rows_with_it(fixture: &Fixture) -> Result {
     let source = source(9);
     let claim = claim(&source, &fixture.database.fence(&source).await?);
@@ -240,7 +266,7 @@ async fn a_rollback_takes_the_outbox_rows_with_it(fixture: &Fixture) -> Result {
     tx.append(&claim, &[outgoing("lost")]).await?;
     drop(tx);
     fixture.apply(&claim, 0, &[outgoing("kept")]).await?;
-    let rows = fixture.database.read_outbox(&claim, 10).await?;
+    let rows = fixture.database.read_outbox(&claim, 10, usize::MAX).await?;
     assert_eq!(rows.len(), 1);
     assert_eq!((rows[0].position, &*rows[0].record.key), (1, &b"kept"[..]));
     clear(fixture).await

@@ -283,7 +283,12 @@ impl Store for MemoryStore {
         if fault.is_some() { Err(down()) } else { Ok(()) }
     }
 
-    async fn pending(&self, claim: &Claim, limit: usize) -> Result<Vec<Pending>, StoreError> {
+    async fn pending(
+        &self,
+        claim: &Claim,
+        limit: usize,
+        _: usize,
+    ) -> Result<Vec<Pending>, StoreError> {
         let mut inner = self.lock();
         if inner.fault(Call::Pending).is_some() {
             return Err(down());

@@ -245,7 +245,12 @@ mod tests {
             Ok(())
         }
 
-        async fn pending(&self, _: &Claim, _: usize) -> Result<Vec<Pending>, StoreError> {
+        async fn pending(
+            &self,
+            _: &Claim,
+            _: usize,
+            _: usize,
+        ) -> Result<Vec<Pending>, StoreError> {
             unreachable!()
         }
 

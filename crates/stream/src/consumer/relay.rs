@@ -113,15 +113,16 @@ where
 
     /// Publishes what is pending, or waits.
     async fn round(&self, relay: &mut dyn Relay) -> Result<(), Trouble> {
-        let limit = self.context.settings().relay_batch;
+        let (limit, bytes) =
+            (self.context.settings().relay_batch, self.context.settings().batch_bytes);
         let mut rows =
-            self.store("pending", || self.context.store.pending(&self.claim, limit)).await?;
+            self.store("pending", || self.context.store.pending(&self.claim, limit, bytes)).await?;
         if rows.is_empty() {
             return self.idle().await.map_err(Trouble::from);
         }
-        let found = rows.len();
+        let found: usize = rows.iter().map(|row| row.record.size()).sum();
+        let more = rows.len() == limit || found >= bytes;
         rows.truncate(self.rows_that_fit(&rows));
-        let more = found == limit || rows.len() < found;
         let begun = Instant::now();
         self.publish(relay, &rows).await?;
         self.store("published", || self.context.store.published(&self.claim, &rows)).await?;

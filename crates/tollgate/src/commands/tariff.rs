@@ -40,8 +40,7 @@ pub async fn run(cli: &Cli, command: &cli::Tariff) -> anyhow::Result<ExitCode> {
             let version = store.register_tariff(&text, now.as_millisecond()).await?;
             store.activate_tariff(&version, from_ms, now.as_millisecond()).await?;
             describe(&tariff);
-            say!("active for calls billed from {} on", when(from_ms));
-            say!("calls that no tariff covered are rated now; what is charged stays as it is");
+            say!("{}", activated(from_ms, from.is_none()));
         }
         cli::Tariff::List => list(&store(cli)?).await?,
     }
@@ -74,7 +73,7 @@ fn read(file: &Path) -> anyhow::Result<(String, Tariff)> {
 
 fn store(cli: &Cli) -> anyhow::Result<BillingStore> {
     let config = Config::read(cli, serde_json::json!({}))?;
-    config.validate(&[Part::Consumer])?;
+    config.validate(&[Part::Database, Part::Billing])?;
     let database = compose::database(&config.database)?;
     Ok(BillingStore::open(database, &config.billing, compose::billing_applications(&config))?)
 }
@@ -93,9 +92,37 @@ fn describe(tariff: &Tariff) {
     say!("version {}", tariff.version());
 }
 
+/// What an activation does to calls that were there before it.
+fn activated(from_ms: i64, by_default: bool) -> String {
+    let from = when(from_ms);
+    let hint = "\nthose billed before wait as they did; `--from beginning` covers them too";
+    format!(
+        "active: calls billed from {from} on that no tariff covered are rated now; what is charged \
+         stays as it is{}",
+        if by_default { hint } else { "" }
+    )
+}
+
 fn when(ms: i64) -> String {
     if ms == i64::MIN {
         return "the beginning".into();
     }
     tollgate_schema::time::rfc3339(ms).unwrap_or_else(|| ms.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_activation_says_which_waiting_calls_it_covers() {
+        let now = activated(1_795_399_200_000, true);
+        assert!(
+            now.contains("billed from 2026-11-23T02:00:00Z on that no tariff covered"),
+            "{now}"
+        );
+        assert!(now.contains("those billed before wait") && now.contains("--from beginning"));
+        let all = activated(i64::MIN, false);
+        assert!(all.contains("billed from the beginning on") && !all.contains("wait"), "{all}");
+    }
 }

@@ -4,8 +4,7 @@ use serde::Serialize;
 use tollgate_schema::time::{proto_to_millis, rfc3339};
 use tollgate_schema::v1;
 
-use crate::fold::{LegSide, NumberState, Presence};
-use crate::message::user_state;
+use crate::fold::{LegSide, Presence};
 use crate::store::Applied;
 
 /// What a number is doing.
@@ -81,7 +80,8 @@ pub struct Freshness {
     pub newest_record_at: Option<String>,
     /// When a batch was applied last.
     pub applied_at: Option<String>,
-    /// Longest time that the last record of a partition had waited when it was applied.
+    /// Longest time that the last record of a partition had waited when it was applied; of
+    /// partitions that something was applied from within the last day.
     pub delay_seconds: Option<f64>,
 }
 
@@ -98,11 +98,6 @@ impl Freshness {
 }
 
 impl NumberAnswer {
-    /// From a state derived from the database.
-    pub(super) fn known(number: &str, version: i64, as_of_ms: i64, state: &NumberState) -> Self {
-        Self::from(user_state(number, version, as_of_ms, state, None))
-    }
-
     /// Of a number never seen.
     pub(super) fn unknown(number: String, as_of_ms: i64) -> Self {
         Self {

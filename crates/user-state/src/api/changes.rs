@@ -40,11 +40,10 @@ pub(super) async fn changes(
     let mut only = None;
     if let Some(number) = number {
         // Subscribed before, so that no change falls between.
-        let answer = api.numbers(std::slice::from_ref(&number), None).await?.pop();
-        let version = answer.as_ref().map_or(0, |answer| answer.version);
+        let pseudonyms = api.store.pseudonyms();
+        let answer = api.numbers(&[number], None, pseudonyms).await?.pop();
         ready.extend(answer.as_ref().and_then(state_event));
-        let key = api.store.pseudonyms().map_or(number.clone(), |it| it.of(&number));
-        only = Some((key, version));
+        only = answer.map(|answer| (answer.number, answer.version));
     }
     let mut keep_alive = tokio::time::interval(api.feed.keep_alive);
     keep_alive.reset();
@@ -60,7 +59,7 @@ pub(super) async fn changes(
 /// One client's connection.
 struct Listening {
     client: Client,
-    /// The only number wanted, and the version that was sent last.
+    /// The only number wanted, as the feed shows it, and the version that was sent last.
     only: Option<(String, u64)>,
     ready: VecDeque<Bytes>,
     keep_alive: Interval,

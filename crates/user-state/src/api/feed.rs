@@ -10,10 +10,11 @@ use std::time::Duration;
 use actix_web::web::Bytes;
 use prost::Message;
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tollgate_schema::topics::USER_STATES;
 use tollgate_schema::v1;
-use tollgate_stream::{Incoming, ReadFrom, Stream, StreamError};
+use tollgate_stream::{Incoming, ReadFrom, Stream, StreamError, TopicReader};
 
 use super::answer::NumberAnswer;
 use crate::{Settings, metrics};
@@ -22,6 +23,9 @@ use crate::{Settings, metrics};
 const READ: usize = 500;
 /// How long a read waits, which is also how soon a stop is noticed.
 const WAIT: Duration = Duration::from_millis(500);
+/// A reader that has been silent for so long is asked whether it has read everything, and again
+/// after as long: by that it notices that it is stuck.
+const LOOK: Duration = Duration::from_secs(10);
 /// Pause before the topic is opened again.
 const OPEN_AGAIN: Duration = Duration::from_secs(1);
 
@@ -95,8 +99,16 @@ impl Feed {
         if self.changes.send(Change::Gap).is_ok() {
             ::metrics::counter!(metrics::FEED_GAPS.name).increment(1);
         }
+        let mut looked = Instant::now();
         loop {
-            for record in reader.next(READ, WAIT).await? {
+            let records = reader.next(READ, WAIT).await?;
+            if !records.is_empty() {
+                looked = Instant::now();
+            } else if looked.elapsed() >= LOOK {
+                look(&mut *reader).await?;
+                looked = Instant::now();
+            }
+            for record in records {
                 if let Some(change) = decode(&record) {
                     // Nobody listening is no error.
                     let _ = self.changes.send(change);
@@ -139,6 +151,19 @@ impl Drop for Client {
     }
 }
 
+/// Gives a silent reader the occasion to begin anew where it stands. No answer is no reason to give
+/// the reading up: it goes on when the brokers are back.
+async fn look(reader: &mut dyn TopicReader) -> Result<(), StreamError> {
+    match reader.caught_up().await {
+        Ok(_) => Ok(()),
+        Err(StreamError::Transient(error)) => {
+            tracing::debug!(error, "live feed cannot be compared with its topic for the moment");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn decode(record: &Incoming) -> Option<Change> {
     let state = v1::UserState::decode(record.value.clone()?).ok()?;
     let (number, version) = (state.number.clone(), state.version);
@@ -150,4 +175,108 @@ fn decode(record: &Incoming) -> Option<Change> {
 pub(super) fn state_event(answer: &NumberAnswer) -> Option<Bytes> {
     let data = serde_json::to_string(answer).ok()?;
     Some(Bytes::from(format!("id: {}\nevent: state\ndata: {data}\n\n", answer.version)))
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use tollgate_stream::{
+        Consumer, ConsumerOptions, Deliveries, Producer, ProducerKind, Relay, TopicDescription,
+        TopicPartition, TopicSpec,
+    };
+
+    use super::*;
+
+    /// A topic whose reader is stuck: its record comes once it has been asked twice whether it has
+    /// read everything, the first time in vain.
+    struct Stuck;
+
+    #[derive(Default)]
+    struct StuckReader {
+        asked: u32,
+        read: bool,
+    }
+
+    fn away<T>() -> Result<T, StreamError> {
+        Err(StreamError::Transient("no broker answers".to_owned()))
+    }
+
+    #[async_trait]
+    impl TopicReader for StuckReader {
+        async fn next(&mut self, _: usize, wait: Duration) -> Result<Vec<Incoming>, StreamError> {
+            tokio::time::sleep(wait).await;
+            if self.asked < 2 || std::mem::replace(&mut self.read, true) {
+                return Ok(Vec::new());
+            }
+            let state = v1::UserState { number: "A".to_owned(), version: 7, ..Default::default() };
+            Ok(vec![Incoming {
+                partition: TopicPartition::new(USER_STATES.name, 0),
+                offset: 0,
+                timestamp_ms: 0,
+                key: "A".into(),
+                value: Some(state.encode_to_vec().into()),
+                headers: Vec::new(),
+            }])
+        }
+
+        async fn caught_up(&mut self) -> Result<bool, StreamError> {
+            self.asked += 1;
+            if self.asked == 1 { away() } else { Ok(false) }
+        }
+    }
+
+    #[async_trait]
+    impl Stream for Stuck {
+        async fn cluster_id(&self) -> Result<String, StreamError> {
+            away()
+        }
+
+        fn producer(
+            &self,
+            _: ProducerKind,
+            _: Arc<dyn Deliveries>,
+        ) -> Result<Arc<dyn Producer>, StreamError> {
+            away()
+        }
+
+        async fn consumer(&self, _: ConsumerOptions) -> Result<Box<dyn Consumer>, StreamError> {
+            away()
+        }
+
+        async fn relay(&self, _: &str) -> Result<Box<dyn Relay>, StreamError> {
+            away()
+        }
+
+        async fn reader(
+            &self,
+            _: &[&str],
+            _: ReadFrom,
+        ) -> Result<Box<dyn TopicReader>, StreamError> {
+            Ok(Box::<StuckReader>::default())
+        }
+
+        async fn create_topics(&self, _: &[TopicSpec]) -> Result<Vec<String>, StreamError> {
+            away()
+        }
+
+        async fn describe_topics(&self, _: &[&str]) -> Result<Vec<TopicDescription>, StreamError> {
+            away()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_reader_is_asked_whether_it_is_stuck_and_read_on_with_if_nobody_answers() {
+        let stop = CancellationToken::new();
+        let feed = Feed::new(&Settings::default(), stop.clone());
+        let mut client = feed.subscribe().expect("room for a client");
+        tokio::spawn(feed.run(Arc::new(Stuck), stop));
+        let mut changes = Vec::new();
+        while changes.len() < 2 {
+            let change = tokio::time::timeout(Duration::from_mins(1), client.changes.recv());
+            changes.push(change.await.expect("a change within its time").expect("a feed"));
+        }
+        // The topic was opened once.
+        let [Change::Gap, Change::State(state)] = &changes[..] else { panic!("{changes:?}") };
+        assert_eq!((&*state.number, state.version), ("A", 7));
+    }
 }

@@ -14,7 +14,8 @@ use super::parameters::parameter;
 use super::timeline::timeline;
 use super::{Api, now_ms};
 use crate::fold::{derive, rewind};
-use crate::keys::{Key, number_key, session_key};
+use crate::keys::{Key, Pseudonyms, number_key, session_key};
+use crate::message::user_state;
 
 /// Most numbers in one question.
 const MAX_NUMBERS: usize = 1_000;
@@ -72,7 +73,7 @@ pub(super) async fn number(
 ) -> Result<HttpResponse, ApiError> {
     let at = instant(request.query_string())?;
     let number = path.into_inner();
-    let mut answers = api.numbers(std::slice::from_ref(&number), at).await?;
+    let mut answers = api.numbers(std::slice::from_ref(&number), at, None).await?;
     let freshness = api.freshness().await?;
     // One answer for one number.
     let answer = answers.pop().map(|it| NumberAnswer { freshness: Some(freshness), ..it });
@@ -89,7 +90,7 @@ pub(super) async fn numbers(
     if question.numbers.len() > MAX_NUMBERS {
         return Err(ApiError::BadRequest("at most 1000 numbers can be asked for at once"));
     }
-    let answers = api.numbers(&question.numbers, question.at.map(to_millis)).await?;
+    let answers = api.numbers(&question.numbers, question.at.map(to_millis), None).await?;
     let freshness = api.freshness().await?;
     Ok(HttpResponse::Ok()
         .insert_header(("Cache-Control", "no-store"))
@@ -104,21 +105,23 @@ pub(super) async fn call(
         .map_err(|_| ApiError::BadRequest("session_id must be UTF-8"))?
         .filter(|text| !text.is_empty())
         .ok_or(ApiError::BadRequest("say which call: ?session_id=..."))?;
-    let as_of_ms = instant(request.query_string())?.unwrap_or_else(now_ms);
+    let now_ms = now_ms();
+    let as_of_ms = instant(request.query_string())?.unwrap_or(now_ms);
     let row = api.store.call(&session_key(&session_id, &[])).await?;
     let row = row.ok_or(ApiError::NotFound("no event of such a call has been applied"))?;
     let freshness = api.freshness().await?;
-    let answer = timeline(&row, api.store.expiry(), as_of_ms, freshness)?;
+    let answer = timeline(&row, api.store.expiry(), as_of_ms, as_of_ms < now_ms, freshness)?;
     Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(answer))
 }
 
 impl Api {
     /// What these numbers are doing now, or were doing at an instant; one answer for each, in
-    /// their order.
+    /// their order. With pseudonyms, numbers and session ids are replaced.
     pub(super) async fn numbers(
         &self,
         numbers: &[String],
         at_ms: Option<i64>,
+        pseudonyms: Option<&Pseudonyms>,
     ) -> Result<Vec<NumberAnswer>, StoreError> {
         let now_ms = now_ms();
         let as_of_ms = at_ms.unwrap_or(now_ms);
@@ -135,8 +138,9 @@ impl Api {
                 };
                 let state = derive(&legs, as_of_ms);
                 let row = it.row;
-                let answer = NumberAnswer::known(&row.number, row.version, as_of_ms, &state);
-                (row.key, answer)
+                let (number, version) = (&row.number, row.version);
+                let message = user_state(number, version, as_of_ms, &state, pseudonyms);
+                (row.key, NumberAnswer::from(message))
             })
             .collect();
         Ok(keys
@@ -144,7 +148,10 @@ impl Api {
             .zip(numbers)
             .map(|(key, number)| {
                 let known = answers.get(key).cloned();
-                known.unwrap_or_else(|| NumberAnswer::unknown(number.clone(), as_of_ms))
+                known.unwrap_or_else(|| {
+                    let shown = pseudonyms.map_or_else(|| number.clone(), |it| it.of(number));
+                    NumberAnswer::unknown(shown, as_of_ms)
+                })
             })
             .collect())
     }

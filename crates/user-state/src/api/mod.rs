@@ -3,7 +3,7 @@
 //! ```text
 //!  GET  /v1/numbers/{number}[?at=]   what one number is doing
 //!  POST /v1/numbers/query            what up to a thousand are doing
-//!  GET  /v1/calls?session_id=        one call's whole timeline
+//!  GET  /v1/calls?session_id=[&at=]  one call's whole timeline
 //!  GET  /v1/changes[?number=]        changes as they happen (server-sent events)
 //! ```
 //!

@@ -5,18 +5,18 @@ use tollgate_schema::time::rfc3339;
 use tollgate_stream::StoreError;
 
 use super::answer::{Freshness, presence, side};
-use crate::fold::{Event, EventSet, Expiry, Kind, Leg, Trust, fold};
+use crate::fold::{Event, EventSet, Expiry, Kind, Leg, Presence, Trust, fold};
 use crate::reason::reason;
 use crate::store::{CallRow, kind_name};
 
-/// One call's whole timeline. Instants in RFC 3339, UTC.
+/// One call's whole timeline; in a look back as far as it had come. Instants in RFC 3339, UTC.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CallAnswer {
     /// The session.
     pub session_id: String,
     /// Whether anybody is still in it.
     pub active: bool,
-    /// Whether events were left out because there were too many.
+    /// Whether events or parties were left out because there were too many.
     pub capped: bool,
     /// Contents of records that were replaced by a revision.
     pub revisions: usize,
@@ -80,7 +80,7 @@ pub struct LegAnswer {
     pub side: Option<&'static str>,
     /// The party.
     pub number: Option<String>,
-    /// `idle` once it is over.
+    /// `idle` before it begins and once it is over.
     pub presence: &'static str,
     /// When it began.
     pub started_at: Option<String>,
@@ -107,7 +107,7 @@ pub struct CdrAnswer {
     pub app_key: String,
     /// serviceType as received.
     pub service_type: Option<String>,
-    /// End of the call.
+    /// End of the call, where it is stated.
     pub ended_at: Option<String>,
     /// ulFailReason.
     pub release_reason: Option<i32>,
@@ -138,17 +138,22 @@ pub struct EndAnswer {
     pub description: String,
 }
 
-/// Derives the answer from a stored call.
+/// Derives the answer from a stored call. With `past` it looks back: what is later than the instant
+/// is left out, and the legs are as they stood then.
 pub(super) fn timeline(
     row: &CallRow,
     expiry: &Expiry,
     as_of_ms: i64,
+    past: bool,
     freshness: Freshness,
 ) -> Result<CallAnswer, StoreError> {
     let set = EventSet::decode(&row.events).map_err(|_| {
         StoreError::Refused("events of a call cannot be read; is a newer release writing?".into())
     })?;
-    let (call, placed) = fold(&set, expiry);
+    let (call, mut placed) = fold(&set, expiry);
+    if past {
+        placed.retain(|placed| placed.event.time_ms() <= as_of_ms);
+    }
     let events: Vec<EventAnswer> = placed
         .iter()
         .map(|placed| {
@@ -156,16 +161,20 @@ pub(super) fn timeline(
             event_answer(placed.event, placed.leg, side)
         })
         .collect();
-    let active = call.legs.iter().any(|leg| leg.is_active(as_of_ms));
+    let then = |leg: &Leg| if past { leg.rewind(as_of_ms) } else { Some(leg.clone()) };
+    let legs: Vec<LegAnswer> =
+        call.legs.iter().map(|leg| leg_answer(leg, then(leg).as_ref(), as_of_ms)).collect();
+    let begun: Vec<Leg> = call.legs.iter().filter_map(then).collect();
+    let active = begun.iter().any(|leg| leg.is_active(as_of_ms));
     let cdrs = placed.iter().filter_map(|placed| cdr_answer(placed.event)).collect();
-    let end = if active { None } else { end_answer(&call.legs) };
+    let end = if active { None } else { end_answer(&begun) };
     Ok(CallAnswer {
         session_id: row.session_id.clone(),
         active,
         capped: call.capped,
         revisions: set.revisions(),
         events,
-        legs: call.legs.iter().map(|leg| leg_answer(leg, as_of_ms)).collect(),
+        legs,
         cdrs,
         end,
         as_of: rfc3339(as_of_ms),
@@ -205,7 +214,7 @@ fn cdr_answer(event: &Event) -> Option<CdrAnswer> {
         icid: cdr.icid.clone(),
         app_key: cdr.app_key.clone(),
         service_type: cdr.service_type.clone(),
-        ended_at: rfc3339(event.time_ms()),
+        ended_at: event.stated_end_ms().and_then(rfc3339),
         release_reason: cdr.release_reason,
         sip_status: cdr.sip_status,
         ivr_path: cdr.ivr_path.clone(),
@@ -213,19 +222,20 @@ fn cdr_answer(event: &Event) -> Option<CdrAnswer> {
     })
 }
 
-fn leg_answer(leg: &Leg, as_of_ms: i64) -> LegAnswer {
-    let active = leg.is_active(as_of_ms);
-    let until = rfc3339(leg.until_ms);
+/// Of a leg that had not begun by then, only whose it is.
+fn leg_answer(leg: &Leg, then: Option<&Leg>, as_of_ms: i64) -> LegAnswer {
+    let on = then.filter(|leg| leg.is_active(as_of_ms));
+    let over = then.filter(|leg| !leg.is_active(as_of_ms));
     LegAnswer {
         side: side(leg.side),
         number: leg.number.clone(),
-        presence: if active { presence(leg.engagement().0) } else { "idle" },
-        started_at: leg.started_ms.and_then(rfc3339),
-        alerting_at: leg.alerting_ms.and_then(rfc3339),
-        answered_at: leg.answered_ms.and_then(rfc3339),
-        ended_at: until.clone().filter(|_| !active),
-        expires_at: until.filter(|_| active),
-        cause: leg.cause,
+        presence: presence(on.map_or(Presence::Idle, |leg| leg.engagement().0)),
+        started_at: then.and_then(|leg| leg.started_ms).and_then(rfc3339),
+        alerting_at: then.and_then(|leg| leg.alerting_ms).and_then(rfc3339),
+        answered_at: then.and_then(|leg| leg.answered_ms).and_then(rfc3339),
+        ended_at: over.and_then(|leg| rfc3339(leg.until_ms)),
+        expires_at: on.and_then(|leg| rfc3339(leg.until_ms)),
+        cause: then.and_then(|leg| leg.cause),
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Call {
     pub last_event_ms: i64,
     /// Whether a disconnect or a CDR has been seen.
     pub ended: bool,
-    /// Whether events were left out for the cap.
+    /// Whether events or parties were left out for a cap.
     pub capped: bool,
 }
 
@@ -66,7 +66,7 @@ pub struct Placed<'a> {
 /// A call is over once a disconnect or a CDR is among them, whatever else is: a session never
 /// starts again, and a stray answer must not keep a phone busy for a day. One disconnect ends
 /// both legs; when there are two, each leg takes its own. Times, answers and the end come from
-/// the CDR where there is one.
+/// the CDR where there is one; an end that it does not state comes from the disconnect.
 pub fn fold<'a>(set: &'a EventSet, expiry: &Expiry) -> (Call, Vec<Placed<'a>>) {
     let events = set.in_force();
     let mut placement = Placement::default();
@@ -94,7 +94,8 @@ pub fn fold<'a>(set: &'a EventSet, expiry: &Expiry) -> (Call, Vec<Placed<'a>>) {
         leg.until_ms = last_event_ms.saturating_add(life);
     }
     let ended = ending.cdr.is_some() || ending.disconnect.is_some();
-    (Call { legs, last_event_ms, ended, capped: set.is_capped() }, placed)
+    let capped = set.is_capped() || placement.capped;
+    (Call { legs, last_event_ms, ended, capped }, placed)
 }
 
 /// What ended the call.
@@ -118,7 +119,8 @@ impl Ending<'_> {
             cause: None,
             sip_status: None,
         };
-        if let Some(disconnect) = draft.disconnect.or(self.disconnect) {
+        let disconnect = draft.disconnect.or(self.disconnect);
+        if let Some(disconnect) = disconnect {
             leg.ended = true;
             leg.until_ms = disconnect.time_ms();
             leg.state_code = disconnect.state_code;
@@ -126,16 +128,17 @@ impl Ending<'_> {
         let source = draft.cdr.map(|(_, event)| event).or(self.cdr);
         if let Some((event, cdr)) = source.and_then(|event| Some((event, event.cdr.as_deref()?))) {
             leg.ended = true;
-            leg.until_ms = event.time_ms();
+            // A CDR that states no end may count from its receipt, hours later.
+            let heard = disconnect.map(Event::time_ms);
+            leg.until_ms = event.stated_end_ms().or(heard).unwrap_or_else(|| event.time_ms());
             leg.release_reason = cdr.release_reason;
             leg.sip_status = cdr.sip_status;
         }
         if let Some((cdr_leg, event)) = draft.cdr {
-            let incomplete = event.cdr.as_deref().is_some_and(|cdr| cdr.incomplete);
             let end = event.time_ms();
             // An alerting time of another year has been seen; it must not break the record.
             let settle = |stated: Option<i64>, heard: Option<i64>| {
-                stated.filter(|instant| *instant <= end).or(heard.filter(|_| incomplete))
+                stated.filter(|instant| *instant <= end).or(heard.filter(|_| event.is_incomplete()))
             };
             leg.started_ms = settle(cdr_leg.started_ms, draft.started_ms);
             leg.answered_ms = settle(cdr_leg.answered_ms, draft.answered_ms);
@@ -149,7 +152,7 @@ impl Ending<'_> {
 
 /// What one leg says about the other. A party that called in is connected when the other side
 /// answers. And the platform calls B only once A has answered, so that a B that is being called
-/// tells of an answer that was lost, unless a CDR tells better.
+/// tells of an answer that was lost, unless a CDR that could be read tells better.
 fn answers_of_others(drafts: &[Draft<'_>], legs: &mut [Leg]) {
     let inbound = drafts.iter().position(|draft| draft.inbound);
     let side = |side: LegSide| drafts.iter().position(|draft| draft.side == side);
@@ -165,7 +168,8 @@ fn answers_of_others(drafts: &[Draft<'_>], legs: &mut [Leg]) {
         return;
     }
     let (Some(a), Some(b)) = (side(LegSide::A), side(LegSide::B)) else { return };
-    if drafts[a].cdr.is_none() && legs[a].answered_ms.is_none() {
+    let proves_nothing = drafts[a].cdr.is_none_or(|(_, event)| event.is_incomplete());
+    if proves_nothing && legs[a].answered_ms.is_none() {
         let b = &legs[b];
         legs[a].answered_ms =
             [b.started_ms, b.alerting_ms, b.answered_ms].into_iter().flatten().min();

@@ -177,6 +177,16 @@ impl Event {
         }
     }
 
+    /// The end that a CDR states, if it can be true.
+    pub fn stated_end_ms(&self) -> Option<i64> {
+        self.occurred_ms.filter(|stated| self.is_plausible(*stated))
+    }
+
+    /// Whether some field of a CDR could not be read, so that an absent instant proves nothing.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.cdr.as_deref().is_some_and(|cdr| cdr.incomplete)
+    }
+
     /// Whether an instant in this event can be true.
     pub(super) fn is_plausible(&self, instant_ms: i64) -> bool {
         instant_ms <= self.received_ms.saturating_add(FUTURE_TOLERANCE_MS)

@@ -275,6 +275,52 @@ fn a_record_that_could_not_be_read_whole_proves_no_absence() {
     let heard = status(Kind::Answer, 7, Some("A"));
     assert_eq!(call([heard.clone(), cdr(20, record(false))]).legs[0].answered_ms, None);
     assert_eq!(call([heard, cdr(20, record(true))]).legs[0].answered_ms, Some(at(7)));
+    // Nor does it prove that A did not answer, where B was called.
+    let of_both = |incomplete| Cdr { b: Some(cdr_leg("B", 8, None, None)), ..record(incomplete) };
+    assert_eq!(call([cdr(20, of_both(false))]).legs[0].answered_ms, None);
+    assert_eq!(call([cdr(20, of_both(true))]).legs[0].answered_ms, Some(at(8)));
+}
+
+#[test]
+fn a_record_that_states_no_end_leaves_it_to_the_disconnect() {
+    let received_ms = at(20_000);
+    for unusable in [None, Some(received_ms + FUTURE_TOLERANCE_MS + 1)] {
+        let record = Event { occurred_ms: unusable, received_ms, ..callback_cdr() };
+        let told = call(callback(true).into_iter().chain([record.clone()]));
+        assert!(told.legs.iter().all(|leg| leg.ended && leg.until_ms == at(109)));
+        assert!(told.legs.iter().all(|leg| leg.release_reason == Some(0)));
+        // Where nobody tells, it is over all the same.
+        let alone = call([record.clone()]);
+        assert!(alone.legs.iter().all(|leg| leg.ended && leg.until_ms == record.time_ms()));
+    }
+}
+
+#[test]
+fn of_more_parties_than_a_call_has_the_first_are_followed() {
+    let party = |second: u8| Event {
+        record_id: vec![second; 16],
+        event_id: vec![second; 16],
+        ..status(Kind::Callout, i64::from(second), Some(&format!("n{second}")))
+    };
+    let numbers = |call: &Call| -> Vec<String> {
+        call.legs.iter().filter_map(|leg| leg.number.clone()).collect()
+    };
+    let eight: Vec<String> = (0..8).map(|second| format!("n{second}")).collect();
+    let whole = call((0..8).map(party));
+    assert_eq!((numbers(&whole), whole.capped), (eight.clone(), false));
+    let end = status(Kind::Disconnect, 109, None);
+    let more = call((0..30).map(party).chain([end.clone()]));
+    assert_eq!((numbers(&more), more.capped), (eight, true));
+    assert!(more.legs.iter().all(|leg| leg.ended && leg.until_ms == at(109)));
+    assert_eq!(more, call([end].into_iter().chain((0..30).rev().map(party))));
+    // Nor do many records name more.
+    let records = (0..9u8).map(|record| {
+        let leg = |side: &str| Some(cdr_leg(&format!("{side}{record}"), 0, None, None));
+        let named = Cdr { a: leg("A"), b: leg("B"), ..Cdr::default() };
+        Event { record_id: vec![record; 16], event_id: vec![record; 16], ..cdr(20, named) }
+    });
+    let named = call(records);
+    assert_eq!((named.legs.len(), named.capped), (8, true));
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod set;
 pub use call::{Call, Expiry, Leg, Placed, fold};
 pub use event::{Cdr, CdrLeg, Event, FUTURE_TOLERANCE_MS, Kind, Trust};
 pub use number::{ActiveCall, LastCall, MAX_CALLS, NumberLeg, NumberState, derive, rewind};
+pub use place::MAX_LEGS;
 pub use set::{EventSet, Inserted, MAX_DIGESTS, MAX_RECORDS};
 
 pub use tollgate_schema::v1::{LegSide, Presence};

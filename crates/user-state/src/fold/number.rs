@@ -72,6 +72,32 @@ impl Leg {
         };
         (presence, since)
     }
+
+    /// The leg as it stood at an instant in the past; `None` if it had not begun.
+    ///
+    /// Looks at what is known today: a leg whose end is known has no expiry while it lasts.
+    pub fn rewind(&self, at_ms: i64) -> Option<Self> {
+        let begun =
+            [self.started_ms, self.alerting_ms, self.answered_ms].into_iter().flatten().min();
+        if begun.unwrap_or(self.until_ms) > at_ms {
+            return None;
+        }
+        let mut leg = self.clone();
+        for fact in [&mut leg.started_ms, &mut leg.alerting_ms, &mut leg.answered_ms] {
+            *fact = fact.filter(|instant| *instant <= at_ms);
+        }
+        if leg.ended && leg.until_ms > at_ms {
+            leg.ended = false;
+            leg.until_ms = i64::MAX;
+            // These tell how it ended.
+            for fact in
+                [&mut leg.state_code, &mut leg.release_reason, &mut leg.cause, &mut leg.sip_status]
+            {
+                *fact = None;
+            }
+        }
+        Some(leg)
+    }
 }
 
 /// Derives a number's state from its legs, in any order.
@@ -111,23 +137,9 @@ pub fn derive(legs: &[NumberLeg], as_of_ms: i64) -> NumberState {
     NumberState { presence, since_ms, calls, last_call, next_expiry_ms }
 }
 
-/// A leg as it stood at an instant in the past; `None` if it had not begun.
-///
-/// Looks at what is known today: a call whose end is known has no expiry while it lasts.
+/// A number's leg as it stood at an instant in the past; `None` if it had not begun. See
+/// [`Leg::rewind`].
 pub fn rewind(entry: &NumberLeg, at_ms: i64) -> Option<NumberLeg> {
-    let leg = &entry.leg;
-    let begun = [leg.started_ms, leg.alerting_ms, leg.answered_ms].into_iter().flatten().min();
-    if begun.unwrap_or(leg.until_ms) > at_ms {
-        return None;
-    }
-    let mut entry = entry.clone();
-    let leg = &mut entry.leg;
-    for fact in [&mut leg.started_ms, &mut leg.alerting_ms, &mut leg.answered_ms] {
-        *fact = fact.filter(|instant| *instant <= at_ms);
-    }
-    if leg.ended && leg.until_ms > at_ms {
-        leg.ended = false;
-        leg.until_ms = i64::MAX;
-    }
-    Some(entry)
+    let leg = entry.leg.rewind(at_ms)?;
+    Some(NumberLeg { session_key: entry.session_key, session_id: entry.session_id.clone(), leg })
 }

@@ -5,9 +5,13 @@
 //! same events are placed again among them.
 //!
 //! An X number of PrivateNumber is no party: nobody's phone rings for it, and it may be in many
-//! calls at once. It gets no leg.
+//! calls at once. It gets no leg. Nor does a party beyond the cap: CDRs come first, then the order
+//! of events.
 
 use super::{CdrLeg, Event, Kind, LegSide};
+
+/// Legs followed of a call: it has two, or as many as its CDR says; more is somebody playing.
+pub const MAX_LEGS: usize = 8;
 
 /// How far a leg has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +46,8 @@ pub(super) struct Draft<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Placement<'a> {
     pub legs: Vec<Draft<'a>>,
+    /// Whether a party was left out for the cap.
+    pub capped: bool,
     /// The outbound leg that the last event was placed on.
     current: Option<usize>,
     /// Whether a CDR has said who takes part.
@@ -66,12 +72,14 @@ impl<'a> Placement<'a> {
             let known = self.legs.iter().position(|draft| {
                 draft.side == side && (draft.number == number || number.is_none())
             });
-            let index = known.unwrap_or_else(|| {
+            let index = known.or_else(|| {
                 let taken = self.legs.iter().any(|draft| draft.side == side);
                 let side = if taken { LegSide::Unspecified } else { side };
                 self.push(side, number, inbound)
             });
-            self.legs[index].cdr = Some((leg, event));
+            if let Some(index) = index {
+                self.legs[index].cdr = Some((leg, event));
+            }
         }
     }
 
@@ -83,16 +91,16 @@ impl<'a> Placement<'a> {
         }
     }
 
-    /// Places a status event, takes its facts over, and says where it went.
+    /// Places a status event, takes its facts over, and says where it went, if anywhere.
     pub fn place(&mut self, event: &'a Event) -> Option<usize> {
         let time = event.time_ms();
         let (index, stage) = match event.kind() {
             Kind::Unknown | Kind::Cdr => return None,
-            Kind::Callin => (self.inbound(text(event.caller.as_ref())), Stage::Calling),
-            Kind::Callout => (self.outbound(event, Stage::Calling), Stage::Calling),
-            Kind::Alerting => (self.outbound(event, Stage::Ringing), Stage::Ringing),
-            Kind::Answer => (self.outbound(event, Stage::Answered), Stage::Answered),
-            Kind::CollectInfo => (self.first(), Stage::Answered),
+            Kind::Callin => (self.inbound(text(event.caller.as_ref()))?, Stage::Calling),
+            Kind::Callout => (self.outbound(event, Stage::Calling)?, Stage::Calling),
+            Kind::Alerting => (self.outbound(event, Stage::Ringing)?, Stage::Ringing),
+            Kind::Answer => (self.outbound(event, Stage::Answered)?, Stage::Answered),
+            Kind::CollectInfo => (self.first()?, Stage::Answered),
             Kind::Disconnect => {
                 let index = self.disconnected(text(event.called.as_ref()))?;
                 self.legs[index].disconnect.get_or_insert(event);
@@ -111,30 +119,30 @@ impl<'a> Placement<'a> {
     }
 
     /// The caller's leg of a PrivateNumber call.
-    fn inbound(&mut self, caller: Option<&'a str>) -> usize {
+    fn inbound(&mut self, caller: Option<&'a str>) -> Option<usize> {
         if let Some(index) = self.legs.iter().position(|leg| leg.inbound) {
             let leg = &mut self.legs[index];
             leg.number = leg.number.or(caller);
-            return index;
+            return Some(index);
         }
         self.push(LegSide::Unspecified, caller, true)
     }
 
     /// The leg of a callout, alerting or answer.
-    fn outbound(&mut self, event: &'a Event, stage: Stage) -> usize {
+    fn outbound(&mut self, event: &'a Event, stage: Stage) -> Option<usize> {
         let index = match text(event.called.as_ref()) {
-            Some(number) => self.numbered(number, stage),
-            None => self.by_time(event, stage).unwrap_or_else(|| self.by_order(None, stage)),
+            Some(number) => self.numbered(number, stage)?,
+            None => self.by_time(event, stage).or_else(|| self.by_order(None, stage))?,
         };
         self.current = Some(index);
-        index
+        Some(index)
     }
 
-    fn numbered(&mut self, number: &'a str, stage: Stage) -> usize {
+    fn numbered(&mut self, number: &'a str, stage: Stage) -> Option<usize> {
         let mut named =
             self.outbound_legs().filter(|index| self.legs[*index].number == Some(number));
         match (named.next(), named.next()) {
-            (Some(index), None) => return index,
+            (Some(index), None) => return Some(index),
             // A calls itself: the number does not tell the legs apart.
             (Some(_), Some(_)) => {
                 drop(named);
@@ -149,7 +157,7 @@ impl<'a> Placement<'a> {
         match unnamed {
             Some(index) => {
                 self.legs[index].number = Some(number);
-                index
+                Some(index)
             }
             None => self.push(LegSide::Unspecified, Some(number), false),
         }
@@ -168,7 +176,7 @@ impl<'a> Placement<'a> {
     }
 
     /// The first leg, from the current one on, that has not come that far.
-    fn by_order(&mut self, number: Option<&'a str>, stage: Stage) -> usize {
+    fn by_order(&mut self, number: Option<&'a str>, stage: Stage) -> Option<usize> {
         let candidates: Vec<usize> = self
             .outbound_legs()
             .filter(|index| number.is_none() || self.legs[*index].number == number)
@@ -179,8 +187,8 @@ impl<'a> Placement<'a> {
             .iter()
             .copied()
             .find(|index| self.legs[*index].stage < stage);
-        if let Some(index) = behind {
-            return index;
+        if behind.is_some() {
+            return behind;
         }
         let Some(current) = candidates.get(start).copied() else {
             return self.push(LegSide::Unspecified, number, false);
@@ -190,14 +198,14 @@ impl<'a> Placement<'a> {
         let again = stage == Stage::Ringing && self.legs[current].stage == Stage::Ringing;
         let inbound = self.legs.iter().any(|leg| leg.inbound);
         if again || self.settled || inbound || candidates.len() > 1 {
-            return current;
+            return Some(current);
         }
         self.push(LegSide::Unspecified, number, false)
     }
 
     /// The leg that a digit dialogue is held with.
-    fn first(&mut self) -> usize {
-        if self.legs.is_empty() { self.push(LegSide::Unspecified, None, false) } else { 0 }
+    fn first(&mut self) -> Option<usize> {
+        if self.legs.is_empty() { self.push(LegSide::Unspecified, None, false) } else { Some(0) }
     }
 
     /// The leg that a disconnect names, or none: it ends the call all the same.
@@ -211,7 +219,7 @@ impl<'a> Placement<'a> {
             self.legs[index].number = Some(number);
             return Some(index);
         }
-        Some(self.push(LegSide::Unspecified, Some(number), false))
+        self.push(LegSide::Unspecified, Some(number), false)
     }
 
     /// Gives the legs their sides by order of appearance, unless a CDR did.
@@ -231,7 +239,12 @@ impl<'a> Placement<'a> {
         self.legs.iter().enumerate().filter(|(_, leg)| !leg.inbound).map(|(index, _)| index)
     }
 
-    fn push(&mut self, side: LegSide, number: Option<&'a str>, inbound: bool) -> usize {
+    /// One more leg, unless there are as many as are followed.
+    fn push(&mut self, side: LegSide, number: Option<&'a str>, inbound: bool) -> Option<usize> {
+        if self.legs.len() == MAX_LEGS {
+            self.capped = true;
+            return None;
+        }
         self.legs.push(Draft {
             side,
             number,
@@ -243,7 +256,7 @@ impl<'a> Placement<'a> {
             disconnect: None,
             cdr: None,
         });
-        self.legs.len() - 1
+        Some(self.legs.len() - 1)
     }
 }
 

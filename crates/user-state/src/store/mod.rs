@@ -222,8 +222,13 @@ impl Store for UserStateStore {
         Ok(())
     }
 
-    async fn pending(&self, claim: &Claim, limit: usize) -> Result<Vec<Pending>, StoreError> {
-        let mut pending = self.database.read_outbox(claim, limit).await?;
+    async fn pending(
+        &self,
+        claim: &Claim,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<Pending>, StoreError> {
+        let mut pending = self.database.read_outbox(claim, limit, bytes).await?;
         let left = limit.saturating_sub(pending.len());
         if left == 0 || !relays_states(claim) {
             return Ok(pending);

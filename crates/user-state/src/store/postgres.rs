@@ -13,8 +13,8 @@ use tollgate_stream::{Claim, Outgoing, StoreError};
 
 use self::read::{get, get_key, read_call, read_keys, read_leg, read_number};
 use super::rows::{
-    Applied, AppliedRow, CallRow, Census, Changed, LegPlace, LegRow, MAX_OPEN_LEGS, NumberRow,
-    Statements, View, Wanted, text,
+    Applied, AppliedRow, CallRow, Census, Changed, DELAY_KNOWN_MS, LegPlace, LegRow, MAX_OPEN_LEGS,
+    NumberRow, Statements, View, Wanted, session_id, text,
 };
 use crate::fold::NumberLeg;
 use crate::keys::Key;
@@ -91,7 +91,7 @@ impl Statements for Tx<'_> {
                 Ok(LegRow {
                     place: (get(row, "call_serial")?, get(row, "leg")?),
                     session_key: get_key(row, "session_key")?,
-                    session_id: text(get(row, "session_id")?),
+                    session_id: session_id(get(row, "session_id")?),
                     number_key: get_key(row, "number_key")?,
                     facts: read_leg(row)?,
                 })
@@ -266,7 +266,7 @@ impl Statements for Tx<'_> {
             .map(|row| {
                 let leg = NumberLeg {
                     session_key: get_key(row, "session_key")?,
-                    session_id: text(get(row, "session_id")?),
+                    session_id: session_id(get(row, "session_id")?),
                     leg: read_leg(row)?,
                 };
                 Ok((get_key(row, "number_key")?, leg))
@@ -440,9 +440,13 @@ impl Statements for Tx<'_> {
     async fn applied(&mut self) -> Result<Option<Applied>, StoreError> {
         let row = sqlx::query(
             "SELECT max(event_ms) AS event_ms, max(record_ms) AS record_ms,
-                    max(applied_ms) AS applied_ms, max(applied_ms - record_ms) AS delay_ms
+                    max(applied_ms) AS applied_ms,
+                    max(applied_ms - record_ms) FILTER (
+                        WHERE applied_ms > (SELECT max(applied_ms) FROM state_applied) - $1
+                    ) AS delay_ms
              FROM state_applied HAVING count(*) > 0",
         )
+        .bind(DELAY_KNOWN_MS)
         .fetch_optional(&mut **self)
         .await
         .map_err(classify)?;

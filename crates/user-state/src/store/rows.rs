@@ -6,10 +6,12 @@ use std::future::Future;
 use tollgate_stream::{Claim, Outgoing, StoreError};
 
 use crate::fold::{Leg, LegSide, MAX_CALLS, NumberLeg};
+use crate::item::{MAX_SESSION_BYTES, truncate};
 use crate::keys::Key;
 
-/// Legs that are on, read per number: as many as are shown. Answered ones come first, since they
-/// expire last.
+/// Legs that are on, read per number: as many as are shown. Of more, those that expire last, which
+/// are as a rule the answered ones and then those heard of last; in a look back, those that ended
+/// soonest after it. The index has them in that order; by engagement all would have to be read.
 pub(super) const MAX_OPEN_LEGS: i64 = MAX_CALLS as i64;
 
 /// A call as stored.
@@ -89,6 +91,10 @@ impl NumberRow {
     }
 }
 
+/// A partition that nothing was applied from for so long before the latest, milliseconds, says
+/// nothing of delay: it may be no more.
+pub(super) const DELAY_KNOWN_MS: i64 = 86_400_000;
+
 /// A number and its legs at an instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NumberLegs {
@@ -118,7 +124,8 @@ pub struct Applied {
     pub record_ms: i64,
     /// When the last batch was applied.
     pub applied_ms: i64,
-    /// The longest time that the last record of a partition had waited when it was applied.
+    /// The longest time that the last record of a partition had waited when it was applied; of
+    /// partitions that something was applied from within the last day.
     pub delay_ms: i64,
 }
 
@@ -369,6 +376,13 @@ pub(super) fn key(bytes: &[u8]) -> Result<Key, StoreError> {
 pub(super) fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// A session id as it comes from the database; earlier versions wrote longer ones.
+pub(super) fn session_id(bytes: Vec<u8>) -> String {
+    let mut text = text(bytes);
+    truncate(&mut text, MAX_SESSION_BYTES);
+    text
 }
 
 /// A side as it comes from the database.

@@ -9,8 +9,8 @@ use tollgate_store::{classify, sqlite};
 use tollgate_stream::{Claim, Outgoing, StoreError};
 
 use super::rows::{
-    Applied, AppliedRow, CallRow, Census, Changed, LegPlace, LegRow, MAX_OPEN_LEGS, NumberRow,
-    Statements, View, Wanted, key, side, text,
+    Applied, AppliedRow, CallRow, Census, Changed, DELAY_KNOWN_MS, LegPlace, LegRow, MAX_OPEN_LEGS,
+    NumberRow, Statements, View, Wanted, key, session_id, side, text,
 };
 use crate::fold::{Leg, NumberLeg};
 use crate::keys::Key;
@@ -96,7 +96,7 @@ impl Statements for Tx<'_> {
                 Ok(LegRow {
                     place: (get(row, "call_serial")?, get(row, "leg")?),
                     session_key: key(get(row, "session_key")?)?,
-                    session_id: text(get(row, "session_id")?),
+                    session_id: session_id(get(row, "session_id")?),
                     number_key: key(get(row, "number_key")?)?,
                     facts: read_leg(row)?,
                 })
@@ -211,7 +211,7 @@ impl Statements for Tx<'_> {
             for row in &each(self, statement, numbers, bind).await? {
                 let leg = NumberLeg {
                     session_key: key(get(row, "session_key")?)?,
-                    session_id: text(get(row, "session_id")?),
+                    session_id: session_id(get(row, "session_id")?),
                     leg: read_leg(row)?,
                 };
                 legs.push((key(get(row, "number_key")?)?, leg));
@@ -353,9 +353,13 @@ impl Statements for Tx<'_> {
     async fn applied(&mut self) -> Result<Option<Applied>, StoreError> {
         let row = sqlx::query(
             "SELECT max(event_ms) AS event_ms, max(record_ms) AS record_ms,
-                    max(applied_ms) AS applied_ms, max(applied_ms - record_ms) AS delay_ms
+                    max(applied_ms) AS applied_ms,
+                    max(applied_ms - record_ms) FILTER (
+                        WHERE applied_ms > (SELECT max(applied_ms) FROM state_applied) - ?1
+                    ) AS delay_ms
              FROM state_applied HAVING count(*) > 0",
         )
+        .bind(DELAY_KNOWN_MS)
         .fetch_optional(&mut **self)
         .await
         .map_err(classify)?;
@@ -450,7 +454,7 @@ fn read_call(row: &SqliteRow) -> Result<CallRow, StoreError> {
     Ok(CallRow {
         serial: get(row, "call_serial")?,
         key: key(get(row, "session_key")?)?,
-        session_id: text(get(row, "session_id")?),
+        session_id: session_id(get(row, "session_id")?),
         events: get(row, "events")?,
         last_event_ms: get(row, "last_event_ms")?,
         touched_ms: get(row, "touched_ms")?,

@@ -141,7 +141,7 @@ impl Partition {
     }
 
     pub async fn pending(&self) -> Result<Vec<Pending>, StoreError> {
-        self.store.pending(&self.claim, 1_000).await
+        self.store.pending(&self.claim, 1_000, usize::MAX).await
     }
 
     /// The states waiting at this partition.

@@ -6,7 +6,7 @@ use sqlx::{Postgres, Row};
 use tollgate_store::classify;
 use tollgate_stream::StoreError;
 
-use super::super::rows::{CallRow, NumberRow, side, text};
+use super::super::rows::{CallRow, NumberRow, session_id, side, text};
 use crate::fold::Leg;
 use crate::keys::Key;
 
@@ -32,7 +32,7 @@ pub(super) fn read_call(row: &PgRow) -> Result<CallRow, StoreError> {
     Ok(CallRow {
         serial: get(row, "call_serial")?,
         key: get_key(row, "session_key")?,
-        session_id: text(get(row, "session_id")?),
+        session_id: session_id(get(row, "session_id")?),
         events: get(row, "events")?,
         last_event_ms: get(row, "last_event_ms")?,
         touched_ms: get(row, "touched_ms")?,
