@@ -22,7 +22,7 @@ use attackers::Attackers;
 use common::{Process, address, metric, succeed};
 use scale::Scale;
 use tokio::net::TcpStream;
-use tollgate_testkit::{Kafka, KafkaOptions, TestDir};
+use tollgate_testkit::{Kafka, KafkaOptions, TestDir, eventually};
 
 const MIB: u64 = 1 << 20;
 
@@ -146,6 +146,46 @@ async fn connections_leave_the_spool_the_files_that_it_opens() -> Result<()> {
         ensure!(status == 200, "{status}:\n{}", edge.output());
     }
     edge.kill();
+    Ok(())
+}
+
+/// I11. actix-http would read sixteen requests ahead of the one that waits for its answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_come_before_the_answer_wait_in_their_connection() -> Result<()> {
+    const ATTACKERS: usize = 500;
+    let dir = TestDir::new("pipelined")?;
+    let listen = address();
+    let scale = Scale::small();
+    // Nobody there, so that each answer takes the whole deadline.
+    let environment = [
+        ("TOLLGATE_KAFKA__BROKERS", address().to_string()),
+        ("TOLLGATE_EDGE__LISTEN", listen.to_string()),
+        ("TOLLGATE_EDGE__ALLOW_WEAK_TOPICS", "true".to_owned()),
+        ("TOLLGATE_EDGE__ACK", "delivered".to_owned()),
+        ("TOLLGATE_EDGE__DELIVERED_FALLBACK", "false".to_owned()),
+        ("TOLLGATE_EDGE__MEMORY_BYTES", scale.memory_bytes.to_string()),
+        ("TOLLGATE_EDGE__BODY_BUDGET_BYTES", scale.shared_bytes.to_string()),
+        ("TOLLGATE_EDGE__MAX_IN_FLIGHT_BYTES", scale.shared_bytes.to_string()),
+        ("TOLLGATE_SPOOL__TAIL_BYTES", scale.shared_bytes.to_string()),
+        ("TOLLGATE_SPOOL__DIR", dir.path().join("spool").display().to_string()),
+    ];
+    let edge = Process::start("edge", dir.path(), &["edge"], &environment).await?;
+    let mut target = Target { edge, address: listen, honest: 0 };
+    let mut attackers = tokio::task::JoinSet::new();
+    for _ in 0..ATTACKERS {
+        let stream = TcpStream::connect(listen).await?;
+        attackers.spawn(async { Attack::Pipelined.on(stream).await });
+    }
+    eventually(PATIENCE, async || {
+        let answered = metric(&target.edge.metrics().await?, "tollgate_edge_requests_total");
+        ensure!(answered >= 3.0 * ATTACKERS as f64, "only {answered} are answered");
+        anyhow::Ok(())
+    })
+    .await;
+    let peak = target.peak()?;
+    ensure!(peak <= scale.memory_bytes + BASE, "{} MiB are too much memory", peak / MIB);
+    attackers.shutdown().await;
+    target.edge.kill();
     Ok(())
 }
 

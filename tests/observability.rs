@@ -4,10 +4,12 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Result, ensure};
-use common::{PATIENCE, Process, address, get, metric, post, succeed};
-use tollgate_testkit::{TestDir, eventually};
+use common::{PATIENCE, Process, TOLLGATE, address, get, metric, post, succeed};
+use tollgate_testkit::{Server, TestDir, dies_with_us, eventually};
 
 const METRICS_PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
 
@@ -158,4 +160,31 @@ async fn the_query_api_wants_its_token() -> Result<()> {
         .await?;
     ensure!(answer.status() == 200, "{}", answer.status());
     process.stop().await
+}
+
+/// I1. The disk below the log is full, or whoever reads it is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_whose_log_cannot_be_written_goes_on_without_it() -> Result<()> {
+    let dir = TestDir::new("mute")?;
+    let (listen, health) = (address(), address());
+    let mut line = dies_with_us(Path::new("sh"))?;
+    line.extend(["-c", r#"exec "$0" edge 2>/dev/full"#, TOLLGATE].map(str::to_owned));
+    let mut command = Command::new(&line[0]);
+    command.args(&line[1..]);
+    // Brokers that are not there, of whom there is much to say.
+    command.env("TOLLGATE_KAFKA__BROKERS", address().to_string());
+    command.env("TOLLGATE_EDGE__LISTEN", listen.to_string());
+    command.env("TOLLGATE_LISTENERS__HEALTH", health.to_string());
+    command.env("TOLLGATE_SPOOL__DIR", dir.path().join("spool"));
+    let mut edge = Server::start(command, &dir.path().join("edge.log"))?;
+    eventually(PATIENCE, async || {
+        let errors = metric(&common::metrics(health).await?, "tollgate_kafka_client_errors_total");
+        ensure!(errors > 0.0, "nothing was to be said yet");
+        anyhow::Ok(())
+    })
+    .await;
+    ensure!(post(&format!("http://{listen}/status"), "{}").await? == 200);
+    ensure!(edge.exited().is_none(), "it has ended");
+    edge.kill();
+    Ok(())
 }

@@ -19,6 +19,8 @@ pub enum Attack {
     Huge,
     /// A body without end, in chunks of this size.
     Chunks(usize),
+    /// One request behind the other; answers are not awaited.
+    Pipelined,
     /// A body that is within the limit, and meant to be expensive.
     Body(Arc<String>),
 }
@@ -60,6 +62,23 @@ impl Attack {
                 loop {
                     stream.write_all(&many).await?;
                 }
+            }
+            Self::Pipelined => {
+                let (mut answers, mut requests) = stream.split();
+                // As much as actix-http holds of a body.
+                let mut request = head("Content-Length: 32000");
+                request.resize(request.len() + 32_000, b' ');
+                let flood = async {
+                    loop {
+                        requests.write_all(&request).await?;
+                    }
+                };
+                let mut ignored = tokio::io::sink();
+                tokio::select! {
+                    ended = flood => return ended,
+                    ended = tokio::io::copy(&mut answers, &mut ignored) => ended?,
+                };
+                return Ok(false);
             }
             Self::Body(body) => {
                 let length = format!("Connection: close\r\nContent-Length: {}", body.len());

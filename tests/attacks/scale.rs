@@ -28,7 +28,7 @@ impl Scale {
         if is_full { Self::full() } else { Self::small() }
     }
 
-    fn small() -> Self {
+    pub fn small() -> Self {
         let (memory_bytes, shared_bytes) = (256 * MIB, 32 * MIB);
         Self {
             memory_bytes,

@@ -99,7 +99,15 @@ impl Acknowledger {
         let normalised = self.decoder.normalise(&request.request(), None);
         match delivery.deliver(&normalised.records).await {
             Delivered::All => {}
-            Delivered::Except(refused) => self.keep(refused).await?,
+            Delivered::Except(refused) => {
+                if !self.keep(refused).await {
+                    if !self.fallback {
+                        return Err(Refusal::DiskFailing);
+                    }
+                    // The publisher comes across them again, and waits until they can be kept.
+                    return self.store(request).await.map(|()| Held::Fallback);
+                }
+            }
             // Counted when the publisher takes it from there.
             Delivered::Missed if self.fallback => {
                 return self.store(request).await.map(|()| Held::Fallback);
@@ -110,7 +118,8 @@ impl Acknowledger {
         Ok(Held::Delivered)
     }
 
-    async fn keep(&self, refused: Vec<(Outgoing, String)>) -> Result<(), Refusal> {
+    /// Whether all of it is kept now.
+    async fn keep(&self, refused: Vec<(Outgoing, String)>) -> bool {
         let dead_letters = Arc::clone(&self.dead_letters);
         let kept = tokio::task::spawn_blocking(move || {
             refused.into_iter().try_for_each(|(record, reason)| {
@@ -118,9 +127,11 @@ impl Acknowledger {
             })
         });
         match kept.await {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(Refusal::DiskFailing),
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => tracing::error!(%error, "dead letter not kept"),
+            Err(error) => tracing::error!(%error, "dead letter task failed"),
         }
+        false
     }
 }
 

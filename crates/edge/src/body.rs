@@ -72,7 +72,9 @@ pub async fn read(
     let mut share = budget.share();
     let mut room = FREE_BYTES;
     if expected > room {
+        busy.hold();
         grow(&mut share, expected - room, deadline).await?;
+        busy.go_on();
         room = expected;
     }
     let mut whole = Bytes::new();
@@ -109,6 +111,7 @@ pub async fn read(
         bytes.extend_from_slice(&std::mem::take(&mut whole));
         bytes.extend_from_slice(&chunk);
     }
+    busy.hold();
     let bytes = if whole.is_empty() { bytes.into() } else { whole };
     Ok(Body { bytes, share })
 }

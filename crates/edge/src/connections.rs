@@ -26,6 +26,7 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use actix_http::Request;
@@ -83,6 +84,10 @@ pub struct Connection {
     read_to: Cell<usize>,
     /// Whether that byte was the last one of a body.
     is_read_up: Cell<bool>,
+    /// Whether nothing is read for the time being.
+    is_held: Cell<bool>,
+    /// To be woken when it is read again, since something has come meanwhile.
+    held_back: Cell<Option<Waker>>,
     is_flushed: Cell<bool>,
     has_served: Cell<bool>,
     is_cut: Cell<bool>,
@@ -133,6 +138,8 @@ impl Connection {
             readable: Cell::new(READ_AT_ONCE),
             read_to: Cell::new(0),
             is_read_up: Cell::new(false),
+            is_held: Cell::new(false),
+            held_back: Cell::new(None),
             is_flushed: Cell::new(true),
             has_served: Cell::new(false),
             is_cut: Cell::new(false),
@@ -150,6 +157,28 @@ impl Connection {
     /// Bytes that may be read before what has come is looked at.
     pub fn readable(&self) -> usize {
         self.readable.get()
+    }
+
+    /// Reads nothing until [`Self::go_on`].
+    pub fn hold(&self) {
+        self.is_held.set(true);
+    }
+
+    /// Reads again.
+    pub fn go_on(&self) {
+        self.is_held.set(false);
+        if let Some(waker) = self.held_back.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether nothing is to be read now; whoever asks is woken when that is over or something
+    /// comes.
+    pub fn is_held(&self, cx: &mut Context<'_>) -> bool {
+        if self.is_held.get() && self.stream.borrow().may_have_something(cx) {
+            self.held_back.set(Some(cx.waker().clone()));
+        }
+        self.is_held.get()
     }
 
     /// Notes whether all that was written has reached the kernel.
@@ -257,6 +286,21 @@ impl Busy {
 }
 
 impl Busy {
+    /// Nothing more of the connection is needed until [`Self::go_on`], or until this ends:
+    /// actix-http would read, decode and keep sixteen requests ahead with all their bodies.
+    pub fn hold(&self) {
+        if let Some(connection) = &self.0 {
+            connection.hold();
+        }
+    }
+
+    /// The rest of the body is wanted.
+    pub fn go_on(&self) {
+        if let Some(connection) = &self.0 {
+            connection.go_on();
+        }
+    }
+
     /// Address it comes from, as text.
     pub fn peer(&self) -> &str {
         self.0.as_ref().map_or("", |connection| &connection.peer)
@@ -278,6 +322,7 @@ impl Drop for Busy {
         if let Some(connection) = &self.0 {
             connection.idle_since.set(Some(Instant::now()));
             connection.has_heard.set(false);
+            connection.go_on();
         }
     }
 }

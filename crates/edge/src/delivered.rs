@@ -18,6 +18,8 @@ pub struct Delivery {
     producer: Arc<dyn Producer>,
     waiting: Arc<Waiting>,
     deadline: Duration,
+    /// Whether what it misses goes to the spool.
+    falls_back: bool,
     next_token: AtomicU64,
     in_trouble: AtomicBool,
     published: AtomicU64,
@@ -46,7 +48,11 @@ struct Request {
 
 impl Delivery {
     /// Opens a producer of its own, whose records give up at the deadline.
-    pub fn new(stream: &dyn Stream, deadline: Duration) -> Result<Self, StreamError> {
+    pub fn new(
+        stream: &dyn Stream,
+        deadline: Duration,
+        falls_back: bool,
+    ) -> Result<Self, StreamError> {
         let waiting = Arc::new(Waiting::default());
         let producer =
             stream.producer(ProducerKind::Delivered { deadline }, Arc::clone(&waiting) as _)?;
@@ -54,6 +60,7 @@ impl Delivery {
             producer,
             waiting,
             deadline,
+            falls_back,
             next_token: AtomicU64::new(0),
             in_trouble: AtomicBool::new(false),
             published: AtomicU64::new(0),
@@ -128,11 +135,16 @@ impl Delivery {
     }
 
     fn enter_trouble(&self) {
-        if !self.in_trouble.swap(true, Ordering::Relaxed) {
+        if self.in_trouble.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if self.falls_back {
             metrics::gauge!(FALLEN_BACK.name).set(1.0);
             tracing::warn!(
                 "stream missed the delivery deadline; answers come from the spool until it confirms again"
             );
+        } else {
+            tracing::warn!("stream missed the delivery deadline; what it misses is answered 503");
         }
     }
 }

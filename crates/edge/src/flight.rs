@@ -16,6 +16,9 @@ use crate::numbered::Numbered;
 
 type Outcome = Result<Position, DeliveryError>;
 
+/// So many times `edge.max_in_flight` records, or requests, may have landed behind one that has not.
+const OVERTAKING: usize = 10;
+
 /// Where the producer's thread leaves its reports until the publisher looks. One short lock for
 /// each, so that the two do not wait for each other.
 #[derive(Default)]
@@ -183,9 +186,14 @@ impl Flight {
         self.flying.len()
     }
 
-    /// Whether there are as many records or bytes as may be at once.
+    /// Whether there are as many records or bytes as may be at once, or too many behind one that
+    /// does not land: its partition may be away for hours, and what has overtaken it takes memory
+    /// until it does.
     pub fn is_full(&self, max_records: usize, max_bytes: usize) -> bool {
-        self.flying.len() + self.again.len() >= max_records || self.bytes >= max_bytes
+        let overtaking = self.flying.span().max(self.waiting.span());
+        self.flying.len() + self.again.len() >= max_records
+            || self.bytes >= max_bytes
+            || overtaking >= max_records.saturating_mul(OVERTAKING)
     }
 
     /// Whether nothing is announced that is not done.
@@ -345,6 +353,30 @@ mod tests {
         assert_eq!(landed.refused.len(), 1);
         flight.put_away(landed.refused[0].0);
         assert_eq!(done(&mut flight), vec![stored(1).position]);
+    }
+
+    #[test]
+    fn what_overtakes_a_record_that_does_not_land_is_bounded() {
+        let (reports, mut flight) = flight();
+        let number = flight.announce(stored(0), 1);
+        let stuck = take_off(&mut flight, number, 0);
+        for sequence in 1..OVERTAKING as u64 {
+            assert!(!flight.is_full(1 + 1, usize::MAX), "{sequence} requests");
+            let number = flight.announce(stored(sequence), 2);
+            for index in 0..2 {
+                let token = take_off(&mut flight, number, index);
+                reports.delivered(token, Ok(STORED));
+            }
+            assert_eq!(done(&mut flight).len(), 1);
+        }
+        let number = flight.announce(stored(OVERTAKING as u64), 1);
+        let token = take_off(&mut flight, number, 0);
+        reports.delivered(token, Ok(STORED));
+        assert_eq!(done(&mut flight).len(), 1);
+        assert!(flight.is_full(2, usize::MAX));
+        reports.delivered(stuck, Ok(STORED));
+        assert_eq!(done(&mut flight).len(), 1);
+        assert!(!flight.is_full(1, 1));
     }
 
     #[test]

@@ -59,6 +59,11 @@ impl<T> Numbered<T> {
         self.len
     }
 
+    /// Places from the oldest that is still here to the newest, emptied ones too.
+    pub fn span(&self) -> usize {
+        self.places.len()
+    }
+
     /// Whether none is here.
     pub fn is_empty(&self) -> bool {
         self.len == 0

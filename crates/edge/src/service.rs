@@ -337,7 +337,7 @@ fn delivery(
         return Ok(None);
     }
     let deadline = Duration::from_millis(settings.delivered_deadline_ms);
-    Ok(Some(Arc::new(Delivery::new(stream, deadline)?)))
+    Ok(Some(Arc::new(Delivery::new(stream, deadline, settings.delivered_fallback)?)))
 }
 
 fn add_health(health: &Health, spool: Spool, receiver: &Arc<Receiver>) {

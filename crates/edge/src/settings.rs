@@ -84,7 +84,8 @@ pub struct Settings {
     /// Time to publish what is queued at shutdown, milliseconds; the rest stays in the spool.
     /// Default 5000.
     pub flush_deadline_ms: u64,
-    /// Records handed to the producer and not yet confirmed, at most. Default 50000.
+    /// Records handed to the producer and not yet confirmed, at most; ten times as many may be
+    /// confirmed behind one that is not. Default 50000.
     pub max_in_flight: usize,
     /// Bytes of those records, at most, but for the records of one request. Default 64 MiB.
     pub max_in_flight_bytes: usize,

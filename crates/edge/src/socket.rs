@@ -29,6 +29,12 @@ impl Stream {
         tcp.poll_read_ready(cx).map(drop)
     }
 
+    /// Whether a read could bring something.
+    pub fn may_have_something(&self, cx: &mut Context<'_>) -> bool {
+        // What is decrypted already, the kernel does not know of.
+        matches!(self, Self::Tls(_)) || self.poll_read_ready(cx).is_ready()
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, into),
@@ -59,6 +65,9 @@ impl AsyncRead for Socket {
         if self.0.is_over() {
             // As if the peer had closed its side: what is written is still flushed.
             return Poll::Ready(Ok(()));
+        }
+        if self.0.is_held(cx) {
+            return Poll::Pending;
         }
         let readable = self.0.readable();
         if readable == 0 {
@@ -117,6 +126,9 @@ impl AsyncWrite for Socket {
 mod tests {
     use std::cell::RefCell;
     use std::future::poll_fn;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Wake, Waker};
     use std::time::Duration;
 
     use tokio::io::AsyncWriteExt as _;
@@ -125,17 +137,51 @@ mod tests {
     use super::*;
     use crate::connections::{Connections, Patience, READ_AT_ONCE};
 
-    #[tokio::test]
-    async fn what_comes_at_once_is_looked_at_in_portions() {
-        const FLOOD: usize = 4 * READ_AT_ONCE;
+    /// A connection, and its other end.
+    async fn accepted() -> (Rc<Connection>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut sender = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        sender.write_all(&vec![b' '; FLOOD]).await.unwrap();
+        let sender = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, peer) = listener.accept().await.unwrap();
         let patience = Duration::from_mins(1);
         let all = Rc::new(Connections::new(Patience { idle: patience, most: patience }));
-        let connection = Rc::new(Connection::new(Stream::Plain(stream), Some(peer), all));
+        (Rc::new(Connection::new(Stream::Plain(stream), Some(peer), all)), sender)
+    }
 
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_read_while_it_is_held_and_what_has_come_is_read_afterwards() {
+        let (connection, mut sender) = accepted().await;
+        sender.write_all(b"next").await.unwrap();
+        poll_fn(|cx| connection.stream.borrow().poll_read_ready(cx)).await;
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        let mut buffer = [0; 64];
+        let mut into = ReadBuf::new(&mut buffer);
+        let mut socket = Socket::new(Rc::clone(&connection));
+
+        connection.hold();
+        assert!(Pin::new(&mut socket).poll_read(&mut cx, &mut into).is_pending());
+        assert!(!woken.0.load(Ordering::Relaxed), "it would be asked again and again");
+        connection.go_on();
+        assert!(woken.0.load(Ordering::Relaxed));
+        assert!(Pin::new(&mut socket).poll_read(&mut cx, &mut into).is_ready());
+        assert_eq!(into.filled(), b"next");
+    }
+
+    #[tokio::test]
+    async fn what_comes_at_once_is_looked_at_in_portions() {
+        const FLOOD: usize = 4 * READ_AT_ONCE;
+        let (connection, mut sender) = accepted().await;
+        sender.write_all(&vec![b' '; FLOOD]).await.unwrap();
         let portions = Rc::new(RefCell::new(Vec::new()));
         // Reads whatever it gets whenever it is polled, as actix-http's dispatcher does.
         let dispatcher = |mut socket: Socket| {

@@ -135,6 +135,26 @@ async fn a_record_refused_for_good_is_kept_and_its_request_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_refused_for_good_that_cannot_be_kept_waits_in_the_spool() {
+    let mut bench = bench().await;
+    bench.spool.dead_letters_max_bytes = 1;
+    bench.settings.flush_deadline_ms = 100;
+    let node = bench.start();
+    bench.stream.set(Mode::Refuse("poison"));
+    node.give("/status", bodies::status("poison")).await;
+    assert_eq!(node.watch.spool_usage().records, 1);
+    node.stop().await;
+
+    // Once there is room it is kept.
+    bench.spool.dead_letters_max_bytes = 1 << 20;
+    let node = bench.start();
+    node.settled().await;
+    node.stop().await;
+    let kept = tollgate_spool::dead_letters::list(&RealDisk, &bench.spool.dir).unwrap();
+    assert_eq!(kept.letters.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_complete_request_outlives_its_connection_and_the_stop_waits_for_it() {
     let mut bench = bench().await;
     bench.settings.delivered_deadline_ms = 500;

@@ -24,6 +24,9 @@ pub fn init_logs(settings: &LogSettings) -> Result<(), SettingsError> {
     .map_err(|error| SettingsError::Refused(format!("  log.filter: {error}; try `info`")))?;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // It would say so on standard error, where it cannot be said, and panic: a full disk below a
+        // log is no reason to end.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // A second initialisation, as tests do, keeps the first.
