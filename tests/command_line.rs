@@ -2,12 +2,17 @@
 
 mod common;
 
+use std::fs::{self, File};
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use common::{TOLLGATE, succeed, tollgate};
 use serde_json::Value;
+use tollgate_spool::disk::RealDisk;
+use tollgate_spool::{Options, Request, Settings, Spool};
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../voicecall/tests/samples");
 
@@ -85,21 +90,185 @@ fn the_same_record_has_the_same_ids_wherever_it_stands() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn an_unknown_setting_is_refused_with_its_name_and_exit_code_2() -> Result<()> {
-    let output = tollgate(&["config", "check"], &[("TOLLGATE_EDGE__LISTN", "127.0.0.1:1".into())])?;
+/// Its settings are refused, in words that contain each of these.
+fn refused(arguments: &[&str], environment: &[(&str, String)], words: &[&str]) -> Result<()> {
+    // What is not refused does not go on either: this port is taken.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let health = ("TOLLGATE_LISTENERS__HEALTH", taken.local_addr()?.to_string());
+    let output = tollgate(arguments, &[environment, &[health]].concat())?;
     let text = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.code() == Some(2), "{}: {text}", output.status);
-    ensure!(text.to_lowercase().contains("listn"), "{text}");
+    ensure!(output.status.code() == Some(2), "{arguments:?} ended with {}: {text}", output.status);
+    for word in words {
+        ensure!(text.contains(word), "{word} is not in: {text}");
+    }
     Ok(())
 }
 
 #[test]
+fn an_unknown_setting_is_refused_with_its_name_and_exit_code_2() -> Result<()> {
+    let value = || "127.0.0.1:1".to_owned();
+    let check = ["config", "check"];
+    refused(&check, &[("TOLLGATE_EDGE__LISTN", value())], &["`listn`", "TOLLGATE_EDGE__LISTN"])?;
+    refused(&check, &[("TOLLGATE_EDGE_LISTEN", value())], &["TOLLGATE_EDGE_LISTEN"])
+}
+
+#[test]
 fn a_contradiction_is_refused_with_both_names() -> Result<()> {
-    let output = tollgate(&["config", "check"], &[("TOLLGATE_EDGE__LISTEN", "0.0.0.0:1".into())])?;
+    let environment = [("TOLLGATE_EDGE__LISTEN", "0.0.0.0:1".into())];
+    refused(&["config", "check"], &environment, &["edge.listen", "edge.allow_open_ingest"])?;
+    let environment = [("TOLLGATE_SPOOL__QUEUE_BYTES", "100000".into())];
+    refused(&["config", "check"], &environment, &["spool.queue_bytes", "edge.max_body_bytes"])
+}
+
+#[test]
+fn what_kubernetes_says_of_a_service_of_our_name_is_no_setting() -> Result<()> {
+    let environment = [
+        ("TOLLGATE_EDGE_SERVICE_HOST", "10.0.0.1".to_owned()),
+        ("TOLLGATE_EDGE_SERVICE_PORT", "80".to_owned()),
+        ("TOLLGATE_EDGE_SERVICE_PORT_HTTP", "80".to_owned()),
+        ("TOLLGATE_EDGE_PORT", "tcp://10.0.0.1:80".to_owned()),
+        ("TOLLGATE_EDGE_PORT_80_TCP_ADDR", "10.0.0.1".to_owned()),
+    ];
+    succeed(&["config", "check"], &environment).map(drop)
+}
+
+/// A file that this setting names is read by `config check` and by these commands.
+fn is_read_first(setting: &str, commands: &[&str], with: &[(&str, String)]) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (absent, empty) = (path("absent"), path("empty"));
+    File::create(&empty)?;
+    let variable = format!("TOLLGATE_{}", setting.replace('.', "__").to_uppercase());
+    let names = |file: &str| [with, &[(variable.as_str(), file.to_owned())]].concat();
+    let (_, setting) = setting.split_once('.').context("a setting has two levels")?;
+    for command in [&["config", "check"][..]].into_iter().chain(commands.chunks(1)) {
+        refused(command, &names(&absent), &[setting, &absent])?;
+        refused(command, &names(&empty), &[setting])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_secret_that_cannot_be_used_is_named_before_anything_starts() -> Result<()> {
+    let database = [("TOLLGATE_DATABASE__URL", "postgres://db/tollgate".to_owned())];
+    let sasl = [
+        ("TOLLGATE_KAFKA__SECURITY_PROTOCOL", "sasl_plaintext".to_owned()),
+        ("TOLLGATE_KAFKA__SASL_USERNAME", "me".to_owned()),
+        database[0].clone(),
+    ];
+    is_read_first("database.url_file", &["billing", "user-state"], &[])?;
+    is_read_first("listeners.query_token_file", &["billing", "user-state"], &database)?;
+    is_read_first("user_state.pseudonym_key_file", &["user-state"], &database)?;
+    is_read_first("kafka.sasl_password_file", &["edge", "billing", "user-state"], &sasl)?;
+    is_read_first("log.hash_key_file", &["edge", "billing", "user-state"], &database)?;
+    let url = [("TOLLGATE_DATABASE__URL", "postgres://me:pa/ss@db/tollgate".to_owned())];
+    refused(&["config", "check"], &url, &["database", "url"])
+}
+
+#[test]
+fn applications_that_an_edge_would_refuse_are_refused_beforehand() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("tollgate.toml");
+    let name = file.display().to_string();
+    let absent = dir.path().join("absent").display().to_string();
+    for (text, word) in [
+        ("path_secret = \"twelve-chars\"", "path secret"),
+        (&format!("path_secret_file = \"{absent}\""), absent.as_str()),
+        (&format!("app_secret_file = \"{absent}\""), absent.as_str()),
+        ("\n[[applications]]\nname = \"b\"\napp_key = \"k\"", "app_key is taken"),
+    ] {
+        fs::write(&file, format!("[[applications]]\nname = \"a\"\napp_key = \"k\"\n{text}\n"))?;
+        for command in [&["config", "check"][..], &["edge"], &["dev", "--quiet"]] {
+            refused(&[&["--config", &name], command].concat(), &[], &[word])?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn dev_refuses_settings_that_contradict_each_other_and_a_database_it_would_not_use() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let data = dir.path().join("data").display().to_string();
+    let dev = ["dev", "--quiet", "--data", &data];
+    for (setting, word) in [
+        ("database.schema=Trial", "schema"),
+        ("database.max_connections=0", "max_connections"),
+        ("consumer.batch_records=0", "batch_records"),
+        ("billing.max_leg_seconds=0", "max_leg_seconds"),
+        ("user_state.changes_buffer=1", "changes_buffer"),
+        ("embedded.segment_bytes=1", "segment_bytes"),
+        ("database.url=postgres://db/production", "--database"),
+        ("database.url_file=/run/secrets/url", "--database"),
+    ] {
+        refused(&[&dev[..], &["--set", setting]].concat(), &[], &[word])?;
+    }
+    let on_postgres = ["--database", "postgres://db/trial", "--set", "database.schema=Trial"];
+    refused(&[&dev[..], &on_postgres].concat(), &[], &["schema"])
+}
+
+/// What it says to a standard output like this, which is not read.
+fn prints_to(stdout: impl Into<Stdio>, arguments: &[&str]) -> Result<Output> {
+    let mut command = Command::new(TOLLGATE);
+    Ok(command.args(arguments).stdout(stdout).stderr(Stdio::piped()).output()?)
+}
+
+fn full_disk() -> Result<File> {
+    Ok(File::options().write(true).open("/dev/full")?)
+}
+
+/// A pipe whose reader has seen enough.
+fn closed_pipe() -> Result<std::io::PipeWriter> {
+    let (_, writer) = std::io::pipe()?;
+    Ok(writer)
+}
+
+/// Makes a spool in which a record that was acknowledged cannot be read any more.
+fn damaged_spool(dir: &Path) -> Result<()> {
+    let text = b"a notification";
+    let settings = Settings { dir: dir.to_owned(), ..Settings::default() };
+    let (spool, reader) = Spool::open(Options { settings, started_at_us: 1 }, Arc::new(RealDisk))?;
+    for _ in 0..3 {
+        let request = Request { body: text, ..Request::default() };
+        spool.append(request.encode()).wait()?;
+    }
+    spool.close();
+    drop((spool, reader));
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let Ok(mut bytes) = fs::read(&path) else { continue };
+        if let Some(at) = bytes.windows(text.len()).position(|window| window == text) {
+            bytes[at] ^= 1;
+            fs::write(&path, bytes)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_printed_is_a_failure_unless_its_reader_has_seen_enough() -> Result<()> {
+    let explain = ["explain", &format!("{SAMPLES}/08-fee-callback-single.json")];
+    let output = prints_to(full_disk()?, &explain)?;
     let text = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.code() == Some(2), "{}: {text}", output.status);
-    ensure!(text.contains("edge.listen") && text.contains("edge.allow_open_ingest"), "{text}");
+    ensure!(output.status.code() == Some(1), "{}: {text}", output.status);
+    ensure!(text.contains("standard output cannot be written"), "{text}");
+    let output = prints_to(closed_pipe()?, &explain)?;
+    ensure!(output.status.success(), "{output:?}");
+    ensure!(output.stderr.is_empty(), "{output:?}");
+    Ok(())
+}
+
+#[test]
+fn what_a_check_found_stands_whoever_reads_it() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let spool = dir.path().join("spool");
+    damaged_spool(&spool)?;
+    let verify = ["spool", "verify", "--dir", &spool.display().to_string()];
+    let output = tollgate(&verify, &[])?;
+    ensure!(output.status.code() == Some(3), "{output:?}");
+    let output = prints_to(closed_pipe()?, &verify)?;
+    ensure!(output.status.code() == Some(3), "{output:?}");
+    let output = prints_to(full_disk()?, &verify)?;
+    ensure!(output.status.code() == Some(1), "{output:?}");
     Ok(())
 }
 

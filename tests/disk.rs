@@ -202,7 +202,7 @@ async fn refuses(edge: &str, disk: &Disk, failure: Failure) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_fails_costs_nothing_that_was_acknowledged() -> Result<()> {
     let disk = Disk::new("failing-disk")?;
-    let mut dev = Dev::start(disk.dir.path(), &disk.environment()).await?;
+    let mut dev = Dev::start(disk.dir.path(), &[], &disk.environment()).await?;
     let load = ["--seed", "23", "--calls", "400", "--rate", "40"];
     let platform = Platform::start(&dev, disk.dir.path(), &load);
     let failures = [(ENOSPC, 0), (0, EIO), (EIO, EIO), (0, ENOSPC)];
@@ -260,7 +260,7 @@ async fn an_edge_that_starts_on_a_disk_that_fails_refuses_until_it_works() -> Re
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_power_cut_costs_nothing_that_was_acknowledged() -> Result<()> {
     let disk = Disk::new("power-cut")?;
-    let mut dev = Dev::start(disk.dir.path(), &disk.environment()).await?;
+    let mut dev = Dev::start(disk.dir.path(), &[], &disk.environment()).await?;
     let load = ["--seed", "29", "--calls", "400", "--rate", "40"];
     let platform = Platform::start(&dev, disk.dir.path(), &load);
     let mut undone = 0;

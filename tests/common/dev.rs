@@ -16,11 +16,12 @@ pub struct Dev {
 }
 
 impl Dev {
-    /// Starts it with its data below `dir`, and waits until it is ready.
-    pub async fn start(dir: &Path, environment: &[(&str, String)]) -> Result<Self> {
+    /// Starts it with its data below `dir` and these arguments more, and waits until it is ready.
+    pub async fn start(dir: &Path, more: &[&str], environment: &[(&str, String)]) -> Result<Self> {
         let (listen, query) = (address().to_string(), address().to_string());
         let data = dir.join("data").display().to_string();
-        let arguments = ["dev", "--data", &data, "--listen", &listen, "--query", &query];
+        let base = ["dev", "--data", &data, "--listen", &listen, "--query", &query];
+        let arguments = [&base[..], more].concat();
         let process = Process::start("dev", dir, &arguments, environment).await?;
         Ok(Self { process, edge: format!("http://{listen}"), query: format!("http://{query}") })
     }

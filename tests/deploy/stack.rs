@@ -139,10 +139,20 @@ impl Service {
         found.map(|(_, value)| value.as_str()).with_context(|| format!("{}: no {name}", self.name))
     }
 
-    /// Runs the binary with nothing but this service's environment; returns what it prints.
+    /// Runs the binary with nothing but this service's environment and secrets; returns what it
+    /// prints.
     pub fn run(&self, arguments: &[&str]) -> Result<String> {
+        let mounted = tempfile::tempdir()?;
+        for secret in &self.secrets {
+            // Fits each of them.
+            std::fs::write(mounted.path().join(secret), "postgres://user:password@host/database")?;
+        }
+        let place = format!("{}/", mounted.path().display());
         let mut command = Command::new(TOLLGATE);
-        let environment = self.environment.iter().map(|(name, value)| (name, value));
+        let environment = self
+            .environment
+            .iter()
+            .map(|(name, value)| (name, value.replace("/run/secrets/", &place)));
         let output = command.env_clear().envs(environment).args(arguments).output()?;
         ensure!(
             output.status.success(),

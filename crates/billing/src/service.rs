@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tollgate_schema::topics;
 use tollgate_store::Database;
@@ -22,6 +23,9 @@ use crate::store::BillingStore;
 
 /// How often the waiting records are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(30);
+
+/// How long a count may take; a database that is gone without a word never answers.
+const COUNTED: Duration = Duration::from_mins(2);
 
 /// Everything billing is told.
 #[derive(Debug, Clone, Default)]
@@ -111,7 +115,7 @@ impl Billing {
 /// consumer as well.
 async fn count_unrated(store: &BillingStore) -> std::convert::Infallible {
     loop {
-        if let Ok(records) = store.unrated().await {
+        if let Ok(Ok(records)) = timeout(COUNTED, store.unrated()).await {
             metrics::unrated(records);
         }
         tokio::time::sleep(COUNT_EVERY).await;

@@ -178,7 +178,10 @@ impl Normalised {
 /// that Tollgate gives.
 fn awaits_instructions(event: &CallEvent) -> bool {
     event.r#type() == EventType::Callin
-        && event.notify_mode.as_deref().is_some_and(|mode| mode.trim().eq_ignore_ascii_case("block"))
+        && event
+            .notify_mode
+            .as_deref()
+            .is_some_and(|mode| mode.trim().eq_ignore_ascii_case("block"))
 }
 
 /// Reads a body by `reader`. A defect of the reader costs a body its place among the events, and

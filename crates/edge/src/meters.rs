@@ -11,8 +11,8 @@ use tollgate_schema::v1::Authenticity;
 use crate::ack::Held;
 use crate::applications::Applications;
 use crate::metrics::{
-    ACK_SECONDS, ACKNOWLEDGED, AUTHENTICITY, AWAITING_INSTRUCTIONS, LAST_NOTIFICATION, PUBLISHED, RECEIVED_BYTES, RECORDS,
-    REQUESTS,
+    ACK_SECONDS, ACKNOWLEDGED, AUTHENTICITY, AWAITING_INSTRUCTIONS, LAST_NOTIFICATION, PUBLISHED,
+    RECEIVED_BYTES, RECORDS, REQUESTS,
 };
 
 /// Of requests answered 200.

@@ -1,6 +1,5 @@
 //! Publishes what a dead edge's spool still holds.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,18 +35,18 @@ pub struct Replayed {
     pub findings: Vec<Finding>,
 }
 
-/// Publishes every unconfirmed request of a directory that no edge has open, and confirms it
-/// there. Broken off, it goes on where it was. `progress` is told how many requests are done.
+/// Publishes every unconfirmed request of the spool's directory, which no edge has open, and confirms
+/// it there. Broken off, it goes on where it was. `progress` is told how many requests are done.
 pub async fn replay(
-    dir: &Path,
+    spool: &Settings,
     disk: Arc<dyn Disk>,
     stream: &dyn Stream,
     applications: Arc<Applications>,
     progress: impl Fn(u64),
 ) -> Result<Replayed, EdgeError> {
-    let adopted = Adopted::open(dir, Arc::clone(&disk), Adoption::Exclusive)?;
-    let bound = Settings::default().dead_letters_max_bytes;
-    let letters = Arc::new(DeadLetters::open(dir, bound, disk)?);
+    let adopted = Adopted::open(&spool.dir, Arc::clone(&disk), Adoption::Exclusive)?;
+    let bound = spool.dead_letters_max_bytes;
+    let letters = Arc::new(DeadLetters::open(&spool.dir, bound, disk)?);
     let reports = Arc::new(Reports::default());
     let producer = stream.producer(ProducerKind::Spooled, Arc::clone(&reports) as _)?;
     let decoder = Arc::new(Decoder::for_looking(applications));
@@ -133,16 +132,17 @@ mod tests {
 
     use super::*;
 
-    const DIR: &str = "/spool";
     const REQUESTS: u64 = 40;
+
+    fn settings() -> Settings {
+        let (segment_bytes, group_bytes) = (1 << 20, 1 << 20);
+        Settings { dir: "/spool".into(), segment_bytes, group_bytes, ..Settings::default() }
+    }
 
     /// The disk of a dead edge, with the requests it has left.
     fn dead_edge() -> FaultyDisk {
         let disk = FaultyDisk::new(1);
-        let (segment_bytes, group_bytes) = (1 << 20, 1 << 20);
-        let settings =
-            Settings { dir: DIR.into(), segment_bytes, group_bytes, ..Settings::default() };
-        let options = Options { settings, started_at_us: 1 };
+        let options = Options { settings: settings(), started_at_us: 1 };
         let (spool, _reader) = Spool::open(options, Arc::new(disk.clone())).unwrap();
         let body = [b'.'; 1000];
         for _ in 0..REQUESTS {
@@ -154,16 +154,16 @@ mod tests {
     }
 
     async fn replayed(disk: &FaultyDisk) -> Result<Replayed, EdgeError> {
-        let settings = EmbeddedSettings {
+        let log = EmbeddedSettings {
             dir: "/stream".into(),
             segment_bytes: 16 << 20,
             max_bytes: 256 << 20,
         };
         let other = Arc::new(FaultyDisk::new(1));
-        let stream = EmbeddedStream::open(EmbeddedOptions { settings, disk: other }).unwrap();
+        let stream = EmbeddedStream::open(EmbeddedOptions { settings: log, disk: other }).unwrap();
         stream.create_topics(&TopicSpec::catalogue(Some(1))).await.unwrap();
         let disk = Arc::new(disk.clone());
-        replay(Path::new(DIR), disk, &*stream, Arc::default(), |_| {}).await
+        replay(&settings(), disk, &*stream, Arc::default(), |_| {}).await
     }
 
     #[tokio::test]

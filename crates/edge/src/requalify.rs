@@ -3,9 +3,7 @@
 use jiff::tz::Offset;
 use prost::Message;
 use tollgate_schema::topics::{CALL_EVENTS, CDRS};
-use tollgate_schema::v1::{
-    CallDetailRecord, CallEvent, Provenance, QuarantineReason, Quarantined,
-};
+use tollgate_schema::v1::{CallDetailRecord, CallEvent, Provenance, QuarantineReason, Quarantined};
 
 use tollgate_stream::Outgoing;
 use tollgate_voicecall::{Record, Source, read};

@@ -150,7 +150,7 @@ impl Edge {
         settings
             .validate(applications.len(), spool_settings.tail_bytes)
             .map_err(EdgeError::Inconsistent)?;
-        check_room(&settings, &spool_settings)?;
+        check_room(&settings, &spool_settings).map_err(EdgeError::Inconsistent)?;
         let applications =
             Arc::new(Applications::new(&applications, settings.public_url.as_deref())?);
         let listener = bind("notifications", settings.listen, settings.backlog)?;
@@ -233,16 +233,15 @@ impl Edge {
 }
 
 /// A body of the largest size, with its headers, must fit the spool.
-fn check_room(settings: &Settings, spool: &tollgate_spool::Settings) -> Result<(), EdgeError> {
+pub fn check_room(settings: &Settings, spool: &tollgate_spool::Settings) -> Result<(), String> {
     // Peer, edge and application beside two headers that may grow threefold when they are made
     // text, and the encoding.
     const AROUND: u64 = 32 * 1024;
     let needed = settings.max_body_bytes as u64 + AROUND;
     let refuse = |name: &str| {
-        let reason = format!(
+        Err(format!(
             "spool.{name} is too small for edge.max_body_bytes and its headers, {needed} bytes; raise it"
-        );
-        Err(EdgeError::Inconsistent(reason))
+        ))
     };
     if spool.max_record_bytes() < needed {
         return refuse("segment_bytes");

@@ -38,16 +38,22 @@ pub fn base(settings: &Settings) -> Result<ClientConfig, StreamError> {
         .set("socket.timeout.ms", (2 * settings.request_timeout_ms).to_string())
         .set("statistics.interval.ms", settings.statistics_interval_ms.to_string())
         .set_log_level(RDKafkaLogLevel::Info);
-    if settings.security_protocol.uses_tls() {
-        tls(&mut config, settings)?;
-    }
-    if settings.security_protocol.uses_sasl() {
-        sasl(&mut config, settings)?;
-    }
+    protect(&mut config, settings).map_err(StreamError::Fatal)?;
     Ok(config)
 }
 
-fn tls(config: &mut ClientConfig, settings: &Settings) -> Result<(), StreamError> {
+/// TLS, user and password. Reads the files that are named; an error says which.
+pub fn protect(config: &mut ClientConfig, settings: &Settings) -> Result<(), String> {
+    if settings.security_protocol.uses_tls() {
+        tls(config, settings)?;
+    }
+    if settings.security_protocol.uses_sasl() {
+        sasl(config, settings)?;
+    }
+    Ok(())
+}
+
+fn tls(config: &mut ClientConfig, settings: &Settings) -> Result<(), String> {
     let files = [
         ("ssl.ca.location", "ssl_ca_file", &settings.ssl_ca_file),
         ("ssl.certificate.location", "ssl_certificate_file", &settings.ssl_certificate_file),
@@ -68,7 +74,7 @@ fn tls(config: &mut ClientConfig, settings: &Settings) -> Result<(), StreamError
     Ok(())
 }
 
-fn sasl(config: &mut ClientConfig, settings: &Settings) -> Result<(), StreamError> {
+fn sasl(config: &mut ClientConfig, settings: &Settings) -> Result<(), String> {
     let mechanism = match settings.sasl_mechanism {
         SaslMechanism::Plain => "PLAIN",
         SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
@@ -81,21 +87,20 @@ fn sasl(config: &mut ClientConfig, settings: &Settings) -> Result<(), StreamErro
     Ok(())
 }
 
-fn read(name: &str, file: &Path) -> Result<String, StreamError> {
-    std::fs::read_to_string(file).map_err(|error| {
-        StreamError::Fatal(format!("{name}: cannot read {}: {error}", file.display()))
-    })
+fn read(name: &str, file: &Path) -> Result<String, String> {
+    std::fs::read_to_string(file)
+        .map_err(|error| format!("{name} names {}, which cannot be read: {error}", file.display()))
 }
 
-fn text<'a>(name: &str, file: &'a Path) -> Result<&'a str, StreamError> {
-    file.to_str().ok_or_else(|| StreamError::Fatal(format!("{name}: path is not UTF-8")))
+fn text<'a>(name: &str, file: &'a Path) -> Result<&'a str, String> {
+    file.to_str().ok_or_else(|| format!("{name} is a path that is not UTF-8"))
 }
 
-fn secret(name: &str, file: &Path) -> Result<String, StreamError> {
+fn secret(name: &str, file: &Path) -> Result<String, String> {
     let text = read(name, file)?;
     let secret = text.trim_end_matches(['\r', '\n']);
     if secret.is_empty() {
-        return Err(StreamError::Fatal(format!("{name}: {} is empty", file.display())));
+        return Err(format!("{name} names {}, which is empty", file.display()));
     }
     Ok(secret.to_owned())
 }

@@ -60,6 +60,8 @@ pub struct KafkaReader {
     asked: Option<BTreeMap<TopicPartition, i64>>,
     /// When the last record was returned, or the reading began.
     last_record: Instant,
+    /// What came behind the records of the last call.
+    trouble: Option<StreamError>,
 }
 
 type Records = mpsc::Receiver<Result<Incoming, StreamError>>;
@@ -90,6 +92,7 @@ impl KafkaReader {
             read_up_to: BTreeMap::new(),
             asked: None,
             last_record: Instant::now(),
+            trouble: None,
         })
     }
 
@@ -115,6 +118,9 @@ impl KafkaReader {
 #[async_trait]
 impl TopicReader for KafkaReader {
     async fn next(&mut self, max: usize, wait: Duration) -> Result<Vec<Incoming>, StreamError> {
+        if let Some(trouble) = self.trouble.take() {
+            return Err(trouble);
+        }
         let Ok(first) = tokio::time::timeout(wait, self.records.recv()).await else {
             return Ok(Vec::new());
         };
@@ -125,8 +131,12 @@ impl TopicReader for KafkaReader {
         while taken.len() < max {
             match self.records.try_recv() {
                 Ok(Ok(record)) => taken.push(record),
-                // Errors repeat; the records in hand go first.
-                Ok(Err(_)) | Err(_) => break,
+                // The records in hand go first.
+                Ok(Err(trouble)) => {
+                    self.trouble = Some(trouble);
+                    break;
+                }
+                Err(_) => break,
             }
         }
         for record in &taken {

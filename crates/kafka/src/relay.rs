@@ -95,11 +95,13 @@ impl KafkaRelay {
             let client: Client = config
                 .create_with_context(Context::new(Role::Relay, &common, Fates::default()))
                 .map_err(|error| StreamError::Fatal(error.to_string()))?;
-            client.init_transactions(init).map_err(|error| {
+            if let Err(error) = client.init_transactions(init) {
                 // What the connections said explains a time-out.
                 client.poll(Duration::from_millis(20));
-                common.health.explain(&error).into_stream_error()
-            })?;
+                // Its end may take long, or never come.
+                std::thread::spawn(move || drop(client));
+                return Err(common.health.explain(&error).into_stream_error());
+            }
             let client = Arc::new(client);
             Ok(Inner {
                 client,

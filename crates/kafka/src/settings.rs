@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use rdkafka::ClientConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tollgate_schema::topics::MAX_MESSAGE_BYTES;
+
+use crate::config;
 
 /// Connection to a Kafka cluster, and the bounds of the clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -168,12 +171,13 @@ impl SecurityProtocol {
 }
 
 impl Settings {
-    /// Whether the values make sense together.
+    /// Whether the values make sense together, and the files they name can be read.
     pub fn validate(&self) -> Result<(), String> {
         self.validate_brokers()?;
         self.validate_sasl()?;
         self.validate_tls()?;
-        self.validate_bounds()
+        self.validate_bounds()?;
+        config::protect(&mut ClientConfig::new(), self)
     }
 
     fn validate_brokers(&self) -> Result<(), String> {
@@ -247,7 +251,7 @@ impl Settings {
             ),
             ("session_timeout_ms", self.session_timeout_ms.into(), 1_000, 3_600_000),
             ("max_poll_interval_ms", self.max_poll_interval_ms.into(), 1_000, 86_400_000),
-            ("request_timeout_ms", self.request_timeout_ms.into(), 1_000, 300_000),
+            ("request_timeout_ms", self.request_timeout_ms.into(), 1_000, 150_000),
             ("operation_timeout_ms", self.operation_timeout_ms.into(), 100, 300_000),
             ("transaction_timeout_ms", self.transaction_timeout_ms.into(), 2_000, 900_000),
             ("close_timeout_ms", self.close_timeout_ms.into(), 100, 300_000),

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use subtle::ConstantTimeEq;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::limits;
@@ -19,6 +21,10 @@ use crate::metrics::QUERY_REQUESTS;
 const MAX_OPEN: usize = 64;
 /// Connections at a time for queries, watchers of a feed among them.
 const MAX_WITH_TOKEN: usize = 10_000;
+
+/// How long an answer may take to begin: what asks a database that is gone without a word would
+/// keep its connection for ever.
+const ANSWER: Duration = Duration::from_mins(2);
 
 /// A listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +75,16 @@ pub fn serve(
     routes: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
     stop: CancellationToken,
 ) -> std::io::Result<Server> {
+    serve_patiently(listener, access, ANSWER, routes, stop)
+}
+
+fn serve_patiently(
+    listener: TcpListener,
+    access: Access,
+    patience: Duration,
+    routes: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+    stop: CancellationToken,
+) -> std::io::Result<Server> {
     let connections = limits::within_open_files(match access {
         Access::Open => MAX_OPEN,
         Access::Token(_) => MAX_WITH_TOKEN,
@@ -76,7 +92,7 @@ pub fn serve(
     let factory = move || {
         let access = access.clone();
         App::new()
-            .wrap(from_fn(move |request, next| guard(access.clone(), request, next)))
+            .wrap(from_fn(move |request, next| guard(access.clone(), patience, request, next)))
             .configure(routes.clone())
             .default_service(web::route().to(not_found))
     };
@@ -100,6 +116,7 @@ async fn not_found() -> HttpResponse {
 
 async fn guard(
     access: Access,
+    patience: Duration,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
@@ -122,7 +139,15 @@ async fn guard(
         }
     }
     let counted = matches!(access, Access::Token(_));
-    let response = next.call(request).await?;
+    let Ok(response) = timeout(patience, next.call(request)).await else {
+        metrics::counter!(QUERY_REQUESTS.name, "status" => "5xx").increment(1);
+        let answer = HttpResponse::ServiceUnavailable().json(serde_json::json!({
+            "error": "the database does not answer",
+            "hint": "ask again; if that helps nothing, look at the database and the network to it",
+        }));
+        return Err(InternalError::from_response("no answer", answer).into());
+    };
+    let response = response?;
     if counted {
         let status = match response.status().as_u16() {
             200..=299 => "2xx",
@@ -160,6 +185,23 @@ mod tests {
         assert_eq!(get(address, None).await, 401);
         assert_eq!(get(address, Some("wrong")).await, 401);
         assert_eq!(get(address, Some("open-sesame")).await, 200);
+        stop.cancel();
+        serving.await.unwrap().unwrap();
+    }
+
+    #[actix_web::test]
+    async fn what_is_not_answered_in_time_is_answered_503() {
+        let listener = bind("test", ([127, 0, 0, 1], 0).into(), 16).unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let routes = |config: &mut web::ServiceConfig| {
+            config.route("/page", web::get().to(std::future::pending::<HttpResponse>));
+        };
+        let patience = Duration::from_millis(50);
+        let access = Access::Token(None);
+        let serving = serve_patiently(listener, access, patience, routes, stop.clone()).unwrap();
+        let serving = tokio::spawn(serving);
+        assert_eq!(get(address, None).await, 503);
         stop.cancel();
         serving.await.unwrap().unwrap();
     }

@@ -26,8 +26,8 @@ pub enum SettingsError {
     /// A name is unknown, or a value does not fit; one line each.
     #[error("settings are refused:\n{0}")]
     Refused(String),
-    /// A file that holds a secret cannot be read.
-    #[error("{setting} names {path}, which cannot be read: {reason}")]
+    /// A file that holds a secret cannot be read, or is empty.
+    #[error("{setting} names {path}, which {reason}")]
     Secret {
         /// Which setting.
         setting: String,
@@ -51,7 +51,10 @@ pub fn load<T: DeserializeOwned>(
         }
         figment = figment.merge(Toml::file_exact(path));
     }
-    let environment = Env::prefixed(ENV_PREFIX).ignore(&NOT_SETTINGS).split(ENV_SEPARATOR);
+    let environment = Env::prefixed(ENV_PREFIX)
+        .ignore(&NOT_SETTINGS)
+        .filter(|name| !is_of_a_service(name.as_str()))
+        .split(ENV_SEPARATOR);
     figment
         .merge(environment)
         .merge(Serialized::globals(overrides))
@@ -59,15 +62,28 @@ pub fn load<T: DeserializeOwned>(
         .map_err(|errors| SettingsError::Refused(describe(errors)))
 }
 
+/// Whether Kubernetes has set this variable, given without the prefix. It tells each pod the
+/// addresses of the services of its namespace: one called `tollgate-edge` makes
+/// `TOLLGATE_EDGE_SERVICE_HOST`, `TOLLGATE_EDGE_SERVICE_PORT_HTTP`, `TOLLGATE_EDGE_PORT` and
+/// `TOLLGATE_EDGE_PORT_80_TCP_ADDR`.
+fn is_of_a_service(name: &str) -> bool {
+    let name = format!("_{name}");
+    let is_of_a_port = name.split("_PORT_").skip(1).any(|it| it.starts_with(char::is_numeric));
+    !name.contains(ENV_SEPARATOR)
+        && (name.ends_with("_SERVICE_HOST")
+            || name.ends_with("_PORT")
+            || name.contains("_SERVICE_PORT_")
+            || is_of_a_port)
+}
+
 fn describe(errors: figment::Error) -> String {
     let mut lines: Vec<String> = errors
         .into_iter()
         .map(|error| {
             let place = error.path.join(".");
-            let source = error
-                .metadata
-                .as_ref()
-                .map_or_else(String::new, |metadata| format!(" (from {})", source_of(metadata)));
+            let source = error.metadata.as_ref().map_or_else(String::new, |metadata| {
+                format!(" (from {})", source_of(metadata, &error))
+            });
             // The value itself may be a secret: `kind` of an invalid type quotes it, so only the
             // names and the expectation are shown.
             format!(
@@ -81,9 +97,12 @@ fn describe(errors: figment::Error) -> String {
     lines.join("\n")
 }
 
-fn source_of(metadata: &figment::Metadata) -> String {
+fn source_of(metadata: &figment::Metadata, error: &figment::Error) -> String {
     match &metadata.source {
         Some(figment::Source::File(path)) => path.display().to_string(),
+        _ if metadata.name.contains("environment") => {
+            format!("{ENV_PREFIX}{}", error.path.join(ENV_SEPARATOR).to_uppercase())
+        }
         _ => metadata.name.to_string(),
     }
 }
@@ -105,13 +124,19 @@ fn kind(kind: &figment::error::Kind) -> String {
 
 /// Reads a secret from its file, less a line end. `setting` is named in the error.
 pub fn read_secret(setting: &str, path: &Path) -> Result<String, SettingsError> {
-    std::fs::read_to_string(path)
-        .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
-        .map_err(|error| SettingsError::Secret {
-            setting: setting.to_owned(),
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })
+    let refused = |reason: String| SettingsError::Secret {
+        setting: setting.to_owned(),
+        path: path.to_owned(),
+        reason,
+    };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| refused(format!("cannot be read: {error}")))?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    // Everybody knows it.
+    if secret.is_empty() {
+        return Err(refused("is empty".to_owned()));
+    }
+    Ok(secret.to_owned())
 }
 
 /// Logging.
@@ -169,6 +194,12 @@ impl Default for ListenerSettings {
 }
 
 impl ListenerSettings {
+    /// Reads the bearer token of the query API, if one is set.
+    pub fn query_token(&self) -> Result<Option<String>, SettingsError> {
+        let file = self.query_token_file.as_deref();
+        file.map(|path| read_secret("listeners.query_token_file", path)).transpose()
+    }
+
     /// Refuses a query listener that anybody could ask.
     pub fn validate(&self) -> Result<(), String> {
         if !self.query.ip().is_loopback() && self.query_token_file.is_none() {
@@ -205,6 +236,29 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("filterr"), "{text}");
         assert!(text.contains(&file.path().display().to_string()), "{text}");
+    }
+
+    #[test]
+    fn variables_that_kubernetes_sets_for_a_service_are_known() {
+        let set = [
+            "EDGE_SERVICE_HOST",
+            "EDGE_SERVICE_PORT",
+            "EDGE_SERVICE_PORT_HTTP",
+            "EDGE_PORT",
+            "EDGE_PORT_80_TCP",
+            "EDGE_PORT_80_TCP_PROTO",
+            "EDGE_PORT_80_TCP_PORT",
+            "EDGE_PORT_80_TCP_ADDR",
+            "SERVICE_HOST",
+            "PORT",
+            "PORT_443_TCP_ADDR",
+        ];
+        for name in set {
+            assert!(is_of_a_service(name), "{name}");
+        }
+        for name in ["EDGE_LISTEN", "EDGE__LISTEN", "EDGE__PORT", "PORTS", "LOG_FILTER"] {
+            assert!(!is_of_a_service(name), "{name}");
+        }
     }
 
     #[test]

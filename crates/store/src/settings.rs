@@ -3,9 +3,11 @@
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
+use sqlx::postgres::PgConnectOptions;
 use tollgate_stream::StoreError;
 
 /// The database of one consumer.
@@ -63,15 +65,14 @@ impl Settings {
         Self { url: url.into(), ..Self::default() }
     }
 
-    /// Checks what serde cannot; names the settings in a conflict.
+    /// Checks what serde cannot, and reads `url_file`; names the settings in a conflict.
     pub fn validate(&self) -> Result<(), String> {
         match (self.url.is_empty(), &self.url_file) {
             (true, None) => return Err("set url or url_file: where the database is".to_owned()),
             (false, Some(_)) => return Err("url and url_file are both set: keep one".to_owned()),
-            (false, None) => {
-                Target::parse(&self.url)?;
+            _ => {
+                self.read_target()?;
             }
-            (true, Some(_)) => {}
         }
         let first_is_digit = self.schema.starts_with(|c: char| c.is_ascii_digit());
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -121,13 +122,15 @@ impl Settings {
 
     /// The url in force, read from its file when it is there.
     pub(crate) fn target(&self) -> Result<Target, StoreError> {
-        let text = match &self.url_file {
-            None => self.url.clone(),
-            Some(path) => fs::read_to_string(path).map_err(|error| {
-                StoreError::Refused(format!("url_file cannot be read: {}", error.kind()))
-            })?,
-        };
-        Target::parse(text.trim()).map_err(StoreError::Refused)
+        self.read_target().map_err(StoreError::Refused)
+    }
+
+    fn read_target(&self) -> Result<Target, String> {
+        let Some(file) = &self.url_file else { return Target::parse(self.url.trim()) };
+        let names = format!("url_file names {}", file.display());
+        let text = fs::read_to_string(file)
+            .map_err(|error| format!("{names}, which cannot be read: {error}"))?;
+        Target::parse(text.trim()).map_err(|reason| format!("{names}: {reason}"))
     }
 }
 
@@ -143,6 +146,12 @@ pub(crate) enum Target {
 impl Target {
     fn parse(url: &str) -> Result<Self, String> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            // The parser's own message may quote the url, and the url contains the password.
+            PgConnectOptions::from_str(url).map_err(|_| {
+                "url of PostgreSQL cannot be parsed; write %-codes for characters such as / # @ \
+                 in user and password"
+                    .to_owned()
+            })?;
             return Ok(Self::Postgres(url.to_owned()));
         }
         let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"));

@@ -27,6 +27,11 @@ pub struct ConsumerSettings {
     pub retry_first_ms: u64,
     /// Longest pause between two tries, in milliseconds. Default 10,000.
     pub retry_max_ms: u64,
+    /// How long an answer of the database is waited for, in milliseconds. Then its connection is
+    /// closed, and the call is tried again over another: a host that is gone says nothing. To be
+    /// several times `database.statement_timeout_ms`, as a call has several statements.
+    /// Default 120,000.
+    pub store_deadline_ms: u64,
     /// How long a partition that was lost to another consumer, and that the group still assigns
     /// to this one, rests before it is taken over again, in milliseconds. Default 10,000.
     pub reclaim_after_ms: u64,
@@ -62,6 +67,7 @@ impl Default for ConsumerSettings {
             batch_wait_ms: 20,
             retry_first_ms: 100,
             retry_max_ms: 10_000,
+            store_deadline_ms: 120_000,
             reclaim_after_ms: 10_000,
             poison_in_a_row: 100,
             poison_percent: 1,
@@ -82,6 +88,7 @@ impl ConsumerSettings {
             ("batch_records", self.batch_records as u64),
             ("batch_bytes", self.batch_bytes as u64),
             ("retry_first_ms", self.retry_first_ms),
+            ("store_deadline_ms", self.store_deadline_ms),
             ("poison_in_a_row", self.poison_in_a_row.into()),
             ("poison_percent", self.poison_percent.into()),
             ("poison_judged_from", self.poison_judged_from.into()),

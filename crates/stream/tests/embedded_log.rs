@@ -228,6 +228,27 @@ async fn a_failed_write_or_sync_is_reported_and_the_next_segment_goes_on() {
     }
 }
 
+/// Its reserve would be counted nowhere, and the next one is tried a moment later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_that_fails_while_it_is_made_does_not_stay() {
+    for operation in [Operation::Write, Operation::Sync, Operation::SyncDir] {
+        let disk = FaultyDisk::new(13);
+        let stream = open(&disk);
+        stream.create_topics(&[spec("t", 1)]).await.unwrap();
+        let large = "x".repeat(SEGMENT as usize);
+        disk.arm(FaultPlan::all(operation, Injected::Eio));
+        for _ in 0..5 {
+            let report = publish(&stream, &[record("t", "k", "id", &large)]).await.remove(0);
+            assert!(matches!(report, Err(DeliveryError::Retry(_))), "{operation:?}: {report:?}");
+        }
+        let on_disk: usize =
+            disk.paths().iter().map(|path| disk.contents(path).unwrap_or_default().len()).sum();
+        assert_eq!(on_disk as u64, stream.bytes(), "{operation:?}: {:?}", disk.paths());
+        disk.heal();
+        assert!(publish(&stream, &[record("t", "k", "id", &large)]).await[0].is_ok());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_sync_fails_is_to_be_repeated() {
     let disk = FaultyDisk::new(4);
@@ -452,7 +473,30 @@ async fn retention_remembers_over_a_restart_who_still_needs_what() {
     let mut consumer = member(&stream, "billing").await;
     assert_eq!(consumer.watermarks(&partition).await.unwrap().0, 0);
     drop(consumer);
-    stream.forget_group("billing").await.unwrap();
+    assert_eq!(stream.keep_groups(&[]).await.unwrap(), ["billing"]);
+    wait_for("publishing goes on", async || (outcomes.count() > confirmed).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_group_is_forgotten_once_the_new_one_holds_back_what_it_needs() {
+    let disk = FaultyDisk::new(12);
+    let stream = EmbeddedStream::open(options(&disk, 8 * SEGMENT)).unwrap();
+    stream.create_topics(&[spec("t", 1)]).await.unwrap();
+    drop(member(&stream, "old").await);
+    let outcomes = Arc::new(Outcomes::default());
+    let producer = stream
+        .producer(ProducerKind::Spooled, Arc::clone(&outcomes) as Arc<dyn Deliveries>)
+        .unwrap();
+    let confirmed = fill_up(&producer, &outcomes).await;
+    let mut keeping = std::pin::pin!(stream.keep_groups(&["new"]));
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut keeping).await;
+    assert!(early.is_err(), "the new group is not there, and nothing holds back what it needs");
+    let mut new = member(&stream, "new").await;
+    assert_eq!(keeping.await.unwrap(), ["old"]);
+    assert_eq!(stream.groups(), ["new"]);
+    let partition = TopicPartition::new("t", 0);
+    assert_eq!(new.watermarks(&partition).await.unwrap().0, 0);
+    new.report_progress(&[(partition, confirmed as i64)]).await;
     wait_for("publishing goes on", async || (outcomes.count() > confirmed).then_some(())).await;
 }
 

@@ -1,7 +1,7 @@
 //! The command line: what can be asked of `tollgate`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -61,9 +61,9 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Dev {
-    /// Where everything is kept.
-    #[arg(long, default_value = "data", value_name = "DIR")]
-    pub data: PathBuf,
+    /// Where everything is kept; without it, in `data`, or where spool.dir and embedded.dir say.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Send simulated traffic to the edge.
     #[arg(long)]
     pub simulate: bool,
@@ -88,6 +88,13 @@ pub struct Dev {
     /// Print no live line.
     #[arg(long)]
     pub quiet: bool,
+}
+
+impl Dev {
+    /// Where everything is kept that no setting puts elsewhere.
+    pub fn data(&self) -> &Path {
+        self.data.as_deref().unwrap_or(Path::new("data"))
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,7 +1,6 @@
 //! What every long-running command begins and ends with.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +11,13 @@ use tollgate_billing::Billing;
 use tollgate_edge::{Edge, Running};
 use tollgate_kafka::KafkaStream;
 use tollgate_runtime::listener::{Access, bind, serve};
-use tollgate_runtime::settings::read_secret;
 use tollgate_runtime::{Health, health, shutdown, telemetry};
 use tollgate_spool::disk::RealDisk;
 use tollgate_store::Database;
 use tollgate_stream::{Stream, StreamError};
 use tollgate_telemetry::Metric;
 
+use crate::commands::Refused;
 use crate::config::Config;
 
 /// Connections waiting to be accepted by the listeners besides ingest.
@@ -86,12 +85,7 @@ pub struct QueryPort {
 impl QueryPort {
     /// Opens the port and reads the token.
     pub fn open(config: &Config) -> anyhow::Result<Self> {
-        let token = config
-            .listeners
-            .query_token_file
-            .as_deref()
-            .map(|path| read_secret("listeners.query_token_file", path))
-            .transpose()?;
+        let token = config.listeners.query_token()?;
         let listener = bind("queries", config.listeners.query, BACKLOG)?;
         let address = listener.local_addr()?;
         Ok(Self { listener, access: Access::Token(token.map(Arc::from)), address })
@@ -132,14 +126,9 @@ pub fn edge(
     Ok(edge.start(stop)?)
 }
 
-/// The database of the settings. Does not wait for it.
-pub fn database(settings: &tollgate_store::Settings) -> anyhow::Result<Database> {
-    Ok(tollgate_store::connect(settings)?)
-}
-
-/// Settings of a SQLite file.
-pub fn sqlite(path: &Path) -> tollgate_store::Settings {
-    tollgate_store::Settings::for_url(format!("sqlite:{}", path.display()))
+/// The database of the settings. Does not wait for it: what it says is about the settings.
+pub fn database(settings: &tollgate_store::Settings) -> Result<Database, Refused> {
+    tollgate_store::connect(settings).map_err(|error| Refused(error.to_string()))
 }
 
 /// Billing on this stream and database.

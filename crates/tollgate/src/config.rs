@@ -3,9 +3,10 @@
 use anyhow::Context;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tollgate_edge::Application;
-use tollgate_runtime::settings::{ListenerSettings, LogSettings, load};
+use tollgate_edge::{Application, Applications};
+use tollgate_runtime::settings::{ListenerSettings, LogSettings, load, read_secret};
 use tollgate_stream::{ConsumerSettings, EmbeddedSettings};
+use tollgate_user_state::keys::Pseudonyms;
 
 use crate::cli::Cli;
 use crate::commands::Refused;
@@ -46,8 +47,29 @@ pub enum Part {
     Edge,
     /// Kafka.
     Kafka,
-    /// Database, consumer, query listener.
-    Consumer,
+    /// The embedded log.
+    Embedded,
+    /// The database of a consumer.
+    Database,
+    /// The query listener.
+    Query,
+    /// The billing consumer.
+    Billing,
+    /// The user-state consumer.
+    UserState,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::Edge,
+        Self::Kafka,
+        Self::Embedded,
+        Self::Database,
+        Self::Query,
+        Self::Billing,
+        Self::UserState,
+    ];
 }
 
 impl Config {
@@ -67,7 +89,7 @@ impl Config {
         Ok(load(cli.config.as_deref(), &overrides)?)
     }
 
-    /// Checks the parts that a command uses.
+    /// Checks the parts that a command uses, and reads the files they name.
     pub fn validate(&self, parts: &[Part]) -> anyhow::Result<()> {
         let mut troubles = Vec::new();
         let mut check = |section: &str, result: Result<(), String>| {
@@ -79,20 +101,52 @@ impl Config {
         if parts.contains(&Part::Edge) {
             check("edge", self.edge.validate(self.applications.len(), self.spool.tail_bytes));
             check("spool", self.spool.validate());
+            check("spool", tollgate_edge::check_room(&self.edge, &self.spool));
         }
         if parts.contains(&Part::Kafka) {
             check("kafka", self.kafka.validate());
         }
-        if parts.contains(&Part::Consumer) {
+        if parts.contains(&Part::Embedded) {
+            check("embedded", self.embedded.validate());
+        }
+        if parts.contains(&Part::Database) {
             check("database", self.database.validate());
+        }
+        if parts.contains(&Part::Billing) || parts.contains(&Part::UserState) {
             check("consumer", self.consumer.validate());
+        }
+        if parts.contains(&Part::Billing) {
             check("billing", self.billing.validate());
+        }
+        if parts.contains(&Part::UserState) {
             check("user_state", self.user_state.validate());
         }
         if troubles.is_empty() {
-            return Ok(());
+            return self.read_secrets(parts);
         }
         Err(Refused(format!("settings are refused:\n{}", troubles.join("\n"))).into())
+    }
+
+    /// So that one that is missing is found before anything starts.
+    fn read_secrets(&self, parts: &[Part]) -> anyhow::Result<()> {
+        if parts.contains(&Part::Edge) {
+            Applications::new(&self.applications, self.edge.public_url.as_deref())?;
+            for (setting, file) in [
+                ("edge.tls_certificate_file", &self.edge.tls_certificate_file),
+                ("edge.tls_key_file", &self.edge.tls_key_file),
+            ] {
+                file.as_deref().map(|path| read_secret(setting, path)).transpose()?;
+            }
+        }
+        if parts.contains(&Part::Query) {
+            self.listeners.query_token()?;
+        }
+        if parts.contains(&Part::UserState)
+            && let Some(path) = &self.user_state.pseudonym_key_file
+        {
+            Pseudonyms::from_file(path)?;
+        }
+        Ok(())
     }
 
     /// The settings without secrets, and what follows from them.
@@ -199,7 +253,7 @@ mod tests {
                 set(&mut settings, &name, value);
             }
             if let Ok(config) = load::<Config>(None, &settings) {
-                let _ = config.validate(&[Part::Edge, Part::Kafka, Part::Consumer]);
+                let _ = config.validate(Part::ALL);
                 prop_assert!(config.shown().is_ok());
             }
         }

@@ -4,12 +4,13 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use crate::say::say;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 use tollgate_edge::Watch;
 use tollgate_simulator::Endless;
 use tollgate_stream::consumer::ConsumerHandle;
+
+use crate::say;
 
 /// On a terminal the line is rewritten; elsewhere a new one is printed.
 const ON_TERMINAL: Duration = Duration::from_secs(1);
@@ -61,8 +62,8 @@ impl LiveLine {
             if terminal {
                 bar.set_message(line);
                 bar.tick();
-            } else {
-                say!("{line}");
+            } else if !say::progress(&line) {
+                return;
             }
         }
     }

@@ -1,5 +1,4 @@
 //! The one binary: composes, and nothing else.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod cli;
 mod commands;
@@ -29,14 +28,14 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("tollgate: cannot start: {error}");
+            say::trouble(format_args!("cannot start: {error}"));
             return ExitCode::from(1);
         }
     };
     let code = match runtime.block_on(commands::run(cli)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("tollgate: {}", told(&error));
+            say::trouble(format_args!("{}", told(&error)));
             commands::exit_code(&error)
         }
     };

@@ -6,9 +6,6 @@ pub enum Error {
     /// The settings contradict each other.
     #[error("settings of user-state cannot be used: {0}")]
     Settings(String),
-    /// The key file cannot be read.
-    #[error("pseudonym_key_file cannot be read ({0}); check its path and permissions")]
-    PseudonymKey(std::io::ErrorKind),
     /// The key could be guessed.
     #[error("pseudonym_key_file holds less than 16 bytes; write a longer random key")]
     PseudonymKeyTooShort,

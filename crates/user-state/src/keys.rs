@@ -57,7 +57,12 @@ impl Pseudonyms {
 
     /// With the key in this file, blanks around it removed.
     pub fn from_file(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read(path).map_err(|error| Error::PseudonymKey(error.kind()))?;
+        let text = std::fs::read(path).map_err(|error| {
+            let path = path.display();
+            Error::Settings(format!(
+                "pseudonym_key_file names {path}, which cannot be read: {error}"
+            ))
+        })?;
         let key = text.trim_ascii();
         if key.len() < 16 {
             return Err(Error::PseudonymKeyTooShort);

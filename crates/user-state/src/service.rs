@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tollgate_schema::topics::{CALL_EVENTS, CDRS};
 use tollgate_store::Database;
@@ -20,6 +21,9 @@ use crate::{Error, Settings, metrics};
 
 /// Pause before topics that are not there yet are looked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long a count may take; a database that is gone without a word never answers.
+const CENSUS: Duration = Duration::from_mins(2);
 
 /// What the service is made of.
 pub struct Options {
@@ -128,8 +132,8 @@ async fn census(store: UserStateStore, interval: Duration, stop: CancellationTok
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        match store.census().await {
-            Ok(census) => {
+        match timeout(CENSUS, store.census()).await {
+            Ok(Ok(census)) => {
                 for (presence, name) in [
                     (Presence::Calling, "calling"),
                     (Presence::Ringing, "ringing"),
@@ -141,7 +145,8 @@ async fn census(store: UserStateStore, interval: Duration, stop: CancellationTok
                 }
                 ::metrics::gauge!(metrics::WAITING.name).set(census.unpublished as f64);
             }
-            Err(error) => tracing::debug!(%error, "numbers cannot be counted for the moment"),
+            Ok(Err(error)) => tracing::debug!(%error, "numbers cannot be counted for the moment"),
+            Err(_) => tracing::debug!("numbers cannot be counted: the database does not answer"),
         }
     }
 }

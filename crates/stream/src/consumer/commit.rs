@@ -245,12 +245,7 @@ mod tests {
             Ok(())
         }
 
-        async fn pending(
-            &self,
-            _: &Claim,
-            _: usize,
-            _: usize,
-        ) -> Result<Vec<Pending>, StoreError> {
+        async fn pending(&self, _: &Claim, _: usize, _: usize) -> Result<Vec<Pending>, StoreError> {
             unreachable!()
         }
 

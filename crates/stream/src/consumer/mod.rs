@@ -22,6 +22,7 @@
 mod apply;
 mod backoff;
 mod commit;
+mod deadline;
 mod partition;
 mod poison;
 mod poll;
@@ -31,8 +32,9 @@ mod status;
 mod watched;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::settings::ConsumerSettings;
@@ -43,7 +45,11 @@ pub use status::{ConsumerHandle, ConsumerStatus, PartitionState, PartitionStatus
 
 use backoff::Backoff;
 use commit::Committer;
+use deadline::Deadline;
 use status::Board;
+
+/// A client that does not even say that no broker answers hangs.
+const JOINING: Duration = Duration::from_mins(6);
 
 /// Who consumes, what, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +84,7 @@ pub enum ConsumerError {
 
 /// A consumer group's member: runs until told to stop.
 pub struct ConsumerService<S: Store + ?Sized, D> {
-    context: Arc<Context<S, D>>,
+    context: Arc<Context<Deadline<S>, D>>,
 }
 
 /// What all tasks of one consumer share.
@@ -116,6 +122,8 @@ where
     ) -> Self {
         let group: Arc<str> = options.consumer.group.as_str().into();
         let board = Arc::new(Board::new(Arc::clone(&group), &options.consumer.topics));
+        let limit = Duration::from_millis(options.settings.store_deadline_ms);
+        let store = Arc::new(Deadline::new(store, limit));
         let committer = Committer::new(Arc::clone(&store), &options.settings);
         let context = Context { stream, decode, group, options, board, store, committer };
         Self { context: Arc::new(context) }
@@ -165,9 +173,10 @@ where
             };
             let error: StreamError = tokio::select! {
                 () = shutdown.cancelled() => return Ok(None),
-                result = attempt => match result {
-                    Ok(joined) => return Ok(Some(joined)),
-                    Err(error) => error,
+                result = timeout(JOINING, attempt) => match result {
+                    Ok(Ok(joined)) => return Ok(Some(joined)),
+                    Ok(Err(error)) => error,
+                    Err(_) => StreamError::Transient("no answer from the client".to_owned()),
                 },
             };
             if !error.is_retriable() {

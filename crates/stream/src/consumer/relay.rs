@@ -17,6 +17,8 @@ use crate::{
     Claim, Decode, Outgoing, Pending, Relay, RelayError, Store, StoreError, StreamError, quarantine,
 };
 
+/// Of so many tries in vain to open a relay one is worth a word, even if it passes by itself.
+const LOUD_EVERY: u32 = 10;
 /// Between two transactions, however long they take.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
@@ -87,6 +89,7 @@ where
         let id =
             format!("{}-{}-{}", source.group, source.partition.topic, source.partition.partition);
         let mut backoff = self.context.backoff();
+        let mut failures = 0;
         let relay = loop {
             let opened = tokio::select! {
                 () = self.cancel.token().cancelled() => return Err(RelayEnd::Cancelled),
@@ -96,7 +99,8 @@ where
                 Ok(relay) => break relay,
                 Err(error) => {
                     self.count_error("open");
-                    if matches!(error, StreamError::Transient(_)) {
+                    failures += 1;
+                    if matches!(error, StreamError::Transient(_)) && failures % LOUD_EVERY > 0 {
                         tracing::debug!(%source, %error, "relay can not be opened yet");
                     } else {
                         tracing::error!(%source, %error, "relay can not be opened; it is tried again");

@@ -192,11 +192,25 @@ impl EmbeddedStream {
         self.shared.state().trouble.clone()
     }
 
-    /// Takes a group off the register, so that it holds no records back any more.
-    pub async fn forget_group(&self, group: &str) -> Result<(), StreamError> {
-        self.shared.control(Vec::new(), Vec::new(), vec![group.to_owned()]).await?;
-        self.shared.queue.nudge();
-        Ok(())
+    /// Takes all groups off the register but these, so that the others hold no records back any
+    /// more; returns their names. Waits until these are on it: what the others have not read may
+    /// be new to one of these.
+    pub async fn keep_groups(&self, kept: &[&str]) -> Result<Vec<String>, StreamError> {
+        let mut version = self.shared.version.subscribe();
+        let others = loop {
+            let mut groups = self.groups();
+            if kept.iter().all(|group| groups.iter().any(|known| known == group)) {
+                groups.retain(|group| !kept.contains(&group.as_str()));
+                break groups;
+            }
+            // Its sender lives as long as this.
+            let _ = version.changed().await;
+        };
+        if !others.is_empty() {
+            self.shared.control(Vec::new(), Vec::new(), others.clone()).await?;
+            self.shared.queue.nudge();
+        }
+        Ok(others)
     }
 
     /// The registered groups.

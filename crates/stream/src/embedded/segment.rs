@@ -60,9 +60,20 @@ impl Active {
         let file = disk.create(&path, size)?;
         let file = Arc::new(SegmentFile { number, path, file });
         let mut active = Self { file, salt, position: 0, size };
-        active.append(&head_frame)?;
-        disk.sync_dir(dir)?;
+        if let Err(error) = active.append(&head_frame).and_then(|_| disk.sync_dir(dir)) {
+            active.discard(disk);
+            return Err(error);
+        }
         Ok(active)
+    }
+
+    /// Nobody knows of it, so nobody would ever remove it. Cut first: where its name stays, its
+    /// reserve does not.
+    fn discard(&self, disk: &dyn Disk) {
+        let cut = self.file.file.set_len(0);
+        if let Err(error) = cut.and(disk.remove(&self.file.path)) {
+            tracing::warn!(file = %self.file.path.display(), %error, "a segment that could not be made stays on disk");
+        }
     }
 
     /// Writes and syncs one frame; returns where its payload begins. After an error this segment

@@ -14,19 +14,22 @@ use tollgate_rating::SAMPLE_TARIFF;
 use tollgate_schema::topics::ALL;
 use tollgate_simulator::Endless;
 use tollgate_spool::disk::{Disk as _, RealDisk};
-use tollgate_store::Database;
 use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
 use tollgate_stream::{Stream, topics};
 
+use super::Refused;
 use crate::cli::{Cli, Dev};
 use crate::compose::{self, Process, QueryPort};
 use crate::config::{Config, Part, set};
 use crate::dev_api::{self, Readings};
 use crate::live_line::{LiveLine, Sources};
-use crate::say::say;
+use crate::say;
 
 pub async fn run(cli: &Cli, arguments: &Dev) -> anyhow::Result<ExitCode> {
     let mut config = Config::read(cli, overrides(arguments))?;
+    let urls = database_urls(&config, arguments)?;
+    config.database =
+        tollgate_store::Settings { url: urls.billing, url_file: None, ..config.database };
     config.validate(&parts(arguments))?;
     let live_line = LiveLine::wanted(arguments.quiet);
     // Whoever takes a first look wants the line, not the thirty-six partitions.
@@ -38,7 +41,14 @@ pub async fn run(cli: &Cli, arguments: &Dev) -> anyhow::Result<ExitCode> {
     let query_address = query.address;
 
     let stream = stream(&config, arguments).await?;
-    let (billing_database, user_database) = databases(arguments)?;
+    if arguments.database.is_none() {
+        create(arguments.data())?;
+    }
+    let billing_database = compose::database(&config.database)?;
+    let user_database = compose::database(&tollgate_store::Settings {
+        url: urls.user_state,
+        ..config.database.clone()
+    })?;
     let stop_consumers = CancellationToken::new();
     let billing = compose::billing(&config, Arc::clone(&stream), billing_database)?;
     activate_sample(&billing).await?;
@@ -61,7 +71,7 @@ pub async fn run(cli: &Cli, arguments: &Dev) -> anyhow::Result<ExitCode> {
     )?;
 
     process.health.started();
-    banner(arguments, &edge, query_address, &process);
+    say::progress(&banner(arguments, &edge, query_address, &process));
     let simulation = simulate(arguments, &edge, &process.stop)?;
     let line = tokio::spawn(
         LiveLine::new(Sources {
@@ -99,9 +109,10 @@ pub async fn run(cli: &Cli, arguments: &Dev) -> anyhow::Result<ExitCode> {
 /// Flags over settings: everything under one directory, a laptop's weak topics accepted.
 fn overrides(arguments: &Dev) -> Value {
     let mut overrides = json!({});
-    let data = &arguments.data;
-    set(&mut overrides, "spool.dir", json!(data.join("spool")));
-    set(&mut overrides, "embedded.dir", json!(data.join("stream")));
+    if let Some(data) = &arguments.data {
+        set(&mut overrides, "spool.dir", json!(data.join("spool")));
+        set(&mut overrides, "embedded.dir", json!(data.join("stream")));
+    }
     set(&mut overrides, "edge.allow_weak_topics", json!(true));
     for (name, address) in [
         ("edge.listen", arguments.listen),
@@ -119,18 +130,16 @@ fn overrides(arguments: &Dev) -> Value {
 }
 
 fn parts(arguments: &Dev) -> Vec<Part> {
-    let mut parts = vec![Part::Edge];
-    if arguments.brokers.is_some() {
-        parts.push(Part::Kafka);
-    }
-    parts
+    let stream = if arguments.brokers.is_some() { Part::Kafka } else { Part::Embedded };
+    vec![Part::Edge, stream, Part::Database, Part::Query, Part::Billing, Part::UserState]
 }
 
 async fn stream(config: &Config, arguments: &Dev) -> anyhow::Result<Arc<dyn Stream>> {
     if arguments.brokers.is_none() {
-        config.embedded.validate().map_err(super::Refused)?;
         let stream = EmbeddedStream::open(EmbeddedOptions::new(config.embedded.clone()))?;
         topics::create(stream.as_ref(), ALL, Some(1)).await?;
+        let groups = [config.billing.group.clone(), config.user_state.group.clone()];
+        tokio::spawn(forget_other_groups(Arc::clone(&stream), groups));
         return Ok(stream);
     }
     let stream = compose::kafka(config)?;
@@ -141,15 +150,43 @@ async fn stream(config: &Config, arguments: &Dev) -> anyhow::Result<Arc<dyn Stre
     Ok(stream)
 }
 
-/// One PostgreSQL database for both, or a SQLite file each.
-fn databases(arguments: &Dev) -> anyhow::Result<(Database, Database)> {
-    if let Some(url) = &arguments.database {
-        let settings = tollgate_store::Settings::for_url(url.clone());
-        return Ok((compose::database(&settings)?, compose::database(&settings)?));
+/// A group that has another name now reads nothing any more, and a full log would wait for it for
+/// ever.
+async fn forget_other_groups(stream: Arc<EmbeddedStream>, groups: [String; 2]) {
+    match stream.keep_groups(&groups.each_ref().map(String::as_str)).await {
+        Ok(forgotten) => {
+            for group in forgotten {
+                tracing::warn!(
+                    group,
+                    "no setting names this consumer group any more; the embedded log keeps nothing for it"
+                );
+            }
+        }
+        Err(error) => tracing::warn!(%error, "consumer groups of before cannot be forgotten"),
     }
-    let file = |name: &str| compose::database(&compose::sqlite(&arguments.data.join(name)));
-    create(&arguments.data)?;
-    Ok((file("billing.sqlite")?, file("user-state.sqlite")?))
+}
+
+/// Where the consumers' databases are.
+struct DatabaseUrls {
+    billing: String,
+    user_state: String,
+}
+
+/// One PostgreSQL database for both, or a SQLite file each. A database of the settings is not taken
+/// silently: it may be the one of production.
+fn database_urls(config: &Config, arguments: &Dev) -> Result<DatabaseUrls, Refused> {
+    if let Some(url) = &arguments.database {
+        return Ok(DatabaseUrls { billing: url.clone(), user_state: url.clone() });
+    }
+    if !config.database.url.is_empty() || config.database.url_file.is_some() {
+        return Err(Refused(
+            "settings are refused:\n  database: url or url_file is set, and dev takes its database \
+             from --database only; give it there, or leave the setting out to use SQLite"
+                .into(),
+        ));
+    }
+    let file = |name: &str| format!("sqlite:{}", arguments.data().join(name).display());
+    Ok(DatabaseUrls { billing: file("billing.sqlite"), user_state: file("user-state.sqlite") })
 }
 
 fn create(dir: &Path) -> anyhow::Result<()> {
@@ -170,23 +207,32 @@ async fn activate_sample(billing: &Billing) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn banner(arguments: &Dev, edge: &Running, query: std::net::SocketAddr, process: &Process) {
-    let notifications = edge.address;
-    let data = arguments.data.display();
+fn banner(
+    arguments: &Dev,
+    edge: &Running,
+    query: std::net::SocketAddr,
+    process: &Process,
+) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let (notifications, health) = (edge.address, process.health_address);
+    let data = arguments.data().display();
     let stream = arguments.brokers.as_deref().unwrap_or("embedded log");
     let database = if arguments.database.is_some() { "PostgreSQL" } else { "SQLite" };
-    say!("tollgate {} is running: {stream}, {database}, data in {data}", env!("CARGO_PKG_VERSION"));
-    say!("");
-    say!("  notifications  http://{notifications}/status  http://{notifications}/fee");
-    say!("  usage          http://{query}/v1/usage?group_by=hour");
-    say!("  ledger         http://{query}/v1/ledger");
-    say!("  presence       http://{query}/v1/numbers/%2B8613800000021");
-    say!("  changes        http://{query}/v1/changes");
-    say!("  metrics        http://{}/metrics", process.health_address);
-    say!("");
-    say!("  try: curl -i http://{notifications}/status -d '{}'", sample());
-    say!("       curl http://{query}/v1/numbers/%2B8613800000021");
-    say!("");
+    let sample = sample();
+    format!(
+        "tollgate {version} is running: {stream}, {database}, data in {data}
+
+  notifications  http://{notifications}/status  http://{notifications}/fee
+  usage          http://{query}/v1/usage?group_by=hour
+  ledger         http://{query}/v1/ledger
+  presence       http://{query}/v1/numbers/%2B8613800000021
+  changes        http://{query}/v1/changes
+  metrics        http://{health}/metrics
+
+  try: curl -i http://{notifications}/status -d '{sample}'
+       curl http://{query}/v1/numbers/%2B8613800000021
+"
+    )
 }
 
 /// A status of this moment, so that the number it names is seen ringing.

@@ -14,6 +14,8 @@ mod topics;
 
 use std::process::ExitCode;
 
+use tollgate_billing::BillingError;
+use tollgate_edge::EdgeError;
 use tollgate_runtime::SettingsError;
 
 use crate::cli::{Cli, Command};
@@ -39,11 +41,26 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// 2 for settings and usage, 1 for everything else.
+/// 2 for settings, secrets and usage, 1 for everything else.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
-    let about_settings =
-        error.chain().any(|cause| cause.is::<SettingsError>() || cause.is::<Refused>());
-    ExitCode::from(if about_settings { 2 } else { 1 })
+    ExitCode::from(if error.chain().any(is_about_settings) { 2 } else { 1 })
+}
+
+fn is_about_settings(cause: &(dyn std::error::Error + 'static)) -> bool {
+    use tollgate_user_state::Error as UserState;
+    if let Some(error) = cause.downcast_ref() {
+        return matches!(
+            error,
+            EdgeError::Inconsistent(_) | EdgeError::Settings(_) | EdgeError::Tls(_)
+        );
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return matches!(error, BillingError::Settings(_));
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return matches!(error, UserState::Settings(_) | UserState::PseudonymKeyTooShort);
+    }
+    cause.is::<SettingsError>() || cause.is::<Refused>()
 }
 
 /// Settings that contradict each other, or an argument that makes no sense.

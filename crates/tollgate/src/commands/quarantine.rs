@@ -74,10 +74,11 @@ async fn replay(
         }
         refused_at.insert(item.quarantine_id.clone(), offset);
         match requalify(&item, applications) {
-            Some(events) => readable.extend(events.into_iter().map(|event| Candidate {
-                event,
-                quarantine_id: item.quarantine_id.clone(),
-            })),
+            Some(events) => readable.extend(
+                events
+                    .into_iter()
+                    .map(|event| Candidate { event, quarantine_id: item.quarantine_id.clone() }),
+            ),
             None => unreadable += 1,
         }
     })

@@ -9,7 +9,7 @@ use tollgate_simulator::{Endless, Evidence, Options, Progress, Sources};
 use crate::cli::{Cli, Simulate};
 use crate::compose;
 use crate::config::{Config, Part};
-use crate::say::say;
+use crate::say;
 
 pub async fn run(cli: &Cli, arguments: &Simulate) -> anyhow::Result<ExitCode> {
     let config = Config::read(cli, serde_json::json!({}))?;
@@ -23,8 +23,7 @@ pub async fn run(cli: &Cli, arguments: &Simulate) -> anyhow::Result<ExitCode> {
     let progress = if options.quiet { Progress::hidden() } else { Progress::bar() };
     let stop = shutdown::on_signal()?;
     let report = tollgate_simulator::run(options, evidence, progress, stop).await?;
-    say!("{report}");
-    Ok(ExitCode::from(u8::try_from(report.exit_code()).unwrap_or(1)))
+    say::result(&report, u8::try_from(report.exit_code()).unwrap_or(1).into())
 }
 
 /// Traffic without an end towards one edge.

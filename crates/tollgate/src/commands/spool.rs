@@ -14,7 +14,7 @@ use super::FOUND;
 use crate::cli::{self, Cli};
 use crate::compose;
 use crate::config::{Config, Part};
-use crate::say::say;
+use crate::say::{self, say};
 
 pub async fn run(cli: &Cli, command: &cli::Spool) -> anyhow::Result<ExitCode> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
@@ -26,8 +26,8 @@ pub async fn run(cli: &Cli, command: &cli::Spool) -> anyhow::Result<ExitCode> {
         }
         cli::Spool::Verify { dir } => {
             let verification = verify(dir, &disk).with_context(|| about(dir))?;
-            say!("{}", serde_json::to_string_pretty(&verification)?);
-            Ok(if verification.is_complete() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
+            let code = if verification.is_complete() { 0 } else { FOUND };
+            say::result(&serde_json::to_string_pretty(&verification)?, code.into())
         }
         cli::Spool::DeadLetters { dir, reveal } => {
             let found = dead_letters::list(&*disk, dir).with_context(|| about(dir))?;
@@ -55,15 +55,17 @@ async fn replay(cli: &Cli, dir: &Path, disk: Arc<dyn Disk>) -> anyhow::Result<Ex
         "replaying {bar:40} {pos}/{len} requests, {eta} left",
     )?);
     let progress = |done| bar.set_position(done);
+    let spool = tollgate_spool::Settings { dir: dir.into(), ..config.spool.clone() };
     let replayed =
-        tollgate_edge::replay(dir, disk, stream.as_ref(), applications, progress).await?;
+        tollgate_edge::replay(&spool, disk, stream.as_ref(), applications, progress).await?;
     bar.finish_and_clear();
-    say!("{} requests published and confirmed", replayed.requests);
+    let mut text = format!("{} requests published and confirmed", replayed.requests);
     for finding in &replayed.findings {
-        say!("{}", serde_json::to_string(finding)?);
+        text = format!("{text}\n{}", serde_json::to_string(finding)?);
     }
     let lost = replayed.findings.iter().any(tollgate_spool::Finding::is_loss);
-    Ok(if lost { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
+    let code = if lost { FOUND } else { 0 };
+    say::result(&text, code.into())
 }
 
 fn about(dir: &Path) -> String {

@@ -10,7 +10,7 @@ use super::FOUND;
 use crate::cli::{self, Cli};
 use crate::compose::patiently;
 use crate::config::{Config, Part};
-use crate::say::say;
+use crate::say::{self, say};
 
 pub async fn run(cli: &Cli, command: &cli::Topics) -> anyhow::Result<ExitCode> {
     let config = Config::read(cli, serde_json::json!({}))?;
@@ -30,14 +30,12 @@ pub async fn run(cli: &Cli, command: &cli::Topics) -> anyhow::Result<ExitCode> {
         cli::Topics::Check => {
             let findings =
                 patiently(async || topics::check(stream.as_ref(), ALL, None).await).await?;
-            for finding in &findings {
-                say!("{finding}");
-            }
             if findings.is_empty() {
                 say!("all {} topics are as the catalogue asks", ALL.len());
                 return Ok(ExitCode::SUCCESS);
             }
-            Ok(ExitCode::from(FOUND))
+            let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+            say::result(&lines.join("\n"), FOUND.into())
         }
     }
 }
