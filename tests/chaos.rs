@@ -1,6 +1,10 @@
 //! Five minutes of `make chaos`: the system as processes, on three brokers and PostgreSQL, under
 //! schedules of faults. `make chaos SEED=n` runs one of them again.
 
+mod common;
+#[path = "chaos/hang.rs"]
+mod hang;
+
 use std::path::Path;
 
 use anyhow::{Result, ensure};

@@ -237,7 +237,7 @@ pub fn check_room(settings: &Settings, spool: &tollgate_spool::Settings) -> Resu
     // Peer, edge and application beside two headers that may grow threefold when they are made
     // text, and the encoding.
     const AROUND: u64 = 32 * 1024;
-    let needed = settings.max_body_bytes as u64 + AROUND;
+    let needed = (settings.max_body_bytes as u64).saturating_add(AROUND);
     let refuse = |name: &str| {
         Err(format!(
             "spool.{name} is too small for edge.max_body_bytes and its headers, {needed} bytes; raise it"

@@ -56,7 +56,8 @@ pub const RECREATIONS: Metric = Metric::counter(
 pub const ERRORS: Metric = Metric::counter(
     "tollgate_kafka_client_errors_total",
     &["client", "reason"],
-    "Errors reported by clients: authentication, tls, authorization, unknown_topic, fatal, \
+    "Errors of clients, and of records that a topic refuses until something is mended: authentication, \
+     tls, authorization, unknown_topic, timestamp, hung, fatal, \
      unreachable or other",
 );
 

@@ -153,8 +153,8 @@ more copies, longer retention.
   replay may publish a message again, hours later, under the same `ce_id`. In a warehouse make the
   id part of the key of the table, rather than remembering the ids of the last minutes.
 - **Read committed.** `rated-cdrs`, `user-states`, and a part of `quarantine`, are written in
-  transactions. With `isolation.level=read_committed` you never see what was taken back; for the
-  other topics it changes nothing.
+  transactions, as is what an operator replays to `call-events` and `cdrs`. With
+  `isolation.level=read_committed` you never see what was taken back.
 - **Two ids.** `record_id` says which status or CDR it is, `event_id` which content of it. How they
   are computed, and a Python version: `proto/tollgate/v1/ids.md`.
 - **The original is there.** `original_json` is the record as the platform sent it, unknown fields
@@ -177,6 +177,6 @@ kcat -C -b $BROKERS -t rated-cdrs -o end -X isolation.level=read_committed \\
   -f '%k %p/%o %h\\n'
 
 # Classes for your language
-protoc -I proto --python_out=. tollgate/v1/*.proto
+protoc -I proto --python_out=. proto/tollgate/v1/*.proto
 ```
 ";

@@ -28,8 +28,8 @@ pub struct ConsumerSettings {
     /// Longest pause between two tries, in milliseconds. Default 10,000.
     pub retry_max_ms: u64,
     /// How long an answer of the database is waited for, in milliseconds. Then its connection is
-    /// closed, and the call is tried again over another: a host that is gone says nothing. To be
-    /// several times `database.statement_timeout_ms`, as a call has several statements.
+    /// closed, and the call is tried again over another: a host that is gone says nothing. Several
+    /// times `database.statement_timeout_ms`, twice at least, as a call has several statements.
     /// Default 120,000.
     pub store_deadline_ms: u64,
     /// How long a partition that was lost to another consumer, and that the group still assigns

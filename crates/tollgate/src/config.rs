@@ -114,6 +114,7 @@ impl Config {
         }
         if parts.contains(&Part::Billing) || parts.contains(&Part::UserState) {
             check("consumer", self.consumer.validate());
+            check("consumer", self.check_deadline());
         }
         if parts.contains(&Part::Billing) {
             check("billing", self.billing.validate());
@@ -125,6 +126,17 @@ impl Config {
             return self.read_secrets(parts);
         }
         Err(Refused(format!("settings are refused:\n{}", troubles.join("\n"))).into())
+    }
+
+    fn check_deadline(&self) -> Result<(), String> {
+        let (deadline, statement) =
+            (self.consumer.store_deadline_ms, self.database.statement_timeout_ms);
+        if deadline >= statement.saturating_mul(2) {
+            return Ok(());
+        }
+        Err(format!(
+            "store_deadline_ms = {deadline} is less than twice database.statement_timeout_ms = {statement}, and a call has several statements; raise it"
+        ))
     }
 
     /// So that one that is missing is found before anything starts.

@@ -37,8 +37,8 @@ impl Disk for RealDisk {
         // A level is durable only once the level above it is synced. One that exists may have been
         // made by a process that was killed before that.
         match self.sync_dir(parent) {
-            // Nor could its maker sync it: somebody else has made it.
-            Err(error) if exists && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            // Somebody else may have made it; and a disk that fails must not stop a start.
+            Err(_) if exists => Ok(()),
             synced => synced,
         }
     }
