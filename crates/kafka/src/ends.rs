@@ -136,7 +136,9 @@ impl Ends {
                 return Err(StreamError::Transient("the client is gone".into()));
             };
             let answer = work(&client, timeout);
-            lock(&asker).note(answer.is_ok());
+            if answer.is_ok() {
+                lock(&asker).unanswered = 0;
+            }
             answer.map_err(|error| {
                 // What the connections said.
                 let _ = client.poll(Duration::from_millis(20));
@@ -163,11 +165,9 @@ impl Asker {
             std::thread::spawn(move || drop(old));
             self.unanswered = 0;
         }
+        // Counted before it is asked: a client that has locked itself up never comes back.
+        self.unanswered += 1;
         Ok(self.client.clone())
-    }
-
-    fn note(&mut self, answered: bool) {
-        self.unanswered = if answered { 0 } else { self.unanswered + 1 };
     }
 }
 
