@@ -129,7 +129,7 @@ async fn dev_goes_on_where_its_progress_cannot_be_printed() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dev_keeps_spool_and_log_where_the_settings_say() -> Result<()> {
+async fn dev_keeps_its_log_where_the_settings_say_and_leaves_their_spool_alone() -> Result<()> {
     let dir = TestDir::new("elsewhere")?;
     let at = |name: &str| dir.path().join(name);
     let settings = [
@@ -138,10 +138,10 @@ async fn dev_keeps_spool_and_log_where_the_settings_say() -> Result<()> {
     ];
     let server = dev_by_shell(r#"exec "$@""#, dir.path(), &settings).await?;
     for (name, there) in [
-        ("fast/spool", true),
+        ("fast/spool", false),
         ("large/log", true),
         ("data/billing.sqlite", true),
-        ("data/spool", false),
+        ("data/spool", true),
         ("data/stream", false),
     ] {
         ensure!(at(name).exists() == there, "{name} should be there: {there}");

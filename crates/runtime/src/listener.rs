@@ -22,9 +22,9 @@ const MAX_OPEN: usize = 64;
 /// Connections at a time for queries, watchers of a feed among them.
 const MAX_WITH_TOKEN: usize = 10_000;
 
-/// How long an answer may take to begin: what asks a database that is gone without a word would
-/// keep its connection for ever.
-const ANSWER: Duration = Duration::from_mins(2);
+/// How long an answer may take to begin, which for checks of a large ledger is minutes: what asks a
+/// database that is gone without a word would keep its connection for ever.
+const ANSWER: Duration = Duration::from_mins(30);
 
 /// A listener cannot be opened.
 #[derive(Debug, thiserror::Error)]

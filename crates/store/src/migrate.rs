@@ -1,10 +1,13 @@
 //! Schema versions: numbered steps that are applied once, in one transaction, by one process.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Row, Transaction};
 use tokio::sync::OnceCell;
+use tokio::task::JoinError;
+use tokio::time::timeout;
 use tollgate_stream::StoreError;
 
 use crate::connect::SqlitePools;
@@ -32,28 +35,31 @@ const OWN_TABLES: &[&str] = &["tollgate_fence", "tollgate_outbox"];
 /// How often a running process looks whether a newer one has migrated.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// How long it waits for what it finds: a database that is gone without a word never answers.
+const ANSWER: Duration = Duration::from_mins(1);
+
 /// `tollgate` in ASCII; the advisory lock under which schemas are changed.
 const LOCK: i64 = 0x746f_6c6c_6761_7465;
 
 /// A domain's schema, brought up to date once per process when it is first needed, so that a
 /// consumer can start while the database is down.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Schema {
     domain: &'static str,
     tables: &'static [&'static str],
     migrations: &'static [Migration],
-    done: OnceCell<()>,
+    done: Arc<OnceCell<()>>,
 }
 
 impl Schema {
     /// Names a domain's steps; nothing happens yet. `tables` are its tables in the order in which
     /// its transactions come to them.
-    pub const fn new(
+    pub fn new(
         domain: &'static str,
         tables: &'static [&'static str],
         migrations: &'static [Migration],
     ) -> Self {
-        Self { domain, tables, migrations, done: OnceCell::const_new() }
+        Self { domain, tables, migrations, done: Arc::default() }
     }
 
     /// Brings this crate's tables and the domain's up to date, unless it was done already. Call it
@@ -61,12 +67,19 @@ impl Schema {
     /// Refuses a schema that is newer than the program, or that was made by steps that read
     /// otherwise.
     pub async fn ensure(&self, database: &Database) -> Result<(), StoreError> {
-        let migrate = async || match database {
-            Database::Postgres(pool) => migrate_postgres(pool, self).await,
-            Database::Sqlite(pools) => migrate_sqlite(pools, self).await,
+        if self.done.initialized() {
+            return Ok(());
+        }
+        let (this, database) = (self.clone(), database.clone());
+        let migrate = async move || match &database {
+            Database::Postgres(pool) => migrate_postgres(pool, &this).await,
+            Database::Sqlite(pools) => migrate_sqlite(pools, &this).await,
         };
-        self.done.get_or_try_init(migrate).await?;
-        Ok(())
+        // A task of its own: it may take hours, and who waits for it may give up before.
+        let done = Arc::clone(&self.done);
+        let migrated = tokio::spawn(async move { done.get_or_try_init(migrate).await.map(drop) });
+        let failed = |error: JoinError| Err(StoreError::Transient(error.to_string()));
+        migrated.await.unwrap_or_else(failed)
     }
 
     /// Waits until a newer release has migrated the schema further than this program knows it; says
@@ -75,17 +88,21 @@ impl Schema {
         const VERSION: &str =
             "SELECT CAST(count(*) AS bigint) FROM tollgate_schema WHERE domain = $1";
         loop {
-            let version = match database {
-                Database::Postgres(pool) => {
-                    sqlx::query_scalar(VERSION).bind(self.domain).fetch_one(pool).await
-                }
-                Database::Sqlite(pools) => {
-                    sqlx::query_scalar(VERSION).bind(self.domain).fetch_one(&pools.readers).await
+            let question = async {
+                match database {
+                    Database::Postgres(pool) => {
+                        sqlx::query_scalar(VERSION).bind(self.domain).fetch_one(pool).await
+                    }
+                    Database::Sqlite(pools) => {
+                        let pool = &pools.readers;
+                        sqlx::query_scalar(VERSION).bind(self.domain).fetch_one(pool).await
+                    }
                 }
             };
             // A database that is away says nothing about it.
+            let version = timeout(ANSWER, question).await.ok().and_then(Result::ok);
             match version.map(|version: i64| version as usize) {
-                Ok(version) if version > self.migrations.len() => {
+                Some(version) if version > self.migrations.len() => {
                     return newer(self.domain, version, self.migrations.len());
                 }
                 _ => tokio::time::sleep(LOOK).await,

@@ -365,6 +365,20 @@ async fn a_wrong_login_or_database_is_refused_with_its_own_message() -> anyhow::
 
 /// A step that came to the tables in its own order would hold one that the transaction wants, and
 /// want one that it holds.
+#[tokio::test]
+async fn a_migration_goes_on_when_those_who_wait_for_it_give_up() -> anyhow::Result<()> {
+    const SLOW: Migration =
+        Migration { postgres: "CREATE TABLE slow (n bigint); SELECT pg_sleep(1)", sqlite: "" };
+    let fixture = Fixture::new(settings("impatient")?).await?;
+    let schema = Schema::new("impatient", &[], &[SLOW]);
+    tollgate_testkit::eventually(Duration::from_secs(20), async || {
+        let waiting = schema.ensure(&fixture.database);
+        anyhow::Ok(tokio::time::timeout(Duration::from_millis(200), waiting).await??)
+    })
+    .await;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_migration_waits_for_transactions_of_an_older_release_before_it_begins()
 -> anyhow::Result<()> {

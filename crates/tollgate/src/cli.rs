@@ -61,7 +61,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Dev {
-    /// Where everything is kept; without it, in `data`, or where spool.dir and embedded.dir say.
+    /// Where everything is kept; without it, in `data`, and the log where embedded.dir says.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Send simulated traffic to the edge.

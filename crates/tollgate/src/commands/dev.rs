@@ -109,8 +109,10 @@ pub async fn run(cli: &Cli, arguments: &Dev) -> anyhow::Result<ExitCode> {
 /// Flags over settings: everything under one directory, a laptop's weak topics accepted.
 fn overrides(arguments: &Dev) -> Value {
     let mut overrides = json!({});
+    // Not where the settings say: that may be the spool of an edge, whose notifications belong to
+    // another cluster.
+    set(&mut overrides, "spool.dir", json!(arguments.data().join("spool")));
     if let Some(data) = &arguments.data {
-        set(&mut overrides, "spool.dir", json!(data.join("spool")));
         set(&mut overrides, "embedded.dir", json!(data.join("stream")));
     }
     set(&mut overrides, "edge.allow_weak_topics", json!(true));
