@@ -22,11 +22,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use actix_http::Request;
@@ -172,13 +173,20 @@ impl Connection {
         }
     }
 
-    /// Whether nothing is to be read now; whoever asks is woken when that is over or something
-    /// comes.
-    pub fn is_held(&self, cx: &mut Context<'_>) -> bool {
-        if self.is_held.get() && self.stream.borrow().may_have_something(cx) {
-            self.held_back.set(Some(cx.waker().clone()));
+    /// Where nothing is to be read now, what a reader is told: to wait, until that is over or the
+    /// connection is broken off.
+    pub fn poll_held(&self, cx: &mut Context<'_>) -> Option<Poll<io::Result<()>>> {
+        if !self.is_held.get() {
+            return None;
         }
-        self.is_held.get()
+        let stream = self.stream.borrow();
+        if stream.may_have_something(cx) {
+            self.held_back.set(Some(cx.waker().clone()));
+            if let Some(error) = stream.broken_off() {
+                return Some(Poll::Ready(Err(error)));
+            }
+        }
+        Some(Poll::Pending)
     }
 
     /// Notes whether all that was written has reached the kernel.

@@ -47,5 +47,5 @@ pub use decode::{Decoder, Normalised};
 pub use receive::PATHS;
 pub use replay::{Replayed, replay};
 pub use requalify::requalify;
-pub use service::{Counts, Edge, EdgeError, Running, Watch, check_room};
+pub use service::{Counts, Edge, EdgeError, Running, Watch, check_room, check_tls};
 pub use settings::{Ack, Settings};

@@ -31,7 +31,7 @@ use crate::quota::Quota;
 use crate::receive::{Progress, Receiver};
 use crate::sending::Sending;
 use crate::settings::{Ack, Settings};
-use crate::{background, server, topics_guard};
+use crate::{background, server, tls, topics_guard};
 
 /// A disk that takes longer for a write hangs: others had better get the notifications.
 const DISK_PATIENCE: Duration = Duration::from_secs(5);
@@ -230,6 +230,11 @@ impl Edge {
         let supervisor = tokio::spawn(supervise(parts, drain_delay, stop));
         Ok(Running { address, watch: Watch { spool, receiver, reports, delivery }, supervisor })
     }
+}
+
+/// Whether certificate and key can be used, if they are named.
+pub fn check_tls(settings: &Settings) -> Result<(), EdgeError> {
+    tls::config(settings).map(drop)
 }
 
 /// A body of the largest size, with its headers, must fit the spool.

@@ -22,11 +22,19 @@ pub enum Stream {
 impl Stream {
     /// Waits until the peer has sent something or is gone.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let tcp = match self {
+        self.tcp().poll_read_ready(cx).map(drop)
+    }
+
+    /// Why the connection is broken, if it is; one whose peer only sends no more is not.
+    pub fn broken_off(&self) -> Option<io::Error> {
+        self.tcp().take_error().unwrap_or_else(Some)
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
-        };
-        tcp.poll_read_ready(cx).map(drop)
+        }
     }
 
     /// Whether a read could bring something.
@@ -66,8 +74,8 @@ impl AsyncRead for Socket {
             // As if the peer had closed its side: what is written is still flushed.
             return Poll::Ready(Ok(()));
         }
-        if self.0.is_held(cx) {
-            return Poll::Pending;
+        if let Some(held) = self.0.poll_held(cx) {
+            return held;
         }
         let readable = self.0.readable();
         if readable == 0 {

@@ -93,6 +93,12 @@ fn compare(topic: &Topic, replication: Option<i32>, found: &[TopicDescription]) 
             ),
         ));
     }
+    if actual.config.is_empty() {
+        // A topic has dozens; who may not see them gets none.
+        let message = "its settings are not shown to this user: allow DescribeConfigs on the topic";
+        findings.push(finding("settings", message.to_owned()));
+        return findings;
+    }
     for (name, need) in needs.settings {
         let need = match (name, need) {
             ("min.insync.replicas", Need::AtLeast(least)) => {

@@ -4,7 +4,7 @@ use anyhow::Context;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tollgate_edge::{Application, Applications};
-use tollgate_runtime::settings::{ListenerSettings, LogSettings, load, read_secret};
+use tollgate_runtime::settings::{ListenerSettings, LogSettings, load};
 use tollgate_stream::{ConsumerSettings, EmbeddedSettings};
 use tollgate_user_state::keys::Pseudonyms;
 
@@ -143,12 +143,7 @@ impl Config {
     fn read_secrets(&self, parts: &[Part]) -> anyhow::Result<()> {
         if parts.contains(&Part::Edge) {
             Applications::new(&self.applications, self.edge.public_url.as_deref())?;
-            for (setting, file) in [
-                ("edge.tls_certificate_file", &self.edge.tls_certificate_file),
-                ("edge.tls_key_file", &self.edge.tls_key_file),
-            ] {
-                file.as_deref().map(|path| read_secret(setting, path)).transpose()?;
-            }
+            tollgate_edge::check_tls(&self.edge)?;
         }
         if parts.contains(&Part::Query) {
             self.listeners.query_token()?;

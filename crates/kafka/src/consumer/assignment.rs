@@ -75,14 +75,6 @@ impl Assignment {
         }
     }
 
-    /// The client may have stopped fetching anything of it.
-    pub fn fetch_anew(&mut self) {
-        for slot in self.partitions.values_mut().filter(|slot| slot.position.is_some()) {
-            slot.astray = true;
-            self.dirty = true;
-        }
-    }
-
     /// Returns whether the client has to be told.
     pub fn pause(&mut self, partition: &TopicPartition) -> bool {
         match self.partitions.get_mut(partition) {
@@ -216,20 +208,6 @@ mod tests {
         assert!(assignment.resume(&partition));
         assert!(assignment.is_dirty());
         assert_eq!(assignment.wanted(), [(partition, 1)]);
-    }
-
-    #[test]
-    fn what_is_fetched_anew_goes_on_where_it_stands_and_drops_nothing_that_was_taken() {
-        let (mut assignment, partition) = started(0);
-        let turn = assignment.take(&partition, 0).unwrap();
-        assignment.fetch_anew();
-        assert!(assignment.is_dirty() && assignment.begins_anew(&partition));
-        assert_eq!(assignment.wanted(), [(partition.clone(), 1)]);
-        assert_eq!(assignment.fate(&partition, turn), Fate::Deliver);
-        // From before it was told.
-        assert_eq!(assignment.take(&partition, 1), None);
-        assignment.applied();
-        assert_eq!(assignment.take(&partition, 1), Some(turn));
     }
 
     #[test]

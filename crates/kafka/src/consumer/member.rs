@@ -25,6 +25,11 @@ use crate::{convert, metrics as names};
 /// Longest stay in one poll; how soon a caller's giving up is noticed.
 const SLICE: Duration = Duration::from_millis(50);
 
+/// Longest wait for where a partition ends: nothing is polled meanwhile.
+const QUESTION: Duration = Duration::from_secs(5);
+/// After a question without an answer.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
 type Client = BaseConsumer<Context<Rebalances>>;
 
 /// How to join.
@@ -64,8 +69,8 @@ pub struct Member {
     /// Records taken from the client and not handed out, each with its partition's turn.
     buffer: VecDeque<(u64, Incoming)>,
     /// The client has given up a position that its partition does not have, and has said so once,
-    /// without its name.
-    gave_up: bool,
+    /// without its name: when to look for it.
+    gave_up: Option<Instant>,
     pulse: Pulse,
 }
 
@@ -99,7 +104,7 @@ impl Member {
             events: VecDeque::new(),
             errors: VecDeque::new(),
             buffer: VecDeque::new(),
-            gave_up: false,
+            gave_up: None,
             pulse,
         })
     }
@@ -162,12 +167,12 @@ impl Member {
             let prepared = self
                 .rejoin_when_in_doubt()
                 .and_then(|()| self.join_when_due())
-                .and_then(|()| self.find_given_up())
                 .and_then(|()| self.apply())
                 .and_then(|()| self.listen());
             if let Err(error) = prepared {
                 break Err(error);
             }
+            self.find_given_up();
             let left = end.saturating_duration_since(Instant::now());
             if let Err(error) = self.poll(max, whole_millis(left).min(SLICE)) {
                 break Err(error);
@@ -347,8 +352,8 @@ impl Member {
     /// What an error of the client means; `Ok` when it heals by itself.
     fn fail(&mut self, error: &KafkaError) -> Result<(), StreamError> {
         if code_of(error) == RDKafkaErrorCode::AutoOffsetReset {
-            self.gave_up = true;
-            return self.find_given_up();
+            self.gave_up = Some(Instant::now());
+            return Ok(());
         }
         if let Some((code, reason)) = self.client.client().fatal_error() {
             return Err(self.begin_anew(code, &reason));
@@ -360,28 +365,36 @@ impl Member {
         }
     }
 
-    /// Some position is not retained any more, or not there yet; librdkafka does not say which.
-    /// Looks until every partition could be asked.
-    fn find_given_up(&mut self) -> Result<(), StreamError> {
-        if !self.gave_up {
-            return Ok(());
+    /// Some position is not retained any more, or not there yet; librdkafka does not say which. Looks
+    /// until every partition could be asked, and polls meanwhile.
+    fn find_given_up(&mut self) {
+        let now = Instant::now();
+        if self.gave_up.is_none_or(|look_at| now < look_at) {
+            return;
         }
-        let mut found = false;
+        let mut found = Vec::new();
         for (partition, offset) in self.assignment.wanted() {
-            let (low, high) = self.watermarks(&partition)?;
-            if offset < low || offset > high {
-                found = true;
-                self.assignment.stop(&partition);
-                self.errors.push_back(StreamError::OffsetOutOfRange { partition, offset });
+            match self.watermarks(&partition) {
+                Ok((low, high)) if offset < low || offset > high => found.push((partition, offset)),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(%partition, %error, "it is not known where a partition ends");
+                    self.gave_up = Some(now + LOOK_AGAIN);
+                    return;
+                }
             }
         }
-        self.gave_up = false;
-        if !found {
-            // It has come into range meanwhile.
-            self.assignment.fetch_anew();
+        self.gave_up = None;
+        if found.is_empty() {
+            // A log that was cut has grown again to where somebody reads: that one reads other
+            // records there. The mark tells, where a partition starts.
+            found = self.assignment.wanted();
+        }
+        for (partition, offset) in found {
+            self.assignment.stop(&partition);
+            self.errors.push_back(StreamError::OffsetOutOfRange { partition, offset });
         }
         self.forget_stale();
-        Ok(())
     }
 
     fn listen(&mut self) -> Result<(), StreamError> {
@@ -426,7 +439,7 @@ impl Member {
         tracing::warn!(client, "Kafka consumer is made anew: {reason}");
         let old = std::mem::replace(&mut self.client, new_client(&self.options)?);
         self.pulse = Pulse::new(self.options.statistics_interval, Instant::now());
-        self.gave_up = false;
+        self.gave_up = None;
         // Closing may take long, and its partitions are lost already.
         let left = thread::spawn(move || drop(old));
         self.join = Some(Join { at: Instant::now() + self.options.rejoin_after, after: None });
@@ -440,7 +453,7 @@ impl Member {
     }
 
     fn watermarks(&self, partition: &TopicPartition) -> Result<(i64, i64), StreamError> {
-        let timeout = self.options.operation_timeout;
+        let timeout = self.options.operation_timeout.min(QUESTION);
         self.client
             .fetch_watermarks(&partition.topic, partition.partition, timeout)
             .map_err(|error| self.options.common.health.explain(&error).into_stream_error())
