@@ -151,6 +151,7 @@ fn rating(criterion: &mut Criterion) {
         application: &record.app_key,
         service: None,
         received_at: Timestamp::now(),
+        inbound: false,
         unreadable_times: false,
     };
     assert!(rate(&cdr, Some(&tariff), &Limits::default()).amount_micros > 0);

@@ -198,8 +198,9 @@ pub(crate) fn cdr_of<'a>(
         failed_at: instant(record.failed_at.as_ref()),
         application,
         service,
+        inbound: record.dialled_number.is_some(),
         received_at: Timestamp::UNIX_EPOCH,
-        unreadable_times: unreadable_times(record),
+        unreadable_times: unreadable_times(record, service),
     }
 }
 
@@ -209,14 +210,48 @@ pub(crate) fn at_receipt(cdr: Cdr<'_>, received_ms: i64) -> Cdr<'_> {
     Cdr { received_at, ..cdr }
 }
 
-/// Whether a time that decides the amount was there and could not be read: an answer, or the end
-/// of a call that was answered.
-fn unreadable_times(record: &v1::CallDetailRecord) -> bool {
+/// Whether a time that decides the amount was there and could not be read: the answer of a leg that
+/// the service has, or the end of a call in which such a leg answered.
+fn unreadable_times(record: &v1::CallDetailRecord, service: Option<Service>) -> bool {
+    use Service::{Notification, Playback, PrivateAx, PrivateAxb, Verification};
     let unreadable = |name: &str| record.unreadable_fields.iter().any(|field| field == name);
-    let answered = [record.a_leg.as_ref(), record.b_leg.as_ref()]
-        .into_iter()
-        .flatten()
-        .any(|leg| leg.answered_at.is_some());
+    let answered =
+        |leg: &Option<v1::Leg>| leg.as_ref().is_some_and(|leg| leg.answered_at.is_some());
     let end = unreadable("callEndTime") || (record.ended_at.is_none() && unreadable("failTime"));
-    unreadable("callOutAnswerTime") || unreadable("fwdAnswerTime") || (end && answered)
+    let has_a = !matches!(service, Some(PrivateAx | PrivateAxb));
+    let has_b = !matches!(service, Some(Playback | Notification | Verification));
+    (has_a && (unreadable("callOutAnswerTime") || (end && answered(&record.a_leg))))
+        || (has_b && (unreadable("fwdAnswerTime") || (end && answered(&record.b_leg))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_a_leg_that_the_service_has_not_decides_nothing() {
+        let leg = || {
+            Some(v1::Leg { answered_at: Some(time::proto_from_millis(1)), ..Default::default() })
+        };
+        let record = |field: &str| v1::CallDetailRecord {
+            a_leg: leg(),
+            unreadable_fields: vec![field.to_owned()],
+            ..Default::default()
+        };
+        let is_decided = |field, service| !unreadable_times(&record(field), service);
+        for service in [Service::Playback, Service::Notification, Service::Verification] {
+            assert!(is_decided("fwdAnswerTime", Some(service)));
+            assert!(!is_decided("callOutAnswerTime", Some(service)));
+            assert!(!is_decided("callEndTime", Some(service)));
+        }
+        for service in [Service::PrivateAx, Service::PrivateAxb] {
+            assert!(is_decided("callOutAnswerTime", Some(service)));
+            assert!(is_decided("callEndTime", Some(service)), "only A has answered");
+            assert!(!is_decided("fwdAnswerTime", Some(service)));
+        }
+        for service in [Some(Service::Callback), None] {
+            assert!(!is_decided("callOutAnswerTime", service));
+            assert!(!is_decided("fwdAnswerTime", service));
+        }
+    }
 }

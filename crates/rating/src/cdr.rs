@@ -18,6 +18,9 @@ pub struct Cdr<'a> {
     pub application: &'a str,
     /// What kind of call it is; `None` when the record does not say.
     pub service: Option<Service>,
+    /// A called the platform, which costs nothing (PrivateNumber); told by the record itself, whether
+    /// or not the service is known.
+    pub inbound: bool,
     /// When the record was first received.
     pub received_at: Timestamp,
     /// An answer or end time is there but could not be read.

@@ -175,7 +175,7 @@ fn legs_of(cdr: &Cdr<'_>) -> (bool, bool) {
         Some(Service::Callback) => (true, true),
         Some(Service::Notification | Service::Verification | Service::Playback) => (true, false),
         Some(Service::PrivateAx | Service::PrivateAxb) => (false, true),
-        None => (true, cdr.b_leg.is_some()),
+        None => (!cdr.inbound, cdr.b_leg.is_some()),
     }
 }
 

@@ -53,7 +53,7 @@ prop_compose! {
         received_at in any_instant(), service in prop::sample::select(SERVICES.to_vec()),
         unreadable_times in prop::bool::weighted(0.1),
     ) -> Cdr<'static> {
-        Cdr { a_leg, b_leg, ended_at, failed_at, application: "shop", service, received_at,
+        Cdr { a_leg, b_leg, ended_at, failed_at, application: "shop", service, inbound: false, received_at,
             unreadable_times }
     }
 }

@@ -254,6 +254,11 @@ fn a_record_that_names_no_service_is_judged_by_its_legs() {
     assert_eq!(rated(&Cdr { service: None, ..sample_08() }, &b_only).amount_micros, 360_000);
     let one = Cdr { service: None, b_leg: None, ..sample_08() };
     assert_eq!(rated(&one, &b_only).amount_micros, 360_000, "one leg, charged as it is");
+    let twice = tariff("b_leg_twice", "half_up", "0.18", "60/60", "");
+    assert_eq!(rated(&Cdr { service: None, ..sample_08() }, &twice).amount_micros, 720_000);
+    let a_leg = Some(leg("+8613800000021", None));
+    let inbound = Cdr { service: None, inbound: true, a_leg, ..sample_08() };
+    assert_eq!(rated(&inbound, &twice).amount_micros, 360_000, "A called the platform");
 }
 
 #[test]

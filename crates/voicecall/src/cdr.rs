@@ -90,12 +90,17 @@ pub(crate) fn read(
     let mut fields = Fields::of(item, &NAMES, zone);
     let service_type_text = fields.text(name!("serviceType"))?;
     let service_type = service_type(service_type_text.as_deref());
+    let times = Times::read(&mut fields)?;
     let is_private = match service_type {
         ServiceType::PrivateAx | ServiceType::PrivateAxb => true,
         ServiceType::Playback | ServiceType::Callback => false,
-        ServiceType::Unspecified => fields.says_something(name!("callInTime")),
+        // PrivateNumber calls nobody out but the callee (P 6.2).
+        ServiceType::Unspecified => {
+            fields.says_something(name!("callInTime"))
+                && times.out_started.is_none()
+                && times.out_answered.is_none()
+        }
     };
-    let times = Times::read(&mut fields)?;
     let numbers = Numbers::read(&mut fields)?;
     let makes_a_leg: &[Name] = if is_private { &MAKES_INBOUND_LEG } else { &MAKES_A_LEG };
     let has_a_leg = makes_a_leg.iter().any(|name| fields.says_something(*name));
@@ -298,15 +303,14 @@ mod tests {
     #[test]
     fn the_inbound_leg_of_private_number_is_never_answered() {
         let numbers = r#""callerNum":"+861","calleeNum":"+86X""#;
-        for mark in [
-            r#""callInTime":"2024-07-03 02:30:03""#,
-            r#""callInTime":"never""#,
-            r#""serviceType":"003""#,
-            r#""serviceType":"004""#,
+        let answer = r#","callOutAnswerTime":"2024-07-03 02:30:03""#;
+        for (mark, answer) in [
+            (r#""callInTime":"2024-07-03 02:30:03""#, ""),
+            (r#""callInTime":"never""#, r#","callOutAnswerTime":"never""#),
+            (r#""serviceType":"003""#, answer),
+            (r#""serviceType":"004""#, answer),
         ] {
-            let record = record(&format!(
-                r#"{{{numbers},{mark},"callOutAnswerTime":"2024-07-03 02:30:03"}}"#
-            ));
+            let record = record(&format!("{{{numbers},{mark}{answer}}}"));
             let a_leg = record.a_leg.unwrap();
             assert_eq!(a_leg.number.as_deref(), Some("+861"), "{mark}");
             assert_eq!(a_leg.answered_at, None, "{mark}");
@@ -314,13 +318,15 @@ mod tests {
         }
         // A relay may fill in what the platform leaves out, and the type is a word about itself.
         for others in ["", "0000-00-00 00:00:00", "2024-07-03 02:30:03"] {
-            let called = record(&format!(
-                r#"{{{numbers},"serviceType":"002","callInTime":"{others}","callOutAnswerTime":"2024-07-03 02:30:03"}}"#
-            ));
-            let a_leg = called.a_leg.unwrap();
-            assert_eq!(a_leg.number.as_deref(), Some("+86X"), "{others}");
-            assert!(a_leg.answered_at.is_some(), "{others}");
-            assert_eq!(called.dialled_number, None, "{others}");
+            for service in ["002", ""] {
+                let called = record(&format!(
+                    r#"{{{numbers},"serviceType":"{service}","callInTime":"{others}"{answer}}}"#
+                ));
+                let a_leg = called.a_leg.unwrap();
+                assert_eq!(a_leg.number.as_deref(), Some("+86X"), "{others}");
+                assert!(a_leg.answered_at.is_some(), "{others}");
+                assert_eq!(called.dialled_number, None, "{others}");
+            }
         }
     }
 

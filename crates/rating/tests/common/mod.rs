@@ -36,6 +36,7 @@ pub fn callback(
         failed_at: None,
         application: "shop",
         service: Some(Service::Callback),
+        inbound: false,
         received_at: end.unwrap_or(Timestamp::UNIX_EPOCH),
         unreadable_times: false,
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use jiff::Timestamp;
 use tollgate_billing::BillingStore;
-use tollgate_rating::Tariff;
+use tollgate_rating::{Rate, Tariff};
 
 use super::Refused;
 use crate::cli::{self, Cli};
@@ -38,9 +38,20 @@ pub async fn run(cli: &Cli, command: &cli::Tariff) -> anyhow::Result<ExitCode> {
             };
             let store = store(cli)?;
             let version = store.register_tariff(&text, now.as_millisecond()).await?;
-            store.activate_tariff(&version, from_ms, now.as_millisecond()).await?;
+            let activation = store.activate_tariff(&version, from_ms, now.as_millisecond()).await?;
             describe(&tariff);
-            say!("{}", activated(from_ms, from.is_none()));
+            if activation.activated_ms < now.as_millisecond() {
+                let since = when(activation.activated_ms);
+                say!(
+                    "active already, from {} on, since {since}: nothing has changed",
+                    when(from_ms)
+                );
+            } else {
+                say!("{}", activated(from_ms, from.is_none()));
+            }
+            if let Some(warning) = leaves_out(&tariff, from_ms) {
+                say!("{warning}");
+            }
         }
         cli::Tariff::List => list(&store(cli)?).await?,
     }
@@ -103,6 +114,17 @@ fn activated(from_ms: i64, by_default: bool) -> String {
     )
 }
 
+/// A call is billed by the tariff of its end, and by the rate of its answer.
+fn leaves_out(tariff: &Tariff, from_ms: i64) -> Option<String> {
+    let begins = |rate: &Rate| rate.validity().from.map(Timestamp::as_millisecond);
+    let late = tariff.rates().iter().find(|rate| begins(rate) == Some(from_ms))?;
+    Some(format!(
+        "rate {} begins when the tariff does, so calls that were answered before {} and end after it          have no rate and wait as unrated: leave valid_from out of rates that begin with their tariff",
+        late.name(),
+        when(from_ms)
+    ))
+}
+
 fn when(ms: i64) -> String {
     if ms == i64::MIN {
         return "the beginning".into();
@@ -113,6 +135,20 @@ fn when(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_that_begins_with_its_tariff_is_warned_of() {
+        let text = |valid_from: &str| {
+            let sample = tollgate_rating::SAMPLE_TARIFF;
+            sample.replacen("[[rates]]", &format!("[[rates]]\n{valid_from}"), 1)
+        };
+        let parse = |valid_from| Tariff::parse(&text(valid_from)).unwrap();
+        let from_ms = 1_796_054_400_000;
+        let late = parse(r#"valid_from = "2026-11-30T16:00:00Z""#);
+        assert!(leaves_out(&late, from_ms).is_some_and(|it| it.contains("valid_from")));
+        assert_eq!(leaves_out(&late, i64::MIN), None);
+        assert_eq!(leaves_out(&parse(""), from_ms), None);
+    }
 
     #[test]
     fn an_activation_says_which_waiting_calls_it_covers() {
