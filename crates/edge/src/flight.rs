@@ -62,6 +62,8 @@ pub struct Flight {
     reports: Arc<Reports>,
     /// Of what is flying or must go again.
     bytes: usize,
+    /// Of the requests that wait, which may be much more than their records.
+    held: u64,
     /// Sent, not reported.
     flying: Numbered<Sent>,
     /// Reported as not confirmed; in the order they were first sent.
@@ -126,6 +128,7 @@ impl Flight {
         Self {
             reports,
             bytes: 0,
+            held: 0,
             flying: Numbered::new(),
             again: BTreeMap::new(),
             refused: Vec::new(),
@@ -141,6 +144,7 @@ impl Flight {
     pub fn announce(&mut self, stored: Stored, records: usize) -> u64 {
         let waiting = Waiting { stored, records, announced: self.looked };
         if records > 0 {
+            self.held += waiting.stored.encoded.weight();
             return self.waiting.push(waiting);
         }
         self.done.push(waiting.done(self.looked));
@@ -176,8 +180,9 @@ impl Flight {
         let Some(waiting) = self.waiting.get_mut(part.number) else { return };
         waiting.records -= 1;
         if waiting.records == 0 {
-            let waiting = self.waiting.remove(part.number);
-            self.done.extend(waiting.map(|waiting| waiting.done(self.looked)));
+            let Some(waiting) = self.waiting.remove(part.number) else { return };
+            self.held -= waiting.stored.encoded.weight();
+            self.done.push(waiting.done(self.looked));
         }
     }
 
@@ -193,6 +198,7 @@ impl Flight {
         let overtaking = self.flying.span().max(self.waiting.span());
         self.flying.len() + self.again.len() >= max_records
             || self.bytes >= max_bytes
+            || self.held >= max_bytes as u64
             || overtaking >= max_records.saturating_mul(OVERTAKING)
     }
 
@@ -356,6 +362,20 @@ mod tests {
     }
 
     #[test]
+    fn requests_are_bounded_by_what_they_hold_however_small_their_records_are() {
+        let (reports, mut flight) = flight();
+        let body = vec![b' '; 100_000];
+        let position = SpoolPosition { epoch: 1, sequence: 0 };
+        let encoded = Request { body: &body, ..Request::default() }.encode();
+        let number = flight.announce(Stored { position, encoded }, 1);
+        let token = take_off(&mut flight, number, 0);
+        assert!(flight.is_full(2, 100_000) && !flight.is_full(2, 200_000));
+        reports.delivered(token, Ok(STORED));
+        assert_eq!(done(&mut flight).len(), 1);
+        assert!(!flight.is_full(1, 1));
+    }
+
+    #[test]
     fn what_overtakes_a_record_that_does_not_land_is_bounded() {
         let (reports, mut flight) = flight();
         let number = flight.announce(stored(0), 1);
@@ -384,17 +404,17 @@ mod tests {
         let (reports, mut flight) = flight();
         let number = flight.announce(stored(1), 1);
         let size = record("a").size();
-        assert!(!flight.is_full(1, 1));
+        assert!(!flight.is_full(1, 1_000));
         let token = take_off(&mut flight, number, 0);
         assert!(flight.is_full(1, size + 1) && flight.is_full(2, size));
         reports.delivered(token, Err(DeliveryError::Retry("broker gone".into())));
         assert!(done(&mut flight).is_empty());
         assert!(flight.is_full(1, size + 1) && flight.is_full(2, size));
         let again = flight.take_again().remove(0);
-        assert!(!flight.is_full(1, 1));
+        assert!(!flight.is_full(1, 1_000));
         assert!(flight.take_off(again, &record("a"), |_, _| Err("full")).is_err());
-        assert!(!flight.is_full(1, 1), "what is not taken does not fly");
+        assert!(!flight.is_full(1, 1_000), "what is not taken does not fly");
         take_off(&mut flight, again.number, again.index);
-        assert!(flight.is_full(1, 1));
+        assert!(flight.is_full(1, 1_000));
     }
 }

@@ -33,11 +33,12 @@ impl Quota {
         self.is_used.store(true, Ordering::Relaxed);
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         let hour = spent.entry(application.to_owned()).or_default();
-        if now_ms < hour.since_ms {
+        if (hour.since_ms - HOUR_MS..hour.since_ms).contains(&now_ms) {
             // From a backlog, and of an hour that is over.
             return;
         }
-        if now_ms - hour.since_ms >= HOUR_MS {
+        // Farther back it is the clock that was set.
+        if !hour.contains(now_ms) {
             *hour = Hour { since_ms: now_ms, bytes: 0 };
         }
         hour.bytes = hour.bytes.saturating_add(bytes as u64);
@@ -49,9 +50,13 @@ impl Quota {
             return false;
         }
         let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        spent
-            .get(application)
-            .is_some_and(|hour| now_ms - hour.since_ms < HOUR_MS && hour.bytes >= self.limit)
+        spent.get(application).is_some_and(|hour| hour.contains(now_ms) && hour.bytes >= self.limit)
+    }
+}
+
+impl Hour {
+    fn contains(&self, now_ms: i64) -> bool {
+        (0..HOUR_MS).contains(&(now_ms - self.since_ms))
     }
 }
 
@@ -71,5 +76,16 @@ mod tests {
         quota.spend("a", 10, 1_000_000 + HOUR_MS);
         quota.spend("a", 1000, 1_000_002);
         assert!(!quota.is_spent("a", 1_000_001 + HOUR_MS));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_begins_a_new_hour() {
+        let quota = Quota::new(100);
+        let ahead = 1_000_000 + 48 * HOUR_MS;
+        quota.spend("a", 100, ahead);
+        assert!(quota.is_spent("a", ahead));
+        assert!(!quota.is_spent("a", 1_000_000));
+        quota.spend("a", 100, 1_000_000);
+        assert!(quota.is_spent("a", 1_000_001));
     }
 }

@@ -16,6 +16,8 @@ use crate::service::EdgeError;
 
 /// Requests read, published and confirmed together.
 const CHUNK: usize = 500;
+/// Or so many bytes of them.
+const CHUNK_BYTES: u64 = 16 * 1024 * 1024;
 
 /// How long what failed waits before it goes again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -85,9 +87,13 @@ async fn read(
 ) -> Result<(Vec<Stored>, Option<SpoolError>, Adopted), EdgeError> {
     let read = tokio::task::spawn_blocking(move || {
         let mut chunk = Vec::new();
-        while chunk.len() < CHUNK {
+        let mut weight = 0;
+        while chunk.len() < CHUNK && weight < CHUNK_BYTES {
             match adopted.next() {
-                Some(Ok(stored)) => chunk.push(stored),
+                Some(Ok(stored)) => {
+                    weight += stored.encoded.weight();
+                    chunk.push(stored);
+                }
                 Some(Err(error)) => return (chunk, Some(error), adopted),
                 None => break,
             }

@@ -87,7 +87,8 @@ pub struct Settings {
     /// Records handed to the producer and not yet confirmed, at most; ten times as many may be
     /// confirmed behind one that is not. Default 50000.
     pub max_in_flight: usize,
-    /// Bytes of those records, at most, but for the records of one request. Default 64 MiB.
+    /// Bytes of those records, and bytes of the requests they come from, at most, but for one
+    /// request. Default 64 MiB.
     pub max_in_flight_bytes: usize,
 }
 

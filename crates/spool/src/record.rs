@@ -190,7 +190,7 @@ impl Encoded {
     }
 
     /// What it occupies in memory, roughly, in bytes.
-    pub(crate) fn weight(&self) -> u64 {
+    pub fn weight(&self) -> u64 {
         (self.bytes.len() + size_of::<Self>()) as u64
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, PgPool, SqlitePool};
+use sqlx::{ConnectOptions, PgPool, SqlitePool};
 use tollgate_spool::disk::{Disk as _, RealDisk};
 use tollgate_stream::{Claim, Fence, Pending, Source, StoreError};
 
@@ -113,7 +113,7 @@ fn postgres_pool(settings: &Settings, url: &str) -> Result<PgPool, StoreError> {
         .application_name(&settings.application_name)
         .disable_statement_logging();
     // Plain settings after login rather than start-up parameters: PgBouncer refuses the latter.
-    let session: [(&str, String); 9] = [
+    let session: [(&str, String); 12] = [
         ("default_transaction_isolation", "read committed".to_owned()),
         ("statement_timeout", settings.statement_timeout_ms.to_string()),
         ("lock_timeout", settings.lock_timeout_ms.to_string()),
@@ -121,6 +121,10 @@ fn postgres_pool(settings: &Settings, url: &str) -> Result<PgPool, StoreError> {
             "idle_in_transaction_session_timeout",
             settings.idle_in_transaction_timeout_ms.to_string(),
         ),
+        // So that the server lets go of what a client held whose host is gone.
+        ("tcp_keepalives_idle", "10".to_owned()),
+        ("tcp_keepalives_interval", "5".to_owned()),
+        ("tcp_keepalives_count", "3".to_owned()),
         ("client_min_messages", "warning".to_owned()),
         ("synchronous_commit", "on".to_owned()),
         // Everything goes by key. A plan is kept from when its table was new and empty, where a scan
@@ -138,11 +142,13 @@ fn postgres_pool(settings: &Settings, url: &str) -> Result<PgPool, StoreError> {
         .max_connections(settings.max_connections)
         .acquire_timeout(timeout)
         // The pool itself would wait for ever for the answer of a host that is gone without a
-        // word, and keep the connection's place all the while.
+        // word, and keep the connection's place all the while. A connection to what has become a
+        // standby answers, and is of no use.
         .after_release(move |connection, _| {
             Box::pin(async move {
-                match tokio::time::timeout(timeout, connection.ping()).await {
-                    Ok(answer) => answer.map(|()| true),
+                let question = sqlx::query_scalar("SELECT pg_is_in_recovery()");
+                match tokio::time::timeout(timeout, question.fetch_one(connection)).await {
+                    Ok(answer) => answer.map(|is_standby: bool| !is_standby),
                     Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
                 }
             })

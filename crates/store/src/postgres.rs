@@ -33,10 +33,40 @@ pub async fn fence(pool: &PgPool, source: &Source) -> Result<Fence, StoreError> 
     .bind(&*source.partition.topic)
     .bind(source.partition.partition)
     .fetch_one(pool)
-    .await
-    .map_err(classify_own)?;
+    .await;
+    if row.as_ref().is_err_and(is_lock_timeout) {
+        end_stopped_copies(pool).await?;
+    }
+    let row = row.map_err(classify_own)?;
     ::metrics::counter!(metrics::FENCES.name).increment(1);
     read_fence(&row).map_err(classify_own)
+}
+
+fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("55P03"))
+}
+
+/// A holder that was stopped while it copies rows is not idle, and no time-out of the server ends
+/// it: ends such sessions of this user. Nobody who runs takes so long to send a batch.
+async fn end_stopped_copies(pool: &PgPool) -> Result<(), StoreError> {
+    let ended = sqlx::query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE usename = current_user AND datname = current_database()
+           AND application_name = current_setting('application_name')
+           AND state = 'active' AND wait_event = 'ClientRead'
+           AND query_start < clock_timestamp()
+                 - current_setting('idle_in_transaction_session_timeout')::interval",
+    )
+    .execute(pool)
+    .await
+    .map_err(classify_own)?;
+    if ended.rows_affected() > 0 {
+        tracing::warn!(
+            sessions = ended.rows_affected(),
+            "ended sessions that had stopped while they held a partition"
+        );
+    }
+    Ok(())
 }
 
 fn read_fence(row: &PgRow) -> Result<Fence, sqlx::Error> {

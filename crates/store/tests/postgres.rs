@@ -85,6 +85,29 @@ async fn a_stopped_holder_does_not_hang_the_takeover() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_holder_that_was_stopped_in_a_copy_does_not_hang_the_takeover() -> anyhow::Result<()> {
+    let settings = Settings {
+        idle_in_transaction_timeout_ms: 300,
+        lock_timeout_ms: 1_000,
+        ..settings("stopped_copy")?
+    };
+    let fixture = Fixture::new(settings).await?;
+    let other = fixture.another()?;
+    let source = source(0);
+    fixture.database.fence(&source).await?;
+    let mut stopped = pool(&fixture).begin().await?;
+    sqlx::query("UPDATE tollgate_fence SET epoch = epoch").execute(&mut *stopped).await?;
+    // Here it is stopped: the server waits for rows, and does not call that idle.
+    let copy = stopped.copy_in_raw("COPY tollgate_outbox FROM STDIN").await?;
+    tollgate_testkit::eventually(Duration::from_secs(20), async || {
+        anyhow::Ok(other.database.fence(&source).await?)
+    })
+    .await;
+    assert!(copy.finish().await.is_err(), "it has been ended");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_lock_that_is_not_given_up_is_transient() -> anyhow::Result<()> {
     let settings = settings("lock")?;
     let fixture = Fixture::new(settings.clone()).await?;

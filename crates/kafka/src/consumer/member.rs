@@ -342,6 +342,7 @@ impl Member {
                 }
                 Change::Revoked(partitions) => {
                     self.assignment.revoke(&partitions);
+                    self.errors.retain(|error| !is_about(error, &partitions));
                     self.forget_stale();
                     self.events.push_back(Event::Revoked(partitions));
                 }
@@ -481,6 +482,10 @@ fn new_client(options: &Options) -> Result<Client, StreamError> {
         .config
         .create_with_context(context)
         .map_err(|error| StreamError::Fatal(error.to_string()))
+}
+
+fn is_about(error: &StreamError, partitions: &[TopicPartition]) -> bool {
+    matches!(error, StreamError::OffsetOutOfRange { partition, .. } if partitions.contains(partition))
 }
 
 fn not_held(partition: &TopicPartition) -> StreamError {

@@ -260,6 +260,8 @@ where
                 continue;
             }
             match news {
+                // Of a task that was given up meanwhile nothing more comes.
+                News::Fenced(_) if !matches!(slot.phase, Phase::Fencing) => {}
                 News::Fenced(fence) => {
                     slot.phase = Phase::Placing { fence, after: Instant::now() };
                 }
