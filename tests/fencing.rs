@@ -241,11 +241,24 @@ impl System {
             })
             .await?;
         }
+        self.unchanged(&before)?;
+        Ok(successors)
+    }
+
+    /// Ends members that were zombies and have nothing to do: what they still held back must not
+    /// change a thing.
+    async fn end_zombies(&self, processes: Vec<Process>) -> Result<()> {
+        let before = self.snapshot()?;
+        end(processes).await?;
+        self.unchanged(&before)
+    }
+
+    fn unchanged(&self, before: &BTreeMap<String, String>) -> Result<()> {
         let after = self.snapshot()?;
-        for (what, before) in &before {
+        for (what, before) in before {
             ensure!(after[what] == *before, "{what} was changed by a zombie");
         }
-        Ok(successors)
+        Ok(())
     }
 }
 
@@ -256,9 +269,20 @@ async fn held(process: &Process) -> Result<i32> {
 
 /// How often this member was given partitions.
 async fn assigned(process: &Process) -> Result<f64> {
+    counted(process, "tollgate_kafka_rebalances_total", "change=\"assigned\"").await
+}
+
+/// How often this member's Kafka transactions were refused because another had taken over.
+async fn thrown_out(process: &Process) -> Result<f64> {
+    let name = "tollgate_relay_errors_total";
+    let fenced = counted(process, name, "kind=\"fenced\"").await?;
+    Ok(fenced + counted(process, name, "kind=\"recreate\"").await?)
+}
+
+async fn counted(process: &Process, name: &str, label: &str) -> Result<f64> {
     let page = process.metrics().await?;
-    let lines = page.lines().filter(|line| line.contains("change=\"assigned\""));
-    Ok(metric(&lines.collect::<Vec<_>>().join("\n"), "tollgate_kafka_rebalances_total"))
+    let lines = page.lines().filter(|line| line.contains(label));
+    Ok(metric(&lines.collect::<Vec<_>>().join("\n"), name))
 }
 
 async fn all_assigned(processes: &[Process]) -> Result<Vec<f64>> {
@@ -284,7 +308,7 @@ async fn a_stopped_consumer_changes_nothing_when_it_wakes(protocol: &str) -> Res
     system.release_tables(lock)?;
     system.wait_for_sessions("a", "state = 'idle in transaction'").await?;
     let second = system.take_over_and_wake("b", &first, &joined).await?;
-    end(first).await?;
+    system.end_zombies(first).await?;
     for (process, (.., all)) in second.iter().zip(SERVICES) {
         system
             .wait("who is left holds all partitions", async || Ok(held(process).await? == all))
@@ -305,11 +329,17 @@ async fn a_stopped_consumer_changes_nothing_when_it_wakes(protocol: &str) -> Res
     stop(&second);
     system.kafka.resume();
     let third = system.take_over_and_wake("c", &second, &joined).await?;
+    // It was a transaction that they were stopped in, and that others ended.
+    let mut refused = 0.0;
+    for process in &second {
+        refused += thrown_out(process).await?;
+    }
+    ensure!(refused >= 1.0, "nobody was stopped in the middle of a Kafka transaction");
 
     // All of them live on.
     system.send().await?;
     system.wait_for_quiet().await?;
-    end(second).await?;
+    system.end_zombies(second).await?;
     end(third).await?;
     system.edge.stop().await
 }

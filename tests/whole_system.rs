@@ -87,7 +87,7 @@ impl System {
     fn simulate(&self, seed: &str) -> Result<Server> {
         let line = dies_with_us(std::path::Path::new(common::TOLLGATE))?;
         let mut command = std::process::Command::new(&line[0]);
-        command.args(&line[1..]).arg("simulate").arg("--kafka").arg("--quiet");
+        command.args(&line[1..]).arg("simulate").arg("--kafka").arg("--quiet").arg("--alone");
         for url in &self.edge_urls {
             command.args(["--edge", url]);
         }

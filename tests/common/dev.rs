@@ -54,6 +54,7 @@ impl Platform {
         let base = [
             "simulate",
             "--quiet",
+            "--alone",
             "--edge",
             &dev.edge,
             "--query",

@@ -3,18 +3,29 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tollgate_simulator::Report;
+use tokio::time::{Instant, sleep};
+use tollgate_simulator::{Report, Tally};
 use tollgate_stream::Stream;
 
 use crate::damage::Hit;
 use crate::faults::Done;
 use crate::schedule::Node;
-use crate::sequences::{gaps, ledger_is_topic, sequences};
+use crate::sequences::{gaps, ledger_is_topic, sequences, states_are_topic};
 use crate::snapshot::Snapshot;
 use crate::system::System;
+
+/// 19 seconds were the most on an idle machine; a stall is longer.
+const REST: Duration = Duration::from_secs(90);
+/// For these reasons an edge answers 503; not among them is that it stops.
+const UNAVAILABLE: [&str; 5] =
+    ["spool_full", "reserved_for_status", "disk_failing", "overloaded", "not_delivered"];
+/// A number's state may change by itself, once, while it is compared.
+const STATES: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// All that a run found wrong, each with its reason.
 #[derive(Debug, Default)]
@@ -32,6 +43,29 @@ impl Failures {
 /// The platform's own verdict.
 pub fn verdict(report: &Report) -> Result<()> {
     ensure!(report.exit_code() == 0, "the platform's verdict:\n{report}");
+    for Tally { place, expected, not_judged, .. } in &report.tallies {
+        let most = expected / 10;
+        ensure!(*not_judged <= most, "{not_judged} of {place} could not be judged:\n{report}");
+    }
+    Ok(())
+}
+
+/// Nothing stalled once all was healed.
+pub fn rest(took: Duration) -> Result<()> {
+    ensure!(took <= REST, "it took {took:?} until all was quiet");
+    Ok(())
+}
+
+/// Edge 1, whose disk is never full, has taken what it could since its last start.
+pub async fn refusals(system: &System) -> Result<()> {
+    let edge = system.processes.get(&Node::Edge1).context("edge 1 was never started")?;
+    // One that is about to serve its metrics has refused nothing yet.
+    let Ok(metrics) = edge.metrics().await else { return Ok(()) };
+    for reason in UNAVAILABLE {
+        let label = format!("reason=\"{reason}\"");
+        let refused = metrics.sum("tollgate_edge_refused_total", &label).unwrap_or_default();
+        ensure!(refused == 0.0, "{} refused {refused} requests: {reason}", edge.name());
+    }
     Ok(())
 }
 
@@ -72,6 +106,28 @@ pub async fn ledger(system: &System, stream: &Arc<dyn Stream>) -> Result<()> {
          FROM tollgate.billing_ledger",
     )?;
     ledger_is_topic(stream, &entries).await
+}
+
+/// The sums come to what the calls cost by the platform's own tariff.
+pub fn charged(system: &System, report: &Report) -> Result<()> {
+    let expected = report.charges.as_ref().context("no charges were verified")?.expected_micros;
+    let sum = "SELECT coalesce(sum(amount_micros), 0) FROM tollgate.billing_aggregates";
+    let found: i64 = system.sql(sum)?.trim().parse()?;
+    ensure!(found == expected, "the sums come to {found} micro-units, the calls to {expected}");
+    Ok(())
+}
+
+/// The topic of states ends with what the database holds.
+pub async fn states(system: &System, stream: &Arc<dyn Stream>) -> Result<()> {
+    let rows = "SELECT convert_from(number, 'UTF8') || ' ' || version FROM tollgate.state_number";
+    let end = Instant::now() + STATES;
+    loop {
+        let compared = states_are_topic(stream, &system.sql(rows)?).await;
+        if compared.is_ok() || Instant::now() > end {
+            return compared;
+        }
+        sleep(PAUSE).await;
+    }
 }
 
 /// Every sequence of every edge was published, but for what a disk was made to lose.
@@ -130,7 +186,9 @@ pub fn spools(system: &System, done: &Done) -> Result<()> {
 /// No process panicked, and no log holds a number of the simulator's.
 pub fn logs(system: &System) -> Result<()> {
     for process in system.processes.values() {
-        let log = std::fs::read_to_string(process.log()).unwrap_or_default();
+        let log = std::fs::read(process.log())
+            .with_context(|| format!("the log of {} cannot be read", process.name()))?;
+        let log = String::from_utf8_lossy(&log);
         let find = |text: &str| log.lines().find(|line| line.contains(text)).map(str::to_owned);
         let panic = find("panicked at");
         ensure!(panic.is_none(), "{} panicked: {panic:?}", process.name());

@@ -30,8 +30,11 @@ pub struct Figures {
     pub duplicated: u64,
     /// There with another value, or never sent.
     pub wrong: u64,
-    /// Records that were sent without an answer, or refused: either is right.
+    /// Records that were sent without an answer, or refused and there: either is right.
     pub unknown: u64,
+    /// Records that were refused to the last, and are not there.
+    #[serde(default)]
+    pub refused: u64,
     /// Acknowledged requests that a disk was made to lose, each named by its edge.
     pub damaged: u64,
     /// Snapshots in which the ledger was compared with its sums.
@@ -44,6 +47,9 @@ pub struct Figures {
     pub controllers: u64,
     /// Hostile requests, none of them answered 200.
     pub attacks: u64,
+    /// From the last healed fault until all was quiet.
+    #[serde(default)]
+    pub rest_seconds: u64,
     /// How long it took, start and checks included.
     pub seconds: u64,
 }
@@ -86,6 +92,7 @@ impl fmt::Display for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let runs: BTreeMap<u64, &Figures> = self.runs.iter().map(|run| (run.seed, run)).collect();
         let sum = |figure: fn(&Figures) -> u64| runs.values().map(|run| figure(run)).sum::<u64>();
+        let longest = runs.values().map(|run| run.rest_seconds).max().unwrap_or_default();
         let failed: Vec<u64> =
             runs.values().filter(|run| !run.failures.is_empty()).map(|run| run.seed).collect();
         let rows = [
@@ -96,12 +103,14 @@ impl fmt::Display for Journal {
             ("lost", sum(|run| run.lost)),
             ("duplicated", sum(|run| run.duplicated)),
             ("wrong", sum(|run| run.wrong)),
-            ("unknown (no answer, or refused)", sum(|run| run.unknown)),
+            ("unknown (no answer, or refused and there)", sum(|run| run.unknown)),
+            ("refused to the last", sum(|run| run.refused)),
             ("requests lost to flipped bits, all named", sum(|run| run.damaged)),
             ("snapshots of the ledger", sum(|run| run.snapshots)),
             ("published records compared with the ledger", sum(|run| run.published)),
             ("times another controller took over", sum(|run| run.controllers)),
             ("hostile requests", sum(|run| run.attacks)),
+            ("seconds until all was quiet, at most", longest),
             ("faults", sum(|run| run.faults.values().sum())),
         ];
         writeln!(f, "| | |\n|--|--:|")?;

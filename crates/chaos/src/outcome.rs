@@ -38,14 +38,14 @@ impl Phases {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { seed, acknowledged, records, damaged, snapshots, published, .. } =
+        let Figures { seed, acknowledged, records, refused, damaged, snapshots, .. } =
             &self.figures;
+        let Figures { published, controllers, rest_seconds, .. } = &self.figures;
         write!(
             f,
-            "seed {seed}: {acknowledged} acknowledged, {records} records, {damaged} damaged and \
-             named, {snapshots} snapshots, {published} compared when published, {} other \
-             controllers;",
-            self.figures.controllers
+            "seed {seed}: {acknowledged} acknowledged, {records} records, {refused} refused, \
+             {damaged} damaged and named, {snapshots} snapshots, {published} compared when \
+             published, {controllers} other controllers, quiet after {rest_seconds} s;"
         )?;
         for (phase, took) in &self.phases.list {
             write!(f, " {phase} {:.0} s", took.as_secs_f64())?;

@@ -19,9 +19,10 @@ const CDRS: u32 = 12;
 /// Partitions of `call-events` and `cdrs`, which user-state consumes.
 const EVENTS_AND_CDRS: u32 = 24;
 
-/// Waits until spools, topics and outboxes are empty, and every partition is served.
-pub async fn quiet(system: &mut System) -> Result<()> {
-    let end = Instant::now() + PATIENCE;
+/// Waits until spools, topics and outboxes are empty, and every partition is served; how long that
+/// took.
+pub async fn quiet(system: &mut System) -> Result<Duration> {
+    let begin = Instant::now();
     let mut looks = 0;
     loop {
         for process in system.processes.values_mut() {
@@ -29,13 +30,13 @@ pub async fn quiet(system: &mut System) -> Result<()> {
         }
         match noise(system).await {
             Ok(()) => looks += 1,
-            Err(noise) if Instant::now() > end => {
+            Err(noise) if begin.elapsed() > PATIENCE => {
                 return Err(noise.context("something does not come to rest"));
             }
             Err(_) => looks = 0,
         }
         if looks == LOOKS {
-            return Ok(());
+            return Ok(begin.elapsed());
         }
         sleep(PAUSE).await;
     }

@@ -14,7 +14,7 @@ use crate::figures::Figures;
 use crate::outcome::{Outcome, Phases};
 use crate::published::Published;
 use crate::quiet::quiet;
-use crate::schedule::Schedule;
+use crate::schedule::{Fault, Node, Schedule};
 use crate::snapshot::Snapshots;
 use crate::system::System;
 use crate::traffic::{self, Calls};
@@ -89,7 +89,9 @@ impl Run {
         let published = Published::begin(stream, system.databases(), database);
         let calls = Calls::of(self.schedule.seed, system, &self.dir);
         let done = self.under_fault(system, &calls).await?;
-        quiet(system).await?;
+        let rest = quiet(system).await?;
+        self.figures.rest_seconds = rest.as_secs();
+        self.failures.note(check::rest(rest));
         self.phases.over("quiet");
         match snapshots.end().await {
             Ok(taken) => self.figures.snapshots = taken,
@@ -127,6 +129,7 @@ impl Run {
 
     async fn check(&mut self, system: &mut System, calls: Calls, done: &Done) -> Result<()> {
         let failures = &mut self.failures;
+        failures.note(check::refusals(system).await);
         failures.note(check::named_and_restored(system, &done.hits).await);
         let stream = traffic::stream(system)?;
         let report = calls.verify(stream.clone()).await?;
@@ -134,6 +137,8 @@ impl Run {
         failures.note(check::verdict(&report));
         self.phases.over("verified");
         failures.note(check::ledger(system, &stream).await);
+        failures.note(check::charged(system, &report));
+        failures.note(check::states(system, &stream).await);
         failures.note(check::no_gaps(&stream, done).await);
         self.phases.over("compared");
         failures.note(check::stop(system).await);
@@ -144,7 +149,7 @@ impl Run {
     }
 
     /// Begins and ends the faults at their time.
-    async fn carry_out(&self, system: &mut System, done: &mut Done) -> Result<()> {
+    async fn carry_out(&mut self, system: &mut System, done: &mut Done) -> Result<()> {
         let origin = Instant::now();
         let events = &self.schedule.events;
         let mut times: Vec<(u64, bool, usize)> = Vec::new();
@@ -156,6 +161,10 @@ impl Run {
             sleep_until(origin + Duration::from_millis(at_ms)).await;
             let event = &events[index];
             if is_begin {
+                // Its counters end with it.
+                if let Fault::Kill(Node::Edge1, _) | Fault::Restart(Node::Edge1) = event.fault {
+                    self.failures.note(check::refusals(system).await);
+                }
                 let seed = self.schedule.seed.wrapping_mul(1_000).wrapping_add(index as u64);
                 system.begin(event, seed, done)
             } else {
@@ -174,6 +183,7 @@ fn add(figures: &mut Figures, report: &Report) {
         figures.wrong += tally.wrong;
         if matches!(tally.place, "call-events" | "cdrs" | "quarantine") {
             figures.records += tally.expected;
+            figures.refused += tally.refused;
             figures.unknown += tally.unknown_present + tally.unknown_absent;
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use prost::Message as _;
-use tollgate_schema::v1;
+use tollgate_schema::v1::{self, Quarantined};
 use tollgate_stream::{Incoming, ReadFrom, Stream};
 
 const AT_ONCE: usize = 1000;
@@ -38,9 +38,14 @@ pub async fn sequences(stream: &Arc<dyn Stream>) -> Result<Sequences> {
             let provenance = match topic {
                 "call-events" => v1::CallEvent::decode(value)?.provenance,
                 "cdrs" => v1::CallDetailRecord::decode(value)?.provenance,
-                _ => v1::Quarantined::decode(value)?.provenance,
+                _ => {
+                    let found = Quarantined::decode(value)?;
+                    let Quarantined { quarantine_id, found_by, detail, .. } = &found;
+                    ensure!(found_by.is_empty(), "{found_by} gave up {quarantine_id}: {detail}");
+                    found.provenance
+                }
             };
-            // Not through a spool, or not through an edge: nothing to count.
+            // Not through a spool: nothing to count.
             let Some(provenance) = provenance.filter(|it| it.spool_epoch > 0) else { continue };
             let epoch = (provenance.edge_id, provenance.spool_epoch);
             sequences.entry(epoch).or_default().insert(provenance.spool_sequence);
@@ -62,23 +67,75 @@ pub fn gaps(sequences: &Sequences) -> Vec<(String, u64, u64)> {
 
 /// Fails unless the topic `rated-cdrs` holds the entries of the ledger, and nothing else.
 pub async fn ledger_is_topic(stream: &Arc<dyn Stream>, ledger: &str) -> Result<()> {
-    let ledger: BTreeSet<&str> =
-        ledger.lines().map(str::trim).filter(|it| !it.is_empty()).collect();
     let mut topic = BTreeSet::new();
     for record in read(stream, "rated-cdrs").await? {
         let rated = v1::RatedCdr::decode(record.value.context("a rated CDR has no value")?)?;
         topic.insert(format!("{} {} {}", rated.record_id, rated.revision, rated.kind));
     }
-    let unpublished: Vec<_> = ledger.iter().filter(|entry| !topic.contains(**entry)).collect();
-    ensure!(unpublished.is_empty(), "in the ledger and not on its topic: {unpublished:?}");
-    let unbooked: Vec<_> = topic.iter().filter(|it| !ledger.contains(it.as_str())).collect();
-    ensure!(unbooked.is_empty(), "on the topic rated-cdrs and not in the ledger: {unbooked:?}");
+    same("rated-cdrs", &topic, ledger)
+}
+
+/// Fails unless the last state of each number on the topic `user-states` has the version that the
+/// database says, and no earlier one a later version.
+pub async fn states_are_topic(stream: &Arc<dyn Stream>, states: &str) -> Result<()> {
+    same("user-states", &last_versions(&read(stream, "user-states").await?)?, states)
+}
+
+fn last_versions(records: &[Incoming]) -> Result<BTreeSet<String>> {
+    let mut last = BTreeMap::new();
+    for record in records {
+        let value = record.value.clone().context("a state has no value")?;
+        let v1::UserState { number, version, .. } = v1::UserState::decode(value)?;
+        ensure!(record.key == number.as_bytes(), "the key of a state is not its number");
+        let before = last.insert(number, version).unwrap_or_default();
+        ensure!(
+            before <= version,
+            "version {version} follows {before} at offset {} of {}",
+            record.offset,
+            record.partition
+        );
+    }
+    Ok(last.into_iter().map(|(number, version)| format!("{number} {version}")).collect())
+}
+
+/// Fails unless a topic holds the rows of the database, and nothing else.
+fn same(name: &str, topic: &BTreeSet<String>, rows: &str) -> Result<()> {
+    let rows: BTreeSet<&str> = rows.lines().map(str::trim).filter(|it| !it.is_empty()).collect();
+    let unpublished: Vec<_> = rows.iter().filter(|row| !topic.contains(**row)).collect();
+    ensure!(unpublished.is_empty(), "in the database and not on topic {name}: {unpublished:?}");
+    let foreign: Vec<_> = topic.iter().filter(|it| !rows.contains(it.as_str())).collect();
+    ensure!(foreign.is_empty(), "on topic {name} and not in the database: {foreign:?}");
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use tollgate_stream::TopicPartition;
+
     use super::*;
+
+    fn state(number: &str, version: u64) -> Incoming {
+        let state = v1::UserState { number: number.to_owned(), version, ..Default::default() };
+        Incoming {
+            partition: TopicPartition::new("user-states", 0),
+            offset: 0,
+            timestamp_ms: 0,
+            key: number.to_owned().into(),
+            value: Some(state.encode_to_vec().into()),
+            headers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_last_state_of_each_number_must_be_that_of_the_database() {
+        let topic = [state("1", 1), state("2", 7), state("1", 3), state("1", 3)];
+        let last = last_versions(&topic).unwrap();
+        same("user-states", &last, "1 3\n2 7\n").unwrap();
+        for rows in ["1 4\n2 7", "1 3", "1 3\n2 7\n3 1"] {
+            assert!(same("user-states", &last, rows).is_err(), "{rows}");
+        }
+        assert!(last_versions(&[state("1", 3), state("2", 1), state("1", 2)]).is_err());
+    }
 
     #[test]
     fn a_gap_is_what_lies_below_the_last_published() {

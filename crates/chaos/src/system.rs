@@ -16,10 +16,14 @@ use crate::schedule::{BROKERS, Node, Schedule};
 use crate::server::Orders;
 use crate::tmpfs::Tmpfs;
 
-/// Small, so that segments come and go within a run.
-const SEGMENT_BYTES: &str = "524288";
-const GROUP_BYTES: &str = "262144";
-const BODY_BYTES: &str = "200000";
+/// Small, so that a run fills several: a segment's room is reserved when it is created, and only
+/// the next one feels that the disk is full.
+const SEGMENT_BYTES: &str = "131072";
+const GROUP_BYTES: &str = "131072";
+/// The largest that fits into a segment with its headers.
+const BODY_BYTES: &str = "90000";
+/// Less than a segment, so that what waits is read from disk again.
+const TAIL_BYTES: &str = "65536";
 /// Fits into the small file system.
 const SPOOL_BYTES: &str = "12582912";
 
@@ -187,6 +191,7 @@ impl System {
             ("TOLLGATE_SPOOL__DIR", spool.display().to_string()),
             ("TOLLGATE_SPOOL__SEGMENT_BYTES", SEGMENT_BYTES.to_owned()),
             ("TOLLGATE_SPOOL__GROUP_BYTES", GROUP_BYTES.to_owned()),
+            ("TOLLGATE_SPOOL__TAIL_BYTES", TAIL_BYTES.to_owned()),
             ("TOLLGATE_EDGE__MAX_BODY_BYTES", BODY_BYTES.to_owned()),
             ("TOLLGATE_SPOOL__MAX_BYTES", SPOOL_BYTES.to_owned()),
         ])

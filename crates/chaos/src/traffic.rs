@@ -37,6 +37,7 @@ impl Calls {
             repeat_after: Some(2.0),
             undelivered: dir.join("undelivered.jsonl"),
             journal: Some(dir.join("journal")),
+            alone: true,
             settle: SETTLE,
             billing: Some(system.billing_url.clone()),
             user_state: Some(system.user_state_url.clone()),

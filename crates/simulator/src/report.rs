@@ -15,7 +15,7 @@ const FINDINGS_SHOWN: usize = 20;
 pub struct Finding {
     /// `lost`, `duplicated` or `wrong`.
     pub kind: &'static str,
-    /// Topic, `ledger` or `states`.
+    /// Topic, `ledger`, `states` or `timelines`.
     pub place: &'static str,
     /// record_id; of what was quarantined the quarantine_id.
     pub id: String,
@@ -26,7 +26,7 @@ pub struct Finding {
 /// What one place holds of what it should.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tally {
-    /// Topic, `ledger` or `states`.
+    /// Topic, `ledger`, `states` or `timelines`.
     pub place: &'static str,
     /// What must be there: acknowledged, or present in the topic it is made from.
     pub expected: u64,
@@ -40,8 +40,10 @@ pub struct Tally {
     pub wrong: u64,
     /// Sent without an answer, or refused, and there.
     pub unknown_present: u64,
-    /// Sent without an answer, or refused, and not there.
+    /// Sent without an answer, and not there.
     pub unknown_absent: u64,
+    /// Refused to the last, and not there.
+    pub refused: u64,
     /// Repeats under the same `ce_id`, which readers drop.
     pub repeats: u64,
     /// Numbers of which what arrived leaves room for more than one answer.
@@ -206,17 +208,24 @@ impl Report {
             "", "expected", "found", "lost", "duplicated", "wrong"
         )?;
         for tally in &self.tallies {
-            let unknown = match (tally.unknown_present, tally.unknown_absent) {
-                (0, 0) => String::new(),
-                (present, absent) => format!("{present} / {absent}"),
-            };
-            let not_judged = match tally.not_judged {
-                0 => String::new(),
-                many => format!("{many} not judged"),
-            };
+            let mut rest = Vec::new();
+            if tally.unknown_present + tally.unknown_absent > 0 {
+                rest.push(format!("{} / {}", tally.unknown_present, tally.unknown_absent));
+            }
+            for (many, what) in [(tally.refused, "refused"), (tally.not_judged, "not judged")] {
+                if many > 0 {
+                    rest.push(format!("{many} {what}"));
+                }
+            }
             let line = format!(
-                "{:<12} {:>9} {:>9} {:>9} {:>10} {:>9}  {unknown}{not_judged}",
-                tally.place, tally.expected, tally.found, tally.lost, tally.duplicated, tally.wrong
+                "{:<12} {:>9} {:>9} {:>9} {:>10} {:>9}  {}",
+                tally.place,
+                tally.expected,
+                tally.found,
+                tally.lost,
+                tally.duplicated,
+                tally.wrong,
+                rest.join(", ")
             );
             writeln!(f, "{}", line.trim_end())?;
         }
@@ -271,6 +280,7 @@ mod tests {
                 expected: 17,
                 found: 17,
                 unknown_present: 1,
+                refused: 2,
                 ..Tally::default()
             }],
             charges: Some(Charges {
@@ -283,6 +293,7 @@ mod tests {
         };
         let page = report.to_string();
         assert!(page.contains("call-events         17        17         0"), "{page}");
+        assert!(page.contains("1 / 0, 2 refused"), "{page}");
         assert!(page.contains("charges  expected 1.080000, ledger 1.080000 CNY"), "{page}");
         assert!(page.ends_with("nothing lost, nothing twice, nothing wrong"), "{page}");
     }

@@ -69,4 +69,6 @@ fn two_hundred_schedules_hold_each_kind_often_and_the_tested_ones_each_kind() {
     assert!(often.values().all(|count| *count >= 10), "{often:?}");
     let tested = kinds(TESTED);
     assert!(tested.keys().eq(often.keys()), "{tested:?}");
+    let full = |event: &Event| matches!(event.fault, Fault::DiskFull(_)) && event.lasts_ms > 6_000;
+    assert!(TESTED.into_iter().any(|seed| Schedule::of(seed).events.iter().any(full)));
 }

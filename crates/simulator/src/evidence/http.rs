@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, RequestBuilder};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -68,6 +68,20 @@ impl Api {
         self.ask(what, self.client.post(self.url(path)).json(question)).await
     }
 
+    /// What a path tells of one thing; `None` where it does not know it.
+    pub async fn find<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        path: &str,
+        thing: (&str, &str),
+    ) -> Result<Option<T>, EvidenceError> {
+        let answer = self.send(what, self.client.get(self.url(path)).query(&[thing])).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        read(what, answer).await.map(Some)
+    }
+
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }
@@ -75,29 +89,43 @@ impl Api {
     async fn ask<T: DeserializeOwned>(
         &self,
         what: &str,
-        mut request: RequestBuilder,
+        request: RequestBuilder,
     ) -> Result<T, EvidenceError> {
-        let failed = |reason: String| EvidenceError { what: what.to_owned(), reason };
+        read(what, self.send(what, request).await?).await
+    }
+
+    async fn send(
+        &self,
+        what: &str,
+        mut request: RequestBuilder,
+    ) -> Result<Response, EvidenceError> {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
-        let answer = request.send().await.map_err(|error| {
+        request.send().await.map_err(|error| {
             let kind = if error.is_timeout() { "no answer in time" } else { "no connection" };
-            failed(format!("{kind}; is the query API running there?"))
-        })?;
-        let status = answer.status();
-        if !status.is_success() {
-            let hint = match status.as_u16() {
-                401 => "; give its token with --token-file",
-                404 => "; the query API there does not serve it",
-                _ => "",
-            };
-            return Err(failed(format!("answered {}{hint}", status.as_u16())));
-        }
-        let body = answer.bytes().await.map_err(|_| failed("the answer broke off".to_owned()))?;
-        serde_json::from_slice(&body).map_err(|error| {
-            let (line, column) = (error.line(), error.column());
-            failed(format!("its answer is not as expected at line {line}, column {column}"))
+            failed(what, format!("{kind}; is the query API running there?"))
         })
     }
+}
+
+async fn read<T: DeserializeOwned>(what: &str, answer: Response) -> Result<T, EvidenceError> {
+    let status = answer.status();
+    if !status.is_success() {
+        let hint = match status.as_u16() {
+            401 => "; give its token with --token-file",
+            404 => "; the query API there does not serve it",
+            _ => "",
+        };
+        return Err(failed(what, format!("answered {}{hint}", status.as_u16())));
+    }
+    let body = answer.bytes().await.map_err(|_| failed(what, "the answer broke off".to_owned()))?;
+    serde_json::from_slice(&body).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        failed(what, format!("its answer is not as expected at line {line}, column {column}"))
+    })
+}
+
+fn failed(what: &str, reason: String) -> EvidenceError {
+    EvidenceError { what: what.to_owned(), reason }
 }

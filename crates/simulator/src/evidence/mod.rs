@@ -125,6 +125,22 @@ pub struct NumberLastCall {
     pub sip_status: Option<i32>,
 }
 
+/// What user-state has heard of a call, as the query API tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Timeline {
+    /// The call.
+    pub session_id: String,
+    /// Everything heard.
+    pub events: Vec<TimelineEvent>,
+}
+
+/// One event of a call, or its CDR.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct TimelineEvent {
+    /// Identity of its content.
+    pub event_id: String,
+}
+
 /// Where results are read. `None` says that there is no such source: that part is not verified.
 #[async_trait]
 pub trait Evidence: Send {
@@ -143,6 +159,12 @@ pub trait Evidence: Send {
         &mut self,
         numbers: &[String],
     ) -> Result<Option<Vec<NumberState>>, EvidenceError>;
+
+    /// What was heard of these calls; those of which nothing was are left out.
+    async fn timelines(
+        &mut self,
+        sessions: &[String],
+    ) -> Result<Option<Vec<Timeline>>, EvidenceError>;
 
     /// Something is missing: begin again where a position may have passed it by. What was
     /// returned before need not come again.

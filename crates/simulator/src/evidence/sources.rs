@@ -6,16 +6,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Deserialize;
 use tollgate_stream::Stream;
 
 use super::http::{Api, Cursor};
 use super::stream::Cluster;
-use super::{Evidence, EvidenceError, LedgerEntry, NumberState, TopicRecord};
+use super::{Evidence, EvidenceError, LedgerEntry, NumberState, Timeline, TopicRecord};
 use crate::{Options, SimulatorError};
 
 /// Most numbers in one question.
 const NUMBERS_AT_ONCE: usize = 500;
+/// Timelines that are asked for at a time, each by a question of its own.
+const TIMELINES_AT_ONCE: usize = 16;
 /// Most records of a page of a topic.
 const TOPIC_PAGE: usize = 1_000;
 /// Most entries of a page of the ledger.
@@ -161,6 +164,20 @@ impl Evidence for Sources {
             states.extend(answer.numbers);
         }
         Ok(Some(states))
+    }
+
+    async fn timelines(
+        &mut self,
+        sessions: &[String],
+    ) -> Result<Option<Vec<Timeline>>, EvidenceError> {
+        let Some(api) = &self.user_state else { return Ok(None) };
+        let questions: Vec<_> = sessions
+            .iter()
+            .map(|session| api.find("timelines", "/v1/calls", ("session_id", session.as_str())))
+            .collect();
+        let found: Vec<Option<Timeline>> =
+            stream::iter(questions).buffered(TIMELINES_AT_ONCE).try_collect().await?;
+        Ok(Some(found.into_iter().flatten().collect()))
     }
 
     fn rewind(&mut self) {

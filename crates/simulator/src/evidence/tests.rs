@@ -168,6 +168,24 @@ async fn states_are_asked_for_in_portions() {
 }
 
 #[tokio::test]
+async fn timelines_are_asked_for_one_by_one_and_an_unknown_call_has_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = serve(|path, _| match path.strip_prefix("/v1/calls?session_id=").unwrap() {
+        "none" => (404, json!({"error": "no event of such a call has been applied"})),
+        session => {
+            let event = json!({"type": "answer", "event_id": format!("e-{session}")});
+            (200, json!({"session_id": session, "events": [event], "legs": []}))
+        }
+    })
+    .await;
+    let asked = ["1", "none", "2"].map(str::to_owned);
+    let found = sources(url, &dir).timelines(&asked).await.unwrap().unwrap();
+    let found: Vec<_> =
+        found.iter().map(|it| (&it.session_id[..], &it.events[0].event_id[..])).collect();
+    assert_eq!(found, [("1", "e-1"), ("2", "e-2")]);
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_an_api_is_said_without_its_content() {
     let dir = tempfile::tempdir().unwrap();
     let url = serve(|path, _| match path {
@@ -192,6 +210,7 @@ async fn without_sources_there_is_no_evidence() {
     assert_eq!(sources.topic("cdrs").await, Ok(None));
     assert_eq!(sources.ledger().await, Ok(None));
     assert_eq!(sources.states(&[]).await, Ok(None));
+    assert_eq!(sources.timelines(&[]).await, Ok(None));
 }
 
 #[tokio::test]

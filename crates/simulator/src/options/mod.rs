@@ -100,6 +100,10 @@ pub struct Options {
     /// File that the outcome of each notification is appended to.
     #[arg(long, value_name = "FILE", help_heading = "Verification")]
     pub journal: Option<PathBuf>,
+    /// Nobody else has ever sent to this system: a call in it that this run did not make is wrong,
+    /// as is a record that a consumer gave up, whosever it is.
+    #[arg(long, help_heading = "Verification")]
+    pub alone: bool,
     /// How long results may take after the last notification, in seconds.
     #[arg(long, default_value_t = 60.0, value_name = "SECONDS", help_heading = "Verification")]
     pub settle: f64,

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::evidence::{LedgerEntry, NumberState, TopicRecord};
+use crate::evidence::{LedgerEntry, NumberState, Timeline, TopicRecord};
 use crate::{Counts, Evidence, EvidenceError, Faults, Options, Progress, Report, run};
 
 /// A request as an edge saw it.
@@ -331,6 +331,10 @@ impl Evidence for Empty {
     async fn states(&mut self, _: &[String]) -> Result<Option<Vec<NumberState>>, EvidenceError> {
         Ok(None)
     }
+
+    async fn timelines(&mut self, _: &[String]) -> Result<Option<Vec<Timeline>>, EvidenceError> {
+        Ok(None)
+    }
 }
 
 #[tokio::test]
@@ -366,6 +370,10 @@ impl Evidence for Asked {
     }
 
     async fn states(&mut self, _: &[String]) -> Result<Option<Vec<NumberState>>, EvidenceError> {
+        Ok(None)
+    }
+
+    async fn timelines(&mut self, _: &[String]) -> Result<Option<Vec<Timeline>>, EvidenceError> {
         Ok(None)
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!  journal + script ──▶ index ──▶ records: call-events, cdrs, quarantine ──┐
 //!                                 money: rated-cdrs, ledger ───────────────┼──▶ report
-//!                                 states ──────────────────────────────────┘
+//!                                 states, timelines ───────────────────────┘
 //! ```
 //!
 //! Repeats under one `ce_id` are allowed: topics are at least once. What was sent and not
@@ -15,6 +15,7 @@ mod index;
 mod money;
 mod records;
 mod states;
+mod timelines;
 
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ use findings::Findings;
 use index::Index;
 use money::{LEDGER, Money, RATED};
 use records::Records;
+use states::States;
+use timelines::Timelines;
 
 /// Between two looks, at least.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -46,7 +49,7 @@ pub(crate) async fn verify(
     let index = Index::new(journal);
     let settle = Duration::from_secs_f64(options.settle);
     let mut verifier = Verifier {
-        records: Records::new(&index),
+        records: Records::new(&index, options.alone),
         rated: Money::new(RATED, &index),
         ledger: Money::new(LEDGER, &index),
         index: &index,
@@ -189,7 +192,7 @@ impl Verifier<'_> {
                 ledger_micros: sums.found,
             });
         }
-        self.judge_states(deadline, progress, report).await;
+        self.judge_states(options, deadline, progress, report).await;
         for (what, why) in [
             ("topics", self.missing.topics),
             ("ledger", self.missing.ledger),
@@ -200,40 +203,53 @@ impl Verifier<'_> {
         report.findings = self.findings.list;
     }
 
-    async fn judge_states(&mut self, deadline: Instant, progress: &Progress, report: &mut Report) {
+    async fn judge_states(
+        &mut self,
+        options: &Options,
+        deadline: Instant,
+        progress: &Progress,
+        report: &mut Report,
+    ) {
         if !self.has_topics() {
             self.missing.states = Some("what arrived is not known without the topics".to_owned());
             return;
         }
-        let mut states = states::States::new(self.index, &self.records);
+        let mut states = States::new(self.index, &self.records, options.alone);
+        let mut timelines = Timelines::new(self.index, &self.records);
         loop {
-            let asked = states.open();
-            let answer = self.evidence.states(&asked).await;
-            let failed = match answer {
-                Ok(Some(answers)) => {
-                    let now = jiff::Timestamp::now().as_second();
-                    states.compare(&answers, now);
-                    None
-                }
-                Ok(None) => Some(NO_SOURCE.to_owned()),
-                Err(error) => Some(error.to_string()),
-            };
-            let is_over = Instant::now() >= deadline || failed.as_deref() == Some(NO_SOURCE);
-            if failed.is_none() && (states.open().is_empty() || is_over) {
+            let asked = ask(&mut *self.evidence, &mut states, &mut timelines).await;
+            keep(&mut self.missing.states, asked);
+            let failed = self.missing.states.as_deref();
+            let open = states.open().len() + timelines.open().len();
+            let is_over = Instant::now() >= deadline || failed == Some(NO_SOURCE);
+            if failed.is_none() && (open == 0 || is_over) {
                 break;
             }
             if is_over {
-                self.missing.states = failed;
                 return;
             }
             progress.at(
                 self.index.expected_parts(),
-                format!("all there, {} states still differ", states.open().len()),
+                format!("all there, {open} states and timelines still differ"),
             );
             sleep(PAUSE).await;
         }
         report.tallies.push(states.judge(&mut self.findings));
+        report.tallies.push(timelines.judge(&mut self.findings));
     }
+}
+
+/// Asks for what was not right so far. Says whether there is anybody to ask.
+async fn ask(
+    evidence: &mut dyn Evidence,
+    states: &mut States<'_>,
+    timelines: &mut Timelines<'_>,
+) -> Result<bool, EvidenceError> {
+    let Some(answers) = evidence.states(&states.open()).await? else { return Ok(false) };
+    states.compare(&answers, jiff::Timestamp::now().as_second());
+    let Some(answers) = evidence.timelines(&timelines.open()).await? else { return Ok(false) };
+    timelines.compare(&answers);
+    Ok(true)
 }
 
 /// Keeps why there is no such evidence; a later success clears it.

@@ -19,6 +19,7 @@ const QUARANTINE: &str = "quarantine";
 /// What of this run the three topics hold.
 pub(super) struct Records<'a> {
     index: &'a Index,
+    is_alone: bool,
     /// How often each part was found; 255 stands for more.
     found: Vec<[u8; PARTS]>,
     /// Of this run, and under an id that nothing was sent with.
@@ -38,9 +39,10 @@ struct Stray {
 }
 
 impl<'a> Records<'a> {
-    pub fn new(index: &'a Index) -> Self {
+    pub fn new(index: &'a Index, is_alone: bool) -> Self {
         Self {
             index,
+            is_alone,
             found: vec![[0; PARTS]; index.calls() as usize],
             strays: Vec::new(),
             wrong: [0; 3],
@@ -172,6 +174,15 @@ impl<'a> Records<'a> {
 
     fn take_quarantined(&mut self, record: &TopicRecord, findings: &mut Findings) {
         let Ok(found) = v1::Quarantined::decode(record.value.clone()) else { return };
+        if !found.found_by.is_empty() {
+            if self.is_alone || self.holds_a_session(&found) {
+                self.read += 1;
+                let detail =
+                    format!("given up by {} as {}", found.found_by, found.reason().as_str_name());
+                self.is_wrong(2, found.quarantine_id, &detail, findings);
+            }
+            return;
+        }
         let part = parse_id(&record.ce_id).and_then(|id| self.index.parts.get(&id)).copied();
         let Some(part) = part.filter(|part| part.part == MALFORMED) else {
             if self.names_a_session(&found.content) {
@@ -198,6 +209,18 @@ impl<'a> Records<'a> {
             self.is_wrong(2, record.ce_id.clone(), &wrong.join(", "), findings);
         }
         self.recent = Some(call);
+    }
+
+    /// Whether a message that a consumer gave up is of this run.
+    fn holds_a_session(&self, found: &v1::Quarantined) -> bool {
+        let content = &found.content[..];
+        let topic = found.source.as_ref().map_or("", |source| source.topic.as_str());
+        let session = match topic {
+            CALL_EVENTS => v1::CallEvent::decode(content).map(|it| it.session_id),
+            CDRS => v1::CallDetailRecord::decode(content).map(|it| it.session_id),
+            _ => v1::RatedCdr::decode(content).map(|it| it.session_id),
+        };
+        session.is_ok_and(|session| self.index.sessions.contains_key(&session))
     }
 
     /// Whether quarantined bytes are a record of this run, or a message of such.
@@ -272,12 +295,14 @@ impl<'a> Records<'a> {
                 tally.expected += 1;
                 if !is_told_of {
                     tally.lost += 1;
-                    findings.lost(tally.place, self.id(part), &self.describe(part));
+                    let detail = format!("{} was acknowledged", self.describe(part));
+                    findings.lost(tally.place, self.id(part), &detail);
                 }
             }
             (Outcome::Unknown | Outcome::Refused, true) => tally.unknown_present += 1,
             (Outcome::Unknown, false) => tally.unknown_absent += 1,
-            (Outcome::Refused | Outcome::NotSent, false) => {}
+            (Outcome::Refused, false) => tally.refused += 1,
+            (Outcome::NotSent, false) => {}
             (Outcome::NotSent, true) => {
                 tally.wrong += 1;
                 findings.wrong(tally.place, self.id(part), "was never sent");
@@ -285,7 +310,8 @@ impl<'a> Records<'a> {
         }
     }
 
-    fn id(&self, part: Part) -> String {
+    /// Its record_id; of what is unreadable the quarantine_id.
+    pub fn id(&self, part: Part) -> String {
         let call = self.index.call(part.call);
         match part.part {
             CDR => expect::cdr(&call).record_id,
@@ -300,14 +326,15 @@ impl<'a> Records<'a> {
         }
     }
 
-    fn describe(&self, part: Part) -> String {
+    /// What it is, for people.
+    pub fn describe(&self, part: Part) -> String {
         let call = self.index.call(part.call);
         let kind = match part.part {
             CDR => "CDR",
             MALFORMED => "unreadable record",
             number => call.statuses.get(usize::from(number)).map_or("", |it| it.kind.name()),
         };
-        format!("{kind} of call {} was acknowledged", part.call)
+        format!("{kind} of call {}", part.call)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::script::Call;
 pub(super) struct States<'a> {
     index: &'a Index,
     records: &'a Records<'a>,
+    is_alone: bool,
     verdicts: BTreeMap<&'a str, Verdict>,
 }
 
@@ -29,10 +30,10 @@ enum Verdict {
 }
 
 impl<'a> States<'a> {
-    pub fn new(index: &'a Index, records: &'a Records<'a>) -> Self {
+    pub fn new(index: &'a Index, records: &'a Records<'a>, is_alone: bool) -> Self {
         let unasked = || Verdict::Wrong("no answer".to_owned(), String::new());
         let verdicts = index.numbers.keys().map(|number| (number.as_str(), unasked())).collect();
-        Self { index, records, verdicts }
+        Self { index, records, is_alone, verdicts }
     }
 
     /// Numbers whose answers were not right so far.
@@ -63,6 +64,9 @@ impl<'a> States<'a> {
             is_foreign(&last.session_id) && ended >= last_ended
         });
         if has_foreign_last || answer.calls.iter().any(|call| is_foreign(&call.session_id)) {
+            if self.is_alone {
+                return Verdict::Wrong("a session that was never sent".to_owned(), String::new());
+            }
             // Another run calls the same numbers.
             return Verdict::NotJudged;
         }

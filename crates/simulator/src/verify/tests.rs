@@ -9,13 +9,16 @@ use tollgate_schema::v1;
 
 use super::verify;
 use crate::evidence::{
-    Evidence, EvidenceError, LedgerEntry, LedgerLeg, NumberLastCall, NumberState, TopicRecord,
+    Evidence, EvidenceError, LedgerEntry, LedgerLeg, NumberLastCall, NumberState, Timeline,
+    TimelineEvent, TopicRecord,
 };
 use crate::expect::{self, Known, quarantine_id, side_name, state};
 use crate::journal::{CDR, Journal, MALFORMED, Outcome, Part};
 use crate::script::tests::plan;
 use crate::script::{Call, Plan};
 use crate::{Fault, Faults, Finding, Options, Progress, Report};
+
+mod quarantine;
 
 const CALLS: u64 = 60;
 
@@ -25,6 +28,7 @@ struct Held {
     topics: HashMap<&'static str, Vec<TopicRecord>>,
     ledger: Vec<LedgerEntry>,
     states: Vec<NumberState>,
+    timelines: Vec<Timeline>,
 }
 
 #[async_trait]
@@ -42,6 +46,10 @@ impl Evidence for Held {
 
     async fn states(&mut self, _: &[String]) -> Result<Option<Vec<NumberState>>, EvidenceError> {
         Ok(Some(self.states.clone()))
+    }
+
+    async fn timelines(&mut self, _: &[String]) -> Result<Option<Vec<Timeline>>, EvidenceError> {
+        Ok(Some(self.timelines.clone()))
     }
 }
 
@@ -68,6 +76,7 @@ fn faultless(plan: &Plan, options: &Options) -> (Journal, Held) {
     let mut held = Held::default();
     let calls: Vec<Call> = (0..CALLS).map(|index| plan.call(index)).collect();
     for call in &calls {
+        let mut heard = Vec::new();
         let mut note = |part: u8| {
             journal.note(Part { call: call.index, part }, Outcome::Acknowledged);
         };
@@ -78,6 +87,7 @@ fn faultless(plan: &Plan, options: &Options) -> (Journal, Held) {
             let value = event.encode_to_vec();
             let events = held.topics.entry("call-events").or_default();
             events.push(record(&event.event_id, &call.session_id, value));
+            heard.push(TimelineEvent { event_id: event.event_id });
         }
         note(CDR);
         let mut cdr = expect::cdr(call);
@@ -85,6 +95,8 @@ fn faultless(plan: &Plan, options: &Options) -> (Journal, Held) {
         let value = cdr.encode_to_vec();
         let cdrs = held.topics.entry("cdrs").or_default();
         cdrs.push(record(&cdr.event_id, &call.session_id, value));
+        heard.push(TimelineEvent { event_id: cdr.event_id.clone() });
+        held.timelines.push(Timeline { session_id: call.session_id.clone(), events: heard });
         if let Some(item) = call.malformed_item() {
             note(MALFORMED);
             let id = hex::encode(quarantine_id(item.as_bytes()));
@@ -204,12 +216,19 @@ fn options() -> Options {
 
 /// Verifies what the faultless system holds after `plant` has had its way with it.
 async fn verified(faults: Faults, plant: impl FnOnce(&Plan, &mut Journal, &mut Held)) -> Report {
+    verified_with(&options(), faults, plant).await
+}
+
+async fn verified_with(
+    options: &Options,
+    faults: Faults,
+    plant: impl FnOnce(&Plan, &mut Journal, &mut Held),
+) -> Report {
     let plan = plan(faults);
-    let options = options();
-    let (mut journal, mut held) = faultless(&plan, &options);
+    let (mut journal, mut held) = faultless(&plan, options);
     plant(&plan, &mut journal, &mut held);
     let mut report = Report { is_verified: true, ..Report::default() };
-    verify(&options, &journal, Box::new(held), &Progress::hidden(), &mut report).await;
+    verify(options, &journal, Box::new(held), &Progress::hidden(), &mut report).await;
     report
 }
 
@@ -230,7 +249,7 @@ async fn a_faultless_system_is_clean_under_all_faults_of_the_platform() {
         let report = verified(faults, |_, _, _| {}).await;
         assert!(report.findings.is_empty(), "{report}");
         assert_eq!(report.exit_code(), 0, "{report}");
-        assert_eq!(report.tallies.len(), 6);
+        assert_eq!(report.tallies.len(), 7);
         let charges = report.charges.unwrap();
         assert_eq!(charges.expected_micros, charges.ledger_micros);
         assert!(charges.expected_micros > 0);
@@ -408,44 +427,59 @@ async fn a_number_that_another_run_called_later_is_not_judged() {
     })
     .await;
     assert_eq!(report.exit_code(), 0, "{report}");
-    assert_eq!(report.tallies.last().unwrap().not_judged, 1);
+    let states = report.tallies.iter().find(|tally| tally.place == "states").unwrap();
+    assert_eq!(states.not_judged, 1);
 }
 
 #[tokio::test]
-async fn an_unreadable_record_must_be_in_quarantine_with_its_bytes() {
-    let faults = || Faults::none().with(Fault::MalformedRecord, 0.3);
-    let report = verified(faults(), |_, _, held| {
-        held.topics.get_mut("quarantine").unwrap().pop();
-    })
-    .await;
-    assert_eq!(place_of(&report), ("lost", "quarantine"));
-
-    let report = verified(faults(), |_, _, held| {
-        let record = &mut held.topics.get_mut("quarantine").unwrap()[0];
-        let mut quarantined = v1::Quarantined::decode(record.value.clone()).unwrap();
-        quarantined.content.pop();
-        record.value = quarantined.encode_to_vec().into();
-    })
-    .await;
-    assert_eq!(only(&report).detail, "content");
+async fn a_number_that_nobody_else_can_have_called_is_judged() {
+    let plant = |held: &mut Held| {
+        let last = held.states[1].last_call.as_mut().unwrap();
+        last.session_id = "1201_7_1_20990101000000@callenabler245.huaweicaas.com".to_owned();
+    };
+    let options = Options { alone: true, ..options() };
+    let report = verified_with(&options, Faults::none(), |_, _, held| plant(held)).await;
+    assert_eq!(only(&report).detail, "a session that was never sent");
 }
 
 #[tokio::test]
-async fn a_good_record_in_quarantine_is_found() {
+async fn what_user_state_has_never_heard_is_lost_whatever_the_states_say() {
+    let report = verified(Faults::none(), |_, _, held| {
+        held.timelines[3].events.remove(0);
+    })
+    .await;
+    assert_eq!(place_of(&report), ("lost", "timelines"));
+
     let report = verified(Faults::none(), |plan, _, held| {
-        let item = plan.call(1).item().into_bytes();
-        let id = hex::encode(quarantine_id(&item));
-        let quarantined = v1::Quarantined {
-            quarantine_id: id.clone(),
-            content: item,
-            reason: v1::QuarantineReason::RefusedByDatabase.into(),
-            ..v1::Quarantined::default()
-        };
-        let value = quarantined.encode_to_vec();
-        held.topics.entry("quarantine").or_default().push(record(&id, &id, value));
+        held.timelines.remove(3);
+        let first = plan.call(3).statuses[0].clone();
+        // Only what is on the topics can have been heard.
+        let id = expect::call_event(&plan.call(3), &first).event_id;
+        held.topics.get_mut("call-events").unwrap().retain(|record| record.ce_id != id);
     })
     .await;
-    assert_eq!(place_of(&report), ("wrong", "quarantine"));
+    let timelines = report.tallies.iter().find(|tally| tally.place == "timelines").unwrap();
+    let plan = plan(Faults::none());
+    assert_eq!(timelines.lost, plan.call(3).statuses.len() as u64, "{report}");
+}
+
+#[tokio::test]
+async fn what_was_refused_to_the_last_is_counted_apart() {
+    let report = verified(Faults::none(), |plan, journal, held| {
+        let sent = std::mem::replace(journal, Journal::new(plan.clone(), None).unwrap());
+        for call in 0..CALLS {
+            for part in (0..plan.call(call).statuses.len() as u8).chain([CDR]) {
+                let part = Part { call, part };
+                let is_first = (call, part.part) == (0, 0);
+                journal.note(part, if is_first { Outcome::Refused } else { sent.outcome(part) });
+            }
+        }
+        let id = expect::call_event(&plan.call(0), &plan.call(0).statuses[0]).event_id;
+        held.topics.get_mut("call-events").unwrap().retain(|record| record.ce_id != id);
+    })
+    .await;
+    assert_eq!(report.exit_code(), 0, "{report}");
+    assert_eq!((report.tallies[0].refused, report.tallies[0].unknown_absent), (1, 0));
 }
 
 #[tokio::test]
@@ -466,6 +500,12 @@ async fn what_cannot_be_read_is_said_and_is_no_clean_result() {
             &mut self,
             _: &[String],
         ) -> Result<Option<Vec<NumberState>>, EvidenceError> {
+            Ok(None)
+        }
+        async fn timelines(
+            &mut self,
+            _: &[String],
+        ) -> Result<Option<Vec<Timeline>>, EvidenceError> {
             Ok(None)
         }
     }
