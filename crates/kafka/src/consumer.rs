@@ -4,7 +4,6 @@
 //!  next, start, pause … ──▶ commands ──▶ member thread ──▶ librdkafka
 //!                              ▲              │
 //!                              └── answers ◀──┘  rebalance callback: notes, assigns nothing
-//!  watermarks ──▶ ends, a client of their own
 //! ```
 //!
 //! All calls into librdkafka happen on the member's own thread: they block, and a call that its
@@ -23,7 +22,6 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 use tollgate_stream::{Consumer, Event, StreamError, TopicPartition};
 
-use crate::ends::Ends;
 use member::Member;
 
 pub use member::Options;
@@ -45,12 +43,11 @@ pub struct KafkaConsumer {
     commands: mpsc::Sender<Command>,
     closed: oneshot::Receiver<()>,
     close_timeout: Duration,
-    ends: Ends,
 }
 
 impl KafkaConsumer {
     /// Joins the group; brokers need not be reachable.
-    pub fn join(options: Options, ends: Ends) -> Result<Self, StreamError> {
+    pub fn join(options: Options) -> Result<Self, StreamError> {
         let close_timeout = options.close_timeout;
         let (commands, inbox) = mpsc::channel();
         let (closing, closed) = oneshot::channel();
@@ -63,7 +60,7 @@ impl KafkaConsumer {
                 let _ = closing.send(());
             })
             .map_err(|error| StreamError::Transient(format!("cannot start a thread: {error}")))?;
-        Ok(Self { commands, closed, close_timeout, ends })
+        Ok(Self { commands, closed, close_timeout })
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StreamError> {
@@ -100,22 +97,13 @@ impl Consumer for KafkaConsumer {
         self.ask(|reply| Command::Stop { partition, reply }).await
     }
 
-    async fn watermarks(&mut self, partition: &TopicPartition) -> Result<(i64, i64), StreamError> {
-        let first = self.ends.first(vec![partition.clone()]).await?;
-        let next = self.ends.next(vec![partition.clone()]).await?;
-        match (first.get(partition), next.get(partition)) {
-            (Some(first), Some(next)) => Ok((*first, *next)),
-            _ => Err(StreamError::Transient(format!("no broker says where {partition} ends"))),
-        }
-    }
-
     async fn report_progress(&mut self, offsets: &[(TopicPartition, i64)]) {
         // Harmless when it does not arrive.
         let _ = self.commands.send(Command::Progress { offsets: offsets.to_vec() });
     }
 
     async fn close(self: Box<Self>) {
-        let Self { commands, closed, close_timeout, .. } = *self;
+        let Self { commands, closed, close_timeout } = *self;
         // The thread ends with its last command.
         drop(commands);
         if tokio::time::timeout(close_timeout, closed).await.is_err() {

@@ -17,9 +17,9 @@ use crate::settings::Settings;
 use crate::{config, convert};
 
 const SLICE: Duration = Duration::from_millis(100);
-/// Questions without an answer after which another client asks: one that knows no broker any more
-/// never gets any.
-const UNANSWERED: u32 = 3;
+/// So many times as long as a question may take nothing is answered before another client asks: one
+/// that knows no broker any more never gets an answer.
+const PATIENCE: u32 = 3;
 
 type Client = BaseConsumer<Context<Unmanaged>>;
 
@@ -36,7 +36,9 @@ pub struct Ends {
 struct Asker {
     /// Taken when [`Ends`] is dropped.
     client: Option<Arc<Client>>,
-    unanswered: u32,
+    /// When something was asked first since the last answer.
+    unanswered_since: Option<Instant>,
+    patience: Duration,
 }
 
 impl Ends {
@@ -48,13 +50,13 @@ impl Ends {
         let probe = config::probe(base, settings);
         let client =
             new_client(&probe, common).map_err(|error| StreamError::Fatal(error.to_string()))?;
-        let asker = Asker { client: Some(Arc::new(client)), unanswered: 0 };
-        Ok(Self {
-            asker: Arc::new(Mutex::new(asker)),
-            probe,
-            common: Arc::clone(common),
-            timeout: Duration::from_millis(settings.operation_timeout_ms.into()),
-        })
+        let timeout = Duration::from_millis(settings.operation_timeout_ms.into());
+        let asker = Asker {
+            client: Some(Arc::new(client)),
+            unanswered_since: None,
+            patience: timeout * PATIENCE,
+        };
+        Ok(Self { asker: Arc::new(Mutex::new(asker)), probe, common: Arc::clone(common), timeout })
     }
 
     /// Offset of the first record of each partition.
@@ -71,6 +73,16 @@ impl Ends {
         partitions: Vec<TopicPartition>,
     ) -> Result<BTreeMap<TopicPartition, i64>, StreamError> {
         self.offsets(partitions, Offset::End).await
+    }
+
+    /// Both of one partition.
+    pub async fn of(&self, partition: &TopicPartition) -> Result<(i64, i64), StreamError> {
+        let first = self.first(vec![partition.clone()]).await?;
+        let next = self.next(vec![partition.clone()]).await?;
+        match (first.get(partition), next.get(partition)) {
+            (Some(first), Some(next)) => Ok((*first, *next)),
+            _ => Err(StreamError::Transient(format!("no broker says where {partition} ends"))),
+        }
     }
 
     /// One question for all.
@@ -137,7 +149,7 @@ impl Ends {
             };
             let answer = work(&client, timeout);
             if answer.is_ok() {
-                lock(&asker).unanswered = 0;
+                lock(&asker).unanswered_since = None;
             }
             answer.map_err(|error| {
                 // What the connections said.
@@ -145,9 +157,11 @@ impl Ends {
                 common.health.explain(&error).into_stream_error()
             })
         };
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|error| StreamError::Transient(error.to_string()))?
+        // A client that has locked itself up never comes back.
+        let answer = tokio::time::timeout(timeout * PATIENCE, tokio::task::spawn_blocking(work));
+        let none = || StreamError::Transient("no answer about offsets".to_owned());
+        let answer = answer.await.map_err(|_| none())?;
+        answer.map_err(|error| StreamError::Transient(error.to_string()))?
     }
 }
 
@@ -158,15 +172,15 @@ impl Asker {
         probe: &ClientConfig,
         common: &Arc<Common>,
     ) -> Result<Option<Arc<Client>>, StreamError> {
-        if self.unanswered >= UNANSWERED && self.client.is_some() {
+        let waited = self.unanswered_since.is_some_and(|since| since.elapsed() > self.patience);
+        if waited && self.client.is_some() {
             let new = new_client(probe, common)
                 .map_err(|error| StreamError::Transient(error.to_string()))?;
             let old = self.client.replace(Arc::new(new));
             std::thread::spawn(move || drop(old));
-            self.unanswered = 0;
+            self.unanswered_since = None;
         }
-        // Counted before it is asked: a client that has locked itself up never comes back.
-        self.unanswered += 1;
+        self.unanswered_since.get_or_insert_with(Instant::now);
         Ok(self.client.clone())
     }
 }

@@ -1,4 +1,5 @@
-//! The stream traits over Kafka; the only crate that names rdkafka.
+//! The stream traits over Kafka; the only crate that names rdkafka, but for `bench`, which compares
+//! with it.
 //!
 //! ```text
 //!  Producer ──▶ idempotent client, polled by a driver thread ──▶ topics

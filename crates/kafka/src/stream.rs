@@ -1,7 +1,7 @@
 //! [`KafkaStream`]: the trait, put together.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,6 +28,8 @@ pub struct KafkaStream {
     base: ClientConfig,
     common: Arc<Common>,
     admin: Admin,
+    /// Made when it is asked first.
+    ends: OnceLock<Ends>,
 }
 
 /// librdkafka's configuration of the producer that publishes from the spool, for those who want to
@@ -52,7 +54,21 @@ impl KafkaStream {
         let base = config::base(settings)?;
         let common = Arc::new(Common::default());
         let admin = Admin::new(&base, settings, &common);
-        Ok(Arc::new(Self { settings: settings.clone(), base, common, admin }))
+        Ok(Arc::new(Self {
+            settings: settings.clone(),
+            base,
+            common,
+            admin,
+            ends: OnceLock::new(),
+        }))
+    }
+
+    fn ends(&self) -> Result<&Ends, StreamError> {
+        if let Some(ends) = self.ends.get() {
+            return Ok(ends);
+        }
+        let ends = Ends::new(&self.base, &self.settings, &self.common)?;
+        Ok(self.ends.get_or_init(|| ends))
     }
 
     /// What has been wrong with the cluster, or with our access to it, within the last half
@@ -80,7 +96,6 @@ impl Stream for KafkaStream {
 
     async fn consumer(&self, options: ConsumerOptions) -> Result<Box<dyn Consumer>, StreamError> {
         let timeout = |ms: u32| Duration::from_millis(ms.into());
-        let ends = Ends::new(&self.base, &self.settings, &self.common)?;
         let options = Options {
             config: config::consumer(&self.base, &self.settings, &options),
             common: Arc::clone(&self.common),
@@ -91,7 +106,7 @@ impl Stream for KafkaStream {
             rejoin_after: timeout(self.settings.session_timeout_ms),
             close_timeout: timeout(self.settings.close_timeout_ms),
         };
-        Ok(Box::new(KafkaConsumer::join(options, ends)?))
+        Ok(Box::new(KafkaConsumer::join(options)?))
     }
 
     async fn relay(&self, id: &str) -> Result<Box<dyn Relay>, StreamError> {
@@ -122,6 +137,10 @@ impl Stream for KafkaStream {
         let reader =
             KafkaReader::open(&self.base, &self.settings, &self.common, partitions, from).await?;
         Ok(Box::new(reader))
+    }
+
+    async fn watermarks(&self, partition: &TopicPartition) -> Result<(i64, i64), StreamError> {
+        self.ends()?.of(partition).await
     }
 
     async fn create_topics(&self, topics: &[TopicSpec]) -> Result<Vec<String>, StreamError> {

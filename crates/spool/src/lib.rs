@@ -50,6 +50,7 @@ pub use error::{AppendError, SpoolError};
 pub use examine::{EpochSummary, Finding, FindingKind, Inspection, Verification, inspect, verify};
 pub use reader::{Confirmer, Reader};
 pub use record::{Encoded, Position, Request, Stored, Undecodable};
+pub use salvage::Salvage;
 pub use segment::FORMAT;
 pub use settings::Settings;
 pub use spool::{Append, Options, Spool, Usage};

@@ -17,9 +17,8 @@ const BLOCK: usize = 4096;
 /// out around the blocks that cannot be read: a bad sector costs the records it hits, and not
 /// everything behind it.
 #[derive(Debug)]
-pub(crate) struct Salvage {
+pub struct Salvage {
     file: Arc<dyn DiskFile>,
-    /// How many failures in a row are reported before a read works around them.
     patience: u32,
     failures: Cell<u32>,
     /// Whether anything was given up as unreadable.
@@ -27,6 +26,7 @@ pub(crate) struct Salvage {
 }
 
 impl Salvage {
+    /// `patience` is how many failures in a row are reported before a read works around them.
     pub fn new(file: Arc<dyn DiskFile>, patience: u32) -> Self {
         Self { file, patience, failures: Cell::new(0), gave_up: Cell::new(false) }
     }
@@ -36,7 +36,7 @@ impl Salvage {
         self.gave_up.get()
     }
 
-    pub fn file(&self) -> &dyn DiskFile {
+    pub(crate) fn file(&self) -> &dyn DiskFile {
         &*self.file
     }
 

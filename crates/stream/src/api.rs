@@ -37,6 +37,10 @@ pub trait Stream: Send + Sync + 'static {
         from: ReadFrom,
     ) -> Result<Box<dyn TopicReader>, StreamError>;
 
+    /// First offset retained and the offset after the last. Comes to an end within a bounded time,
+    /// also where the partition has no leader.
+    async fn watermarks(&self, partition: &TopicPartition) -> Result<(i64, i64), StreamError>;
+
     /// Creates the topics that are missing; existing ones are left as they are.
     /// Returns the names that were created.
     async fn create_topics(&self, topics: &[TopicSpec]) -> Result<Vec<String>, StreamError>;
@@ -143,9 +147,6 @@ pub trait Consumer: Send {
     /// Gives an assigned partition up locally: nothing further is delivered from it, the group
     /// is not told.
     async fn stop(&mut self, partition: &TopicPartition) -> Result<(), StreamError>;
-
-    /// First offset retained and the offset after the last.
-    async fn watermarks(&mut self, partition: &TopicPartition) -> Result<(i64, i64), StreamError>;
 
     /// Writes offsets to the group, for lag tools only; failure is harmless.
     async fn report_progress(&mut self, offsets: &[(TopicPartition, i64)]);

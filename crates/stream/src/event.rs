@@ -42,21 +42,6 @@ impl Outgoing {
         }
     }
 
-    /// A tombstone: says to readers of a compacted topic that the key is no more.
-    pub fn tombstone(
-        topic: &Topic,
-        key: impl Into<Bytes>,
-        event_id: impl Into<String>,
-        time_ms: Option<i64>,
-    ) -> Self {
-        Self {
-            topic: topic.name.into(),
-            key: key.into(),
-            value: None,
-            headers: event_headers(topic, event_id, time_ms),
-        }
-    }
-
     /// Bytes it takes, near enough for bounds: key, value and headers.
     pub fn size(&self) -> usize {
         let headers: usize =
@@ -115,7 +100,7 @@ impl TopicSpec {
 
 #[cfg(test)]
 mod tests {
-    use tollgate_schema::topics::{CDRS, USER_STATES};
+    use tollgate_schema::topics::CDRS;
 
     use super::*;
     use crate::{Incoming, TopicPartition};
@@ -136,13 +121,6 @@ mod tests {
         assert_eq!(read.header("ce_id"), Some("00ff"));
         assert_eq!(read.header("ce_type"), Some("tollgate.v1.CallDetailRecord"));
         assert_eq!(read.header("ce_time"), Some("1970-01-01T00:00:00Z"));
-    }
-
-    #[test]
-    fn a_tombstone_has_headers_and_no_value() {
-        let tombstone = Outgoing::tombstone(&USER_STATES, "number", "00ff", None);
-        assert_eq!(tombstone.value, None);
-        assert!(tombstone.headers.iter().any(|(name, _)| &**name == "ce_id"));
     }
 
     #[test]

@@ -114,7 +114,7 @@ pub const EMBEDDED_RECORDS: Metric = Metric::counter(
 pub const EMBEDDED_FULL: Metric = Metric::counter(
     "tollgate_embedded_log_full_total",
     &[],
-    "Times that the embedded log reached its bound and had nothing that all consumers have read",
+    "Times that the embedded log reached its bound and its oldest segment could not go",
 );
 /// Failed writes.
 pub const EMBEDDED_FAILURES: Metric = Metric::counter(

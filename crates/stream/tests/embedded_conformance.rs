@@ -104,6 +104,7 @@ suite! {
     runtime::a_mark_that_does_not_match_stops_the_consumer,
     runtime::an_offset_beyond_the_end_stops_the_consumer,
     runtime::a_slow_partition_does_not_stop_the_others,
+    runtime::a_partition_without_a_leader_does_not_keep_the_others_from_starting,
     company::poison_in_company_is_its_partitions_alone,
     company::a_takeover_in_company_is_its_partitions_alone,
     company::a_lost_answer_in_company_applies_nothing_twice,

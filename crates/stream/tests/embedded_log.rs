@@ -1,78 +1,21 @@
-//! What only the embedded log promises: crashes, damage, bounds.
+//! What only the embedded log promises: crashes and bounds.
+
+mod common;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::{SEGMENT, contents, open, options, publish, spec, try_open, wait_for};
 use proptest::prelude::*;
-use tollgate_spool::disk::{Disk, FaultPlan, FaultyDisk, Injected, Loss, Operation};
+use tollgate_spool::disk::{FaultPlan, FaultyDisk, Injected, Loss, Operation};
 use tollgate_stream::conformance::tools::{Outcomes, record};
-use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
+use tollgate_stream::embedded::EmbeddedStream;
 use tollgate_stream::{
-    ConsumerOptions, Deliveries, DeliveryError, EmbeddedSettings, EnqueueError, Event, Outgoing,
-    Position, Producer, ProducerKind, ReadFrom, Stream, StreamError, Token, TopicPartition,
-    TopicSpec,
+    ConsumerOptions, Deliveries, DeliveryError, EnqueueError, Event, Outgoing, Position, Producer,
+    ProducerKind, ReadFrom, Stream, StreamError, Token, TopicPartition,
 };
-
-const SEGMENT: u64 = 64 * 1024;
-
-fn options(disk: &FaultyDisk, max_bytes: u64) -> EmbeddedOptions {
-    let settings =
-        EmbeddedSettings { dir: PathBuf::from("/log"), max_bytes, segment_bytes: SEGMENT };
-    EmbeddedOptions { settings, disk: Arc::new(disk.clone()) as Arc<dyn Disk> }
-}
-
-fn try_open(disk: &FaultyDisk) -> Result<Arc<EmbeddedStream>, StreamError> {
-    EmbeddedStream::open(options(disk, 64 * 1024 * 1024))
-}
-
-fn open(disk: &FaultyDisk) -> Arc<EmbeddedStream> {
-    try_open(disk).expect("it opens")
-}
-
-fn spec(name: &str, partitions: i32) -> TopicSpec {
-    TopicSpec { name: name.to_owned(), partitions, replication: 1, config: Vec::new() }
-}
-
-async fn wait_for<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
-    for _ in 0..3_000 {
-        if let Some(value) = attempt().await {
-            return value;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("waited in vain: {what}");
-}
-
-async fn publish(
-    stream: &EmbeddedStream,
-    records: &[Outgoing],
-) -> Vec<Result<Position, DeliveryError>> {
-    let outcomes = Arc::new(Outcomes::default());
-    let producer = stream
-        .producer(ProducerKind::Spooled, Arc::clone(&outcomes) as Arc<dyn Deliveries>)
-        .unwrap();
-    for (token, record) in records.iter().enumerate() {
-        producer.send(record, token as Token).unwrap();
-    }
-    wait_for("reports", async || (outcomes.count() == records.len()).then_some(())).await;
-    (0..records.len()).map(|token| outcomes.of(token as Token).remove(0)).collect()
-}
-
-/// Every text of the topic, by partition and in order, with its offset.
-async fn contents(stream: &EmbeddedStream, topic: &str) -> BTreeMap<i32, Vec<(i64, String)>> {
-    let mut reader = stream.reader(&[topic], ReadFrom::Earliest).await.unwrap();
-    let mut found: BTreeMap<i32, Vec<(i64, String)>> = BTreeMap::new();
-    while !reader.caught_up().await.unwrap() {
-        for record in reader.next(64, Duration::from_millis(10)).await.unwrap() {
-            let text = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
-            found.entry(record.partition.partition).or_default().push((record.offset, text));
-        }
-    }
-    found
-}
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
@@ -241,11 +184,37 @@ async fn a_segment_that_fails_while_it_is_made_does_not_stay() {
             let report = publish(&stream, &[record("t", "k", "id", &large)]).await.remove(0);
             assert!(matches!(report, Err(DeliveryError::Retry(_))), "{operation:?}: {report:?}");
         }
-        let on_disk: usize =
-            disk.paths().iter().map(|path| disk.contents(path).unwrap_or_default().len()).sum();
-        assert_eq!(on_disk as u64, stream.bytes(), "{operation:?}: {:?}", disk.paths());
+        assert_eq!(bytes_on_disk(&disk), stream.bytes(), "{operation:?}: {:?}", disk.paths());
         disk.heal();
         assert!(publish(&stream, &[record("t", "k", "id", &large)]).await[0].is_ok());
+    }
+}
+
+fn bytes_on_disk(disk: &FaultyDisk) -> u64 {
+    let files = disk.paths();
+    files.iter().map(|path| disk.contents(path).unwrap_or_default().len() as u64).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_that_is_given_up_gives_its_reserve_back() {
+    for operation in [Operation::Write, Operation::Sync] {
+        let disk = FaultyDisk::new(14);
+        let stream = open(&disk);
+        stream.create_topics(&[spec("t", 1)]).await.unwrap();
+        for round in 0..8 {
+            disk.arm(FaultPlan::all(operation, Injected::Eio));
+            let report = publish(&stream, &[record("t", "k", "id", "failed")]).await.remove(0);
+            assert!(matches!(report, Err(DeliveryError::Retry(_))), "{operation:?}: {report:?}");
+            disk.heal();
+            let again = publish(&stream, &[record("t", "k", "id", "again")]).await.remove(0);
+            assert_eq!(again, Ok(Position { partition: 0, offset: round }));
+        }
+        assert!(stream.bytes() < 2 * SEGMENT, "{operation:?}: {} bytes", stream.bytes());
+        assert_eq!(bytes_on_disk(&disk), stream.bytes(), "{operation:?}");
+        drop(stream);
+        let stream = open(&disk);
+        assert_eq!(stream.damage(), [], "{operation:?}");
+        assert_eq!(contents(&stream, "t").await[&0].len(), 8, "{operation:?}");
     }
 }
 
@@ -281,86 +250,6 @@ async fn readers_and_reports_wait_for_the_sync() {
     disk.release_syncs();
     wait_for("the report", async || (outcomes.count() == 1).then_some(())).await;
     assert_eq!(reader.next(10, Duration::from_secs(10)).await.unwrap().len(), 1);
-}
-
-/// Fills several segments; returns the position of the confirmed records' file.
-async fn filled(disk: &FaultyDisk) {
-    let stream = open(disk);
-    stream.create_topics(&[spec("t", 2)]).await.unwrap();
-    for round in 0..40 {
-        let records: Vec<Outgoing> = (0..4)
-            .map(|key| {
-                record(
-                    "t",
-                    &format!("k{key}"),
-                    "id",
-                    &format!("{round}-{key}-{}", "x".repeat(2_000)),
-                )
-            })
-            .collect();
-        assert!(publish(&stream, &records).await.iter().all(Result::is_ok));
-    }
-    drop(stream);
-}
-
-/// I5.
-#[tokio::test(flavor = "multi_thread")]
-async fn any_flipped_byte_is_reported_and_costs_only_what_it_hits() {
-    let disk = FaultyDisk::new(6);
-    filled(&disk).await;
-    let files: Vec<PathBuf> =
-        disk.paths().into_iter().filter(|path| path.extension().is_some()).collect();
-    assert!(files.len() > 3, "{files:?}");
-    let all = contents(&open(&disk.fork()), "t").await;
-    let total: usize = all.values().map(Vec::len).sum();
-    assert_eq!(total, 160);
-    let mut hits = 0;
-    for (index, file) in files.iter().enumerate() {
-        let len = disk.contents(file).unwrap().len() as u64;
-        for step in 0..6 {
-            let hurt = disk.fork();
-            assert!(hurt.flip(file, (len * step / 6 + 31) % len, 0x10));
-            let stream = match try_open(&hurt) {
-                Ok(stream) => stream,
-                Err(error) => panic!("{error} for a byte of {}", file.display()),
-            };
-            let found = contents(&stream, "t").await;
-            let left: usize = found.values().map(Vec::len).sum();
-            let last_group = index == files.len() - 1;
-            if left < total && !last_group {
-                assert!(!stream.damage().is_empty(), "{} records vanished silently", total - left);
-                assert!(total - left <= 4, "one group, not {} records", total - left);
-                hits += 1;
-            }
-            for (partition, records) in &found {
-                // What is left is what was there, under the same offsets.
-                assert!(records.iter().all(|one| all[partition].contains(one)));
-            }
-            // And writing goes on behind the end.
-            let position =
-                publish(&stream, &[record("t", "k0", "id", "more")]).await.remove(0).unwrap();
-            let end = all[&position.partition].last().unwrap().0;
-            if !last_group {
-                assert!(position.offset > end, "{position:?} behind {end}");
-            }
-        }
-    }
-    assert!(hits > 5, "{hits}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_missing_segment_is_reported() {
-    let disk = FaultyDisk::new(7);
-    filled(&disk).await;
-    let files: Vec<PathBuf> =
-        disk.paths().into_iter().filter(|path| path.extension().is_some()).collect();
-    disk.remove(&files[1]).unwrap();
-    let stream = open(&disk);
-    let lost: i64 =
-        stream.damage().iter().filter(|it| it.partition.is_some()).map(|it| it.to - it.from).sum();
-    let left: usize = contents(&stream, "t").await.values().map(Vec::len).sum();
-    assert_eq!(lost + left as i64, 160);
-    assert!(lost > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -427,10 +316,10 @@ async fn a_full_log_waits_for_the_slowest_consumer_and_goes_on_when_it_has_repor
     assert_eq!(outcomes.count(), confirmed, "the slow one still needs them");
     assert!(stream.trouble().unwrap().contains("group slow"));
     // Everything is still there for it.
-    assert_eq!(slow.watermarks(&partition).await.unwrap().0, 0);
+    assert_eq!(stream.watermarks(&partition).await.unwrap().0, 0);
     slow.report_progress(&[(partition.clone(), confirmed as i64)]).await;
     wait_for("publishing goes on", async || (outcomes.count() > confirmed).then_some(())).await;
-    let (low, _) = slow.watermarks(&partition).await.unwrap();
+    let (low, _) = stream.watermarks(&partition).await.unwrap();
     assert!(low > 0 && low <= confirmed as i64);
     assert!(stream.bytes() <= bound);
     // An offset that is gone is reported.
@@ -470,11 +359,80 @@ async fn retention_remembers_over_a_restart_who_still_needs_what() {
         .producer(ProducerKind::Spooled, Arc::clone(&outcomes) as Arc<dyn Deliveries>)
         .unwrap();
     let confirmed = fill_up(&producer, &outcomes).await;
-    let mut consumer = member(&stream, "billing").await;
-    assert_eq!(consumer.watermarks(&partition).await.unwrap().0, 0);
+    let consumer = member(&stream, "billing").await;
+    assert_eq!(stream.watermarks(&partition).await.unwrap().0, 0);
     drop(consumer);
     assert_eq!(stream.keep_groups(&[]).await.unwrap(), ["billing"]);
     wait_for("publishing goes on", async || (outcomes.count() > confirmed).then_some(())).await;
+}
+
+/// A start has no room of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_of_a_full_log_take_no_room() {
+    let disk = FaultyDisk::new(15);
+    let bound = 8 * SEGMENT;
+    let partition = TopicPartition::new("t", 0);
+    let mut stream = EmbeddedStream::open(options(&disk, bound)).unwrap();
+    stream.create_topics(&[spec("t", 1)]).await.unwrap();
+    drop(member(&stream, "slow").await);
+    let outcomes = Arc::new(Outcomes::default());
+    let fill = async |stream: &EmbeddedStream| {
+        let deliveries = Arc::clone(&outcomes) as Arc<dyn Deliveries>;
+        fill_up(&stream.producer(ProducerKind::Spooled, deliveries).unwrap(), &outcomes).await;
+        contents(stream, "t").await[&0].len()
+    };
+    let mut confirmed = fill(&stream).await;
+    for _ in 0..10 {
+        drop(stream);
+        disk.kill();
+        stream = EmbeddedStream::open(options(&disk, bound)).unwrap();
+        confirmed = fill(&stream).await;
+    }
+    assert!(stream.bytes() <= bound + SEGMENT, "{} bytes", stream.bytes());
+    member(&stream, "slow").await.report_progress(&[(partition, confirmed as i64)]).await;
+    assert!(publish(&stream, &[record("t", "k", "id", "more")]).await[0].is_ok());
+}
+
+/// I11: it is counted, and holds back what comes behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_that_can_not_be_removed_stays_in_the_log() {
+    let disk = FaultyDisk::new(16);
+    let bound = 8 * SEGMENT;
+    let stream = EmbeddedStream::open(options(&disk, bound)).unwrap();
+    stream.create_topics(&[spec("t", 1)]).await.unwrap();
+    let outcomes = Arc::new(Outcomes::default());
+    let producer = stream
+        .producer(ProducerKind::Spooled, Arc::clone(&outcomes) as Arc<dyn Deliveries>)
+        .unwrap();
+    let oldest = disk.paths().into_iter().find(|path| path.extension().is_some()).unwrap();
+    let large = Outgoing { value: Some(vec![7; 50_000].into()), ..record("t", "k", "id", "") };
+    let publish_one = async || {
+        let token = outcomes.token();
+        producer.send(&large, token).unwrap();
+        let report = wait_for("a report", async || outcomes.of(token).pop()).await;
+        report.unwrap()
+    };
+    while stream.bytes() + SEGMENT <= bound - SEGMENT {
+        publish_one().await;
+    }
+    disk.arm(FaultPlan::all(Operation::Remove, Injected::Eio));
+    let before = outcomes.count();
+    for _ in 0..4 {
+        producer.send(&large, outcomes.token()).unwrap();
+    }
+    wait_for("it says why", async || {
+        stream.trouble().filter(|why| why.contains("can not be removed"))
+    })
+    .await;
+    assert!(disk.contents(&oldest).is_some());
+    assert!(bytes_on_disk(&disk) <= bound);
+    assert_eq!(bytes_on_disk(&disk), stream.bytes());
+    disk.heal();
+    wait_for("publishing goes on", async || (outcomes.count() == before + 4).then_some(())).await;
+    drop(producer);
+    drop(stream);
+    let stream = EmbeddedStream::open(options(&disk, bound)).unwrap();
+    assert_eq!(stream.damage(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -495,7 +453,7 @@ async fn a_renamed_group_is_forgotten_once_the_new_one_holds_back_what_it_needs(
     assert_eq!(keeping.await.unwrap(), ["old"]);
     assert_eq!(stream.groups(), ["new"]);
     let partition = TopicPartition::new("t", 0);
-    assert_eq!(new.watermarks(&partition).await.unwrap().0, 0);
+    assert_eq!(stream.watermarks(&partition).await.unwrap().0, 0);
     new.report_progress(&[(partition, confirmed as i64)]).await;
     wait_for("publishing goes on", async || (outcomes.count() > confirmed).then_some(())).await;
 }

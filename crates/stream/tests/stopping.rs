@@ -49,6 +49,10 @@ impl Stream for Hanging {
         away()
     }
 
+    async fn watermarks(&self, _: &TopicPartition) -> Result<(i64, i64), StreamError> {
+        away()
+    }
+
     async fn create_topics(&self, _: &[TopicSpec]) -> Result<Vec<String>, StreamError> {
         away()
     }
@@ -78,10 +82,6 @@ impl Consumer for HangingConsumer {
     }
 
     async fn stop(&mut self, _: &TopicPartition) -> Result<(), StreamError> {
-        std::future::pending().await
-    }
-
-    async fn watermarks(&mut self, _: &TopicPartition) -> Result<(i64, i64), StreamError> {
         std::future::pending().await
     }
 

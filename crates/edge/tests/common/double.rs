@@ -9,8 +9,8 @@ use rustix::process::getpriority_process;
 use tollgate_stream::embedded::EmbeddedStream;
 use tollgate_stream::{
     Consumer, ConsumerOptions, Deliveries, DeliveryError, EnqueueError, Outgoing, Producer,
-    ProducerKind, ReadFrom, Relay, Stream, StreamError, Token, TopicDescription, TopicReader,
-    TopicSpec,
+    ProducerKind, ReadFrom, Relay, Stream, StreamError, Token, TopicDescription, TopicPartition,
+    TopicReader, TopicSpec,
 };
 
 /// What becomes of a record that is sent.
@@ -24,6 +24,8 @@ pub enum Mode {
     StoreAndFail,
     /// It is not taken for the moment.
     Unavailable,
+    /// Records of this topic are not taken for the moment.
+    Without(&'static str),
     /// The queue is full.
     Full,
     /// Records that hold this text are refused for good.
@@ -133,7 +135,6 @@ impl Producer for DoubleProducer {
         let mode = self.mode.lock().unwrap().clone();
         self.sender_niceness.store(getpriority_process(None).unwrap(), Ordering::Relaxed);
         match mode {
-            Mode::Pass => self.inner.send(record, token),
             Mode::Stall => {
                 self.stalled().push((record.clone(), token));
                 Ok(())
@@ -145,6 +146,10 @@ impl Producer for DoubleProducer {
                 Ok(())
             }
             Mode::Unavailable => Err(EnqueueError::Unavailable("no broker".into())),
+            Mode::Without(topic) if record.topic == topic => {
+                Err(EnqueueError::Unavailable("no such topic".into()))
+            }
+            Mode::Pass | Mode::Without(_) => self.inner.send(record, token),
             Mode::Full => Err(EnqueueError::QueueFull),
             Mode::Refuse(text) => {
                 let value = record.value.clone().unwrap_or_default();
@@ -204,6 +209,10 @@ impl Stream for Double {
         from: ReadFrom,
     ) -> Result<Box<dyn TopicReader>, StreamError> {
         self.log.reader(topics, from).await
+    }
+
+    async fn watermarks(&self, partition: &TopicPartition) -> Result<(i64, i64), StreamError> {
+        self.log.watermarks(partition).await
     }
 
     async fn create_topics(&self, topics: &[TopicSpec]) -> Result<Vec<String>, StreamError> {

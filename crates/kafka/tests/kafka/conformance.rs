@@ -135,6 +135,7 @@ suite! {
         a_mark_that_does_not_match_stops_the_consumer,
         an_offset_beyond_the_end_stops_the_consumer,
         a_slow_partition_does_not_stop_the_others,
+        a_partition_without_a_leader_does_not_keep_the_others_from_starting,
     }
     company {
         poison_in_company_is_its_partitions_alone,

@@ -37,7 +37,7 @@ async fn delivery_follows_start_stop_pause_and_resume(protocol: GroupProtocol) -
     // Nothing before start.
     let quiet = consumer.next(10, Duration::from_millis(300)).await?;
     assert_eq!(quiet, Event::Idle);
-    assert_eq!(consumer.watermarks(&partition).await?, (0, 6));
+    assert_eq!(stream.watermarks(&partition).await?, (0, 6));
 
     consumer.start(&partition, 2).await?;
     assert_eq!(texts(&take(&mut *consumer, 3).await?), ["2", "3", "4"]);

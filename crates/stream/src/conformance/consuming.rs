@@ -26,7 +26,7 @@ pub async fn nothing_is_delivered_before_the_start_and_then_from_the_offset_aske
     let mut consumer = join(&*stream, &unique("group"), &topic).await;
     let partition = assigned(harness, &mut *consumer, 1).await.remove(0);
     nothing_from(harness, &mut *consumer, |_| true).await;
-    assert_eq!(consumer.watermarks(&partition).await.expect("ends"), (0, 10));
+    assert_eq!(stream.watermarks(&partition).await.expect("ends"), (0, 10));
     start(harness, &mut *consumer, &partition, 4).await;
     let found = records(harness, &mut *consumer, 6).await;
     let found: Vec<(i64, String)> =

@@ -3,23 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::watch;
 use tollgate_schema::topics::QUARANTINE;
+use tollgate_schema::v1::QuarantineReason;
 
 use super::Harness;
-use super::runtime::{Running, applied, quick, source_of, spread};
+use super::gated::Gated;
+use super::runtime::{Running, applied, quarantined, quick, source_of, spread};
 use super::store::{Call, Fault, MemoryStore};
 use super::tools::{
     create, eventually, publish, read_all, record, text_of, topic, topic_with, unique,
 };
 use crate::consumer::PartitionState;
 use crate::settings::ConsumerSettings;
-use crate::{
-    Consumer, ConsumerOptions, Deliveries, Producer, ProducerKind, ReadFrom, Relay, Store, Stream,
-    StreamError, TopicDescription, TopicPartition, TopicReader, TopicSpec,
-};
+use crate::{Store, Stream, TopicPartition, TopicSpec};
 
 /// I9, the database's side: whoever held the partition before writes nothing.
 pub async fn a_zombie_applies_nothing_after_a_takeover(harness: &dyn Harness) {
@@ -156,7 +153,7 @@ pub async fn a_zombies_relay_sends_nothing(harness: &dyn Harness) {
     zombie.stop().await.expect("a clean end");
 }
 
-/// A row that can never be sent goes to quarantine in its place.
+/// I5: a row that can never be sent goes to quarantine in its place.
 pub async fn a_row_that_its_topic_refuses_does_not_block_those_behind_it(harness: &dyn Harness) {
     create(harness, TopicSpec::of(&QUARANTINE, Some(1))).await;
     let from = topic(harness, 1).await;
@@ -165,7 +162,8 @@ pub async fn a_row_that_its_topic_refuses_does_not_block_those_behind_it(harness
     let store = MemoryStore::new(None);
     let source = source_of(harness, &group, &from, 0).await;
     let mut large = record(&to, "k", "large", "");
-    large.value = Some(Bytes::from((0..100_000).map(|_| rand::random()).collect::<Vec<u8>>()));
+    let content = Bytes::from((0..100_000).map(|_| rand::random()).collect::<Vec<u8>>());
+    large.value = Some(content.clone());
     store.put_row(&source, record(&to, "k", "before", "before"));
     store.put_row(&source, large);
     store.put_row(&source, record(&to, "k", "behind", "behind"));
@@ -174,6 +172,10 @@ pub async fn a_row_that_its_topic_refuses_does_not_block_those_behind_it(harness
         .await;
     let texts: Vec<String> = read_all(harness, &to, 2).await.iter().map(text_of).collect();
     assert_eq!(texts, ["before", "behind"]);
+    let refused = quarantined(harness, &group, 1).await.remove(0);
+    assert_eq!(refused.reason(), QuarantineReason::RefusedByTopic);
+    assert_eq!(refused.source.expect("where it was to go").topic, to);
+    assert!(refused.content == content, "{} bytes of {}", refused.content.len(), content.len());
     tokio::time::timeout(Duration::from_mins(1), running.stop())
         .await
         .expect("in time")
@@ -187,15 +189,16 @@ pub async fn a_zombie_that_takes_the_relays_id_last_sends_nothing(harness: &dyn 
     let group = unique("group");
     let store = MemoryStore::new(None);
     let source = source_of(harness, &group, &from, 0).await;
-    let gate = Arc::new(GatedRelays::new(harness.stream().await));
+    let gated = Arc::new(Gated::new(harness.stream().await));
+    gated.relays.close();
     let settings =
         ConsumerSettings { reclaim_after_ms: 3_600_000, tick_interval_ms: 3_600_000, ..quick() };
-    let stream = Arc::clone(&gate) as Arc<dyn Stream>;
+    let stream = Arc::clone(&gated) as Arc<dyn Stream>;
     let zombie = Running::start(stream, &store, &group, &from, settings);
-    eventually(harness, "it wants a relay", async || gate.is_asked().then_some(())).await;
+    eventually(harness, "it wants a relay", async || gated.relays.is_asked().then_some(())).await;
     store.fence(&source).await.expect("a fence");
     store.put_row(&source, record(&to, "k", "row", "row"));
-    gate.open();
+    gated.relays.open();
     eventually(harness, "the zombie gives up", async || {
         let status = zombie.handle.status();
         status.partitions.iter().any(|it| it.state == PartitionState::Resting).then_some(())
@@ -206,67 +209,4 @@ pub async fn a_zombie_that_takes_the_relays_id_last_sends_nothing(harness: &dyn 
     let texts: Vec<String> = read_all(harness, &to, 1).await.iter().map(text_of).collect();
     assert_eq!(texts, ["end"]);
     zombie.stop().await.expect("a clean end");
-}
-
-/// A stream whose relays are opened only when a test allows it.
-struct GatedRelays {
-    stream: Arc<dyn Stream>,
-    asked: watch::Sender<bool>,
-    open: watch::Sender<bool>,
-}
-
-impl GatedRelays {
-    fn new(stream: Arc<dyn Stream>) -> Self {
-        Self { stream, asked: watch::Sender::new(false), open: watch::Sender::new(false) }
-    }
-
-    fn is_asked(&self) -> bool {
-        *self.asked.borrow()
-    }
-
-    fn open(&self) {
-        self.open.send_replace(true);
-    }
-}
-
-#[async_trait]
-impl Stream for GatedRelays {
-    async fn cluster_id(&self) -> Result<String, StreamError> {
-        self.stream.cluster_id().await
-    }
-
-    fn producer(
-        &self,
-        kind: ProducerKind,
-        deliveries: Arc<dyn Deliveries>,
-    ) -> Result<Arc<dyn Producer>, StreamError> {
-        self.stream.producer(kind, deliveries)
-    }
-
-    async fn consumer(&self, options: ConsumerOptions) -> Result<Box<dyn Consumer>, StreamError> {
-        self.stream.consumer(options).await
-    }
-
-    async fn relay(&self, id: &str) -> Result<Box<dyn Relay>, StreamError> {
-        self.asked.send_replace(true);
-        let opened = self.open.subscribe().wait_for(|open| *open).await.is_ok();
-        assert!(opened, "the gate lives as long as its calls");
-        self.stream.relay(id).await
-    }
-
-    async fn reader(
-        &self,
-        topics: &[&str],
-        from: ReadFrom,
-    ) -> Result<Box<dyn TopicReader>, StreamError> {
-        self.stream.reader(topics, from).await
-    }
-
-    async fn create_topics(&self, topics: &[TopicSpec]) -> Result<Vec<String>, StreamError> {
-        self.stream.create_topics(topics).await
-    }
-
-    async fn describe_topics(&self, names: &[&str]) -> Result<Vec<TopicDescription>, StreamError> {
-        self.stream.describe_topics(names).await
-    }
 }

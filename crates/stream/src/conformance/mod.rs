@@ -9,6 +9,7 @@
 pub mod company;
 pub mod consuming;
 pub mod crashing;
+pub mod gated;
 pub mod publishing;
 pub mod relaying;
 pub mod runtime;
@@ -76,6 +77,7 @@ pub async fn all(harness: &dyn Harness) {
     runtime::a_mark_that_does_not_match_stops_the_consumer(harness).await;
     runtime::an_offset_beyond_the_end_stops_the_consumer(harness).await;
     runtime::a_slow_partition_does_not_stop_the_others(harness).await;
+    runtime::a_partition_without_a_leader_does_not_keep_the_others_from_starting(harness).await;
     company::poison_in_company_is_its_partitions_alone(harness).await;
     company::a_takeover_in_company_is_its_partitions_alone(harness).await;
     company::a_lost_answer_in_company_applies_nothing_twice(harness).await;

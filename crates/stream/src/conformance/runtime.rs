@@ -9,6 +9,7 @@ use tollgate_schema::topics::QUARANTINE;
 use tollgate_schema::v1::{QuarantineReason, Quarantined};
 
 use super::Harness;
+use super::gated::Gated;
 use super::store::{Applied, Call, Fault, MemoryStore, TextDecode};
 use super::tools::{create, eventually, key_of, publish, read_all, record, text_of, topic, unique};
 use crate::consumer::{
@@ -204,7 +205,11 @@ pub async fn outages_and_lost_answers_change_nothing(harness: &dyn Harness) {
 }
 
 /// What the quarantine holds of this group.
-async fn quarantined(harness: &dyn Harness, group: &str, count: usize) -> Vec<Quarantined> {
+pub(super) async fn quarantined(
+    harness: &dyn Harness,
+    group: &str,
+    count: usize,
+) -> Vec<Quarantined> {
     use prost::Message as _;
     let stream = harness.stream().await;
     let mut reader = stream.reader(&[QUARANTINE.name], ReadFrom::Earliest).await.expect("a reader");
@@ -344,5 +349,27 @@ pub async fn a_slow_partition_does_not_stop_the_others(harness: &dyn Harness) {
     let slow: Vec<i64> =
         all.iter().filter(|it| it.partition.partition == 0).map(|it| it.offset).collect();
     assert_eq!(slow, (0..120).collect::<Vec<i64>>());
+    running.stop().await.expect("a clean end");
+}
+
+/// Nobody says where a partition ends whose leader is away; the others start and go on meanwhile.
+pub async fn a_partition_without_a_leader_does_not_keep_the_others_from_starting(
+    harness: &dyn Harness,
+) {
+    let from = topic(harness, 2).await;
+    let store = MemoryStore::new(None);
+    let gated = Arc::new(Gated::new(harness.stream().await));
+    gated.ends_of_the_first.close();
+    let stream = Arc::clone(&gated) as Arc<dyn Stream>;
+    let running = Running::start(stream, &store, &unique("group"), &from, quick());
+    let both = |name: &str| [0, 1].map(|it| record(&from, &key_of(it, 2), name, "x"));
+    for round in 1..=3 {
+        publish(harness, &both(&format!("id-{round}"))).await;
+        let quick = applied(harness, &store, round).await;
+        assert!(quick.iter().all(|it| it.partition.partition == 1));
+    }
+    assert!(gated.ends_of_the_first.is_asked());
+    gated.ends_of_the_first.open();
+    applied(harness, &store, 6).await;
     running.stop().await.expect("a clean end");
 }

@@ -16,7 +16,7 @@ use super::apply::End;
 use super::backoff::Backoff;
 use super::poison::PoisonWatch;
 use super::relay::{RelayEnd, RelayTask};
-use super::start::mark_of;
+use super::start::{First, Plan, compare, plan};
 use super::status::PartitionState;
 use super::{Context, StopReason, now_ms};
 use crate::metrics as m;
@@ -30,8 +30,8 @@ const UNCERTAIN_REST: Duration = Duration::from_secs(1);
 /// From the poll loop to a partition.
 #[derive(Debug)]
 pub(super) enum ToPartition {
-    /// Delivery begins; the first record must be this one.
-    Start { expect: Option<Mark> },
+    /// Delivery begins.
+    Start,
     /// Records in order.
     Records(Vec<Incoming>),
 }
@@ -46,8 +46,8 @@ pub(super) struct FromPartition {
 
 #[derive(Debug)]
 pub(super) enum News {
-    /// The partition is this process's in the database: place it.
-    Fenced(Fence),
+    /// The partition is this process's in the database: deliver from this offset.
+    Ready { offset: i64 },
     /// Given up; may be taken over again after this time if it is still assigned.
     Lost { rest: Duration },
     /// Stopped until a person has acted.
@@ -128,18 +128,27 @@ where
     /// Runs until cancelled, lost or stopped.
     pub(super) async fn run(mut self) {
         let Some((claim, fence)) = self.take_over().await else { return };
+        let expect = match self.place(&fence).await {
+            None => return,
+            Some(Plan::Stop(reason)) => {
+                return tell(&self.outbox, &claim, self.generation, News::Stopped(reason));
+            }
+            Some(Plan::Start { offset, expect }) => {
+                tell(&self.outbox, &claim, self.generation, News::Ready { offset });
+                expect
+            }
+        };
         let next = fence.next_offset;
-        tell(&self.outbox, &claim, self.generation, News::Fenced(fence));
         let cancelled = self.cancel.clone();
-        let expect = tokio::select! {
+        tokio::select! {
             () = cancelled.cancelled() => return,
             message = self.inbox.recv() => match message {
-                Some(ToPartition::Start { expect }) => expect,
-                // Records before the start would be the poll loop's mistake; without a claim to
-                // apply them under they are dropped, and read again at the next start.
+                Some(ToPartition::Start) => {}
+                // Records before the start would be the poll loop's mistake; they are dropped, and
+                // read again at the next start.
                 Some(ToPartition::Records(_)) | None => return,
             },
-        };
+        }
         self.context.board.placed(&claim.source.partition, self.generation, next);
         let (outbox, generation) = (self.outbox.clone(), self.generation);
         let claim = Arc::new(claim);
@@ -177,6 +186,31 @@ where
                 Err(error) => {
                     let state = PartitionState::Retrying(error.to_string());
                     context.board.set_state(&self.source.partition, self.generation, state);
+                    if !backoff.wait(&self.cancel).await {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finds out where to go on, however long the partition's leader is away. Here, and not in the
+    /// poll loop, which serves the others meanwhile.
+    async fn place(&self, fence: &Fence) -> Option<Plan> {
+        let (context, partition) = (&self.context, &self.source.partition);
+        let mut backoff = context.backoff();
+        loop {
+            let ends = tokio::select! {
+                () = self.cancel.cancelled() => return None,
+                ends = context.stream.watermarks(partition) => ends,
+            };
+            match ends {
+                Ok((first, end)) => {
+                    context.board.end_is(partition, end);
+                    return Some(plan(fence, first, end));
+                }
+                Err(error) => {
+                    context.board.stream_error(&error);
                     if !backoff.wait(&self.cancel).await {
                         return None;
                     }
@@ -305,18 +339,24 @@ where
     /// Waits for the first record, if a mark is expected, and compares.
     async fn verify(&mut self) -> Result<(), End> {
         while let Some(mark) = self.expect.clone() {
-            if let Some(first) = self.buffer.pop_front() {
-                self.release(&first);
-                if mark_of(&first) != mark {
+            let Some(first) = self.buffer.front() else {
+                tokio::select! {
+                    () = self.cancel.token().cancelled() => return Err(End::Cancelled),
+                    message = self.inbox.recv() => self.receive(message)?,
+                }
+                continue;
+            };
+            match compare(first, &mark) {
+                First::Marked => self.drop_first(),
+                First::Behind => tracing::warn!(
+                    source = %self.claim.source, applied = mark.offset, first = first.offset,
+                    "the record that was applied last is not there any more; goes on with the next"
+                ),
+                First::Another => {
                     return Err(End::Stop(StopReason::MarkMismatch { offset: mark.offset }));
                 }
-                self.expect = None;
-                return Ok(());
             }
-            tokio::select! {
-                () = self.cancel.token().cancelled() => return Err(End::Cancelled),
-                message = self.inbox.recv() => self.receive(message)?,
-            }
+            self.expect = None;
         }
         Ok(())
     }
@@ -350,7 +390,7 @@ where
     fn receive(&mut self, message: Option<ToPartition>) -> Result<(), End> {
         match message {
             None => Err(End::Cancelled),
-            Some(ToPartition::Start { .. }) => Ok(()),
+            Some(ToPartition::Start) => Ok(()),
             Some(ToPartition::Records(records)) => {
                 if self.buffer.is_empty() {
                     let wait = Duration::from_millis(self.context.settings().batch_wait_ms);
@@ -395,8 +435,9 @@ where
         batch
     }
 
-    fn release(&mut self, record: &Incoming) {
-        let bytes = size_of(record);
+    fn drop_first(&mut self) {
+        let Some(record) = self.buffer.pop_front() else { return };
+        let bytes = size_of(&record);
         self.buffered_bytes -= bytes;
         self.load.take(1, bytes);
     }

@@ -10,23 +10,20 @@ use metrics::counter;
 use tokio::sync::{OnceCell, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::backoff::Backoff;
 use super::partition::{FromPartition, Load, News, PartitionTask, ToPartition, size_of};
-use super::start::{Plan, plan};
 use super::status::PartitionState;
 use super::watched::Watched;
 use super::{ConsumerError, Context, StopReason};
 use crate::metrics as m;
-use crate::{Consumer, Decode, Event, Fence, Incoming, Source, Store, StreamError, TopicPartition};
+use crate::{Consumer, Decode, Event, Incoming, Source, Store, StreamError, TopicPartition};
 
 /// Longest poll while all is calm: how late a stop or a task's news may be noticed.
 const CALM: Duration = Duration::from_millis(100);
 /// Longest poll while a partition waits for the loop.
 const BUSY: Duration = Duration::from_millis(5);
-/// Longest wait for the ends of a partition.
-const WATERMARKS: Duration = Duration::from_secs(2);
 /// How often gauges are set and ends are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long the end of the whole consumer may take, twice: tasks, then the group.
@@ -47,10 +44,10 @@ struct Slot {
 }
 
 enum Phase {
-    /// The task is at the database.
+    /// The task fences it and finds out where to go on.
     Fencing,
-    /// Fenced; to be started, not before this instant.
-    Placing { fence: Fence, after: Instant },
+    /// To be started there, not before this instant.
+    Starting { offset: i64, after: Instant },
     /// Records flow.
     Running,
     /// Lost; to be taken over again at this instant.
@@ -73,6 +70,8 @@ pub(super) struct PollLoop<S: Store + ?Sized, D> {
     usual_bytes: usize,
     next_look: Instant,
     look_at: usize,
+    /// Asks where some partitions end.
+    looking: AbortOnDropHandle<()>,
     /// A reason that ends the whole consumer.
     fatal: Option<ConsumerError>,
 }
@@ -101,6 +100,7 @@ where
             usual_bytes: 1024,
             next_look: Instant::now(),
             look_at: 0,
+            looking: AbortOnDropHandle::new(tokio::spawn(async {})),
             fatal: None,
         }
     }
@@ -119,7 +119,7 @@ where
 
     async fn step(&mut self, shutdown: &CancellationToken) {
         self.hear().await;
-        self.place().await;
+        self.start().await;
         self.reclaim();
         self.balance().await;
         self.look().await;
@@ -138,7 +138,7 @@ where
 
     fn poll_wait(&self) -> Duration {
         let waiting = self.slots.values().any(|slot| {
-            slot.paused || matches!(slot.phase, Phase::Fencing | Phase::Placing { .. })
+            slot.paused || matches!(slot.phase, Phase::Fencing | Phase::Starting { .. })
         });
         if waiting { BUSY } else { CALM }
     }
@@ -261,9 +261,9 @@ where
             }
             match news {
                 // Of a task that was given up meanwhile nothing more comes.
-                News::Fenced(_) if !matches!(slot.phase, Phase::Fencing) => {}
-                News::Fenced(fence) => {
-                    slot.phase = Phase::Placing { fence, after: Instant::now() };
+                News::Ready { .. } if !matches!(slot.phase, Phase::Fencing) => {}
+                News::Ready { offset } => {
+                    slot.phase = Phase::Starting { offset, after: Instant::now() };
                 }
                 News::Lost { rest } => {
                     self.count_lost(&partition);
@@ -314,57 +314,34 @@ where
         }
     }
 
-    /// Starts delivery of partitions that are fenced.
-    async fn place(&mut self) {
+    /// Starts delivery of partitions that are ready.
+    async fn start(&mut self) {
         let now = Instant::now();
         let ready: Vec<_> = self
             .slots
             .iter()
-            .filter_map(|(partition, slot)| match &slot.phase {
-                Phase::Placing { fence, after } if *after <= now => {
-                    Some((partition.clone(), fence.clone()))
+            .filter_map(|(partition, slot)| match slot.phase {
+                Phase::Starting { offset, after } if after <= now => {
+                    Some((partition.clone(), offset))
                 }
                 _ => None,
             })
             .collect();
-        for (partition, fence) in ready {
-            match self.try_start(&partition, &fence).await {
-                Ok(Plan::Stop(reason)) => self.stop(&partition, reason).await,
-                Ok(Plan::Start { expect, .. }) => {
-                    let Some(slot) = self.slots.get_mut(&partition) else { continue };
+        for (partition, offset) in ready {
+            let started = self.consumer.start(&partition, offset).await;
+            let Some(slot) = self.slots.get_mut(&partition) else { continue };
+            match started {
+                Ok(()) => {
                     slot.phase = Phase::Running;
-                    let _ = slot.inbox.send(ToPartition::Start { expect });
+                    let _ = slot.inbox.send(ToPartition::Start);
                 }
                 Err(error) => {
                     self.context.board.stream_error(&error);
                     let after = Instant::now() + self.backoff.next();
-                    if let Some(slot) = self.slots.get_mut(&partition) {
-                        slot.phase = Phase::Placing { fence, after };
-                    }
+                    slot.phase = Phase::Starting { offset, after };
                 }
             }
         }
-    }
-
-    async fn try_start(
-        &mut self,
-        partition: &TopicPartition,
-        fence: &Fence,
-    ) -> Result<Plan, StreamError> {
-        let (first, end) = self.watermarks(partition).await?;
-        let decided = plan(fence, first, end);
-        if let Plan::Start { offset, .. } = &decided {
-            self.consumer.start(partition, *offset).await?;
-        }
-        Ok(decided)
-    }
-
-    async fn watermarks(&mut self, partition: &TopicPartition) -> Result<(i64, i64), StreamError> {
-        let answer = timeout(WATERMARKS, self.consumer.watermarks(partition)).await;
-        let (first, end) =
-            answer.map_err(|_| StreamError::Transient("no answer about offsets".to_owned()))??;
-        self.context.board.end_is(partition, end);
-        Ok((first, end))
     }
 
     /// Takes partitions over again that were lost a while ago and are still assigned: if two
@@ -430,15 +407,23 @@ where
             .map(|(partition, _)| partition.clone())
             .collect();
         running.sort();
-        // A few at a time, so that a slow answer does not hold the loop.
-        for _ in 0..running.len().div_ceil(4) {
-            self.look_at += 1;
-            let partition = &running[self.look_at % running.len()];
-            if let Err(error) = self.watermarks(partition).await {
-                self.context.board.stream_error(&error);
-                break;
-            }
+        // A few at a time, and beside the loop: an answer may take long.
+        if running.is_empty() || !self.looking.is_finished() {
+            return;
         }
+        let count = running.len().div_ceil(4);
+        let some: Vec<_> =
+            (0..count).map(|n| running[(self.look_at + n) % running.len()].clone()).collect();
+        self.look_at += count;
+        let context = Arc::clone(&self.context);
+        self.looking = AbortOnDropHandle::new(tokio::spawn(async move {
+            for partition in some {
+                match context.stream.watermarks(&partition).await {
+                    Ok((_, end)) => context.board.end_is(&partition, end),
+                    Err(error) => context.board.stream_error(&error),
+                }
+            }
+        }));
     }
 
     async fn close(mut self) -> Result<(), ConsumerError> {

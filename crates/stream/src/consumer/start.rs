@@ -119,6 +119,30 @@ fn within(next: i64, first: i64, end: i64) -> Option<StopReason> {
     (next < first).then_some(StopReason::Expired { next, first })
 }
 
+/// What the first record delivered from the mark's offset on says of the one applied last.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum First {
+    /// It is that one.
+    Marked,
+    /// That one is not there any more, and nothing stands in its place.
+    Behind,
+    /// Another one stands in its place.
+    Another,
+}
+
+/// A record was read at the mark's offset. Where none stands there now, retention or damage took
+/// it, and what comes behind it is still to be applied. A topic that was recreated has one there:
+/// its offsets begin at 0 and have hardly any gaps: what is consumed is not compacted, and only a
+/// replay of the quarantine writes it in transactions, whose ends take an offset each. What is older
+/// than the mark does not continue it.
+pub(super) fn compare(first: &Incoming, mark: &Mark) -> First {
+    if mark_of(first) == *mark {
+        return First::Marked;
+    }
+    let behind = first.offset > mark.offset && first.timestamp_ms >= mark.timestamp_ms;
+    if behind { First::Behind } else { First::Another }
+}
+
 /// The mark of a record.
 pub(super) fn mark_of(record: &Incoming) -> Mark {
     Mark {
@@ -168,6 +192,27 @@ mod tests {
     fn records_that_expired_unapplied_stop() {
         let reason = StopReason::Expired { next: 10, first: 11 };
         assert_eq!(plan(&fence(10, Some(9)), 11, 30), Plan::Stop(reason));
+    }
+
+    #[test]
+    fn a_mark_whose_record_is_gone_is_no_other_record() {
+        let record = |offset, timestamp_ms, id: &'static str| Incoming {
+            partition: crate::TopicPartition::new("t", 0),
+            offset,
+            timestamp_ms,
+            key: bytes::Bytes::new(),
+            value: None,
+            headers: vec![("ce_id".into(), bytes::Bytes::from_static(id.as_bytes()))],
+        };
+        let mark = mark_of(&record(9, 100, "e"));
+        assert_eq!(compare(&record(9, 100, "e"), &mark), First::Marked);
+        for another in [record(9, 100, "f"), record(9, 101, "e"), record(8, 100, "e")] {
+            assert_eq!(compare(&another, &mark), First::Another);
+        }
+        for (offset, timestamp_ms) in [(10, 100), (10, 101), (900, 200)] {
+            assert_eq!(compare(&record(offset, timestamp_ms, "f"), &mark), First::Behind);
+        }
+        assert_eq!(compare(&record(10, 99, "f"), &mark), First::Another, "it is older");
     }
 
     #[test]

@@ -66,10 +66,6 @@ impl Consumer for Watched {
         self.watch(|consumer| consumer.stop(partition)).await
     }
 
-    async fn watermarks(&mut self, partition: &TopicPartition) -> Result<(i64, i64), StreamError> {
-        self.watch(|consumer| consumer.watermarks(partition)).await
-    }
-
     async fn report_progress(&mut self, offsets: &[(TopicPartition, i64)]) {
         self.consumer.report_progress(offsets).await;
     }
@@ -110,10 +106,6 @@ mod tests {
 
         async fn stop(&mut self, _: &TopicPartition) -> Result<(), StreamError> {
             Ok(())
-        }
-
-        async fn watermarks(&mut self, _: &TopicPartition) -> Result<(i64, i64), StreamError> {
-            Ok((0, 0))
         }
 
         async fn report_progress(&mut self, _: &[(TopicPartition, i64)]) {}

@@ -156,13 +156,6 @@ impl Consumer for EmbeddedConsumer {
         Ok(())
     }
 
-    async fn watermarks(&mut self, partition: &TopicPartition) -> Result<(i64, i64), StreamError> {
-        let state = self.shared.state();
-        let log = state.partition(partition);
-        log.map(|log| (log.low, log.next))
-            .ok_or_else(|| StreamError::Transient(format!("{partition} does not exist")))
-    }
-
     async fn report_progress(&mut self, offsets: &[(TopicPartition, i64)]) {
         let mut state = self.shared.state();
         let Some(group) = state.groups.get_mut(&self.group) else { return };

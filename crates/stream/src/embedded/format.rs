@@ -49,7 +49,7 @@ pub(super) struct StoredTopic {
     pub(super) partitions: i32,
     #[prost(btree_map = "string, string", tag = "3")]
     pub(super) config: BTreeMap<String, String>,
-    /// Of each partition; empty in a group, where the topic is new.
+    /// Of each partition; empty where a group creates the topic.
     #[prost(int64, repeated, tag = "4")]
     pub(super) next_offsets: Vec<i64>,
 }
@@ -80,7 +80,7 @@ pub(super) struct StoredProgress {
 pub(super) struct GroupHead {
     #[prost(message, repeated, tag = "1")]
     pub(super) blocks: Vec<BlockHead>,
-    /// Topics created.
+    /// Topics created; in a group without records all topics, with the ends of their partitions.
     #[prost(message, repeated, tag = "2")]
     pub(super) topics: Vec<StoredTopic>,
     /// Groups registered, and progress.

@@ -13,7 +13,7 @@
 //!   shown to readers. So a transaction is there whole or not at all.
 //! - Groups are numbered, and each says up to which the log was synced when it was written:
 //!   every one before it. At start only the very last can be in doubt; a hole before it is damage,
-//!   which is reported (log, metric, [`EmbeddedStream::damage`]) and never cut away.
+//!   which is reported, and so is what cannot be read (log, metric, [`EmbeddedStream::damage`]) and never cut away.
 //! - Old segments go, oldest first, when the bound is reached and every registered consumer has
 //!   applied what they hold, as far as it reported with `Consumer::report_progress`: the report
 //!   names what the database has committed. While nothing can go, publishing waits.
@@ -52,7 +52,7 @@ use crate::metrics as m;
 use crate::settings::EmbeddedSettings;
 use crate::{
     Consumer, ConsumerOptions, Deliveries, Producer, ProducerKind, ReadFrom, Relay, Stream,
-    StreamError, TopicDescription, TopicReader, TopicSpec,
+    StreamError, TopicDescription, TopicPartition, TopicReader, TopicSpec,
 };
 
 pub use state::Damage;
@@ -167,7 +167,8 @@ impl EmbeddedStream {
             disk,
             next_number: opened.active.file.number + 1,
             active: Some(opened.active),
-            unsettled: false,
+            // What was written again at the start may be records.
+            unsettled: true,
             _lock: lock,
         };
         let writer = std::thread::Builder::new()
@@ -258,6 +259,13 @@ impl Stream for EmbeddedStream {
         from: ReadFrom,
     ) -> Result<Box<dyn TopicReader>, StreamError> {
         Ok(Box::new(reader::EmbeddedReader::open(Arc::clone(&self.shared), topics, from)?))
+    }
+
+    async fn watermarks(&self, partition: &TopicPartition) -> Result<(i64, i64), StreamError> {
+        let state = self.shared.state();
+        let log = state.partition(partition);
+        log.map(|log| (log.low, log.next))
+            .ok_or_else(|| StreamError::Transient(format!("{partition} does not exist")))
     }
 
     async fn create_topics(&self, topics: &[TopicSpec]) -> Result<Vec<String>, StreamError> {

@@ -3,7 +3,8 @@
 //! Groups are numbered without gaps and each was synced before the next was written, so:
 //!
 //! - a number that is missing between two that are there is damage, and reported;
-//! - bytes behind the last group were never confirmed: the torn last group;
+//! - bytes behind the last group were never confirmed: the torn last group; but where they cannot
+//!   be read nobody knows, and numbers and offsets are left out for what may stand there;
 //! - a number that comes again in a later segment replaces what was not confirmed before.
 //!
 //! The last group may stand in the page cache only, or its sync may have failed: nothing on disk
@@ -16,12 +17,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prost::Message as _;
 use tollgate_spool::disk::Disk;
-use tollgate_spool::frame::{HEADER_LEN, Item, Scanner};
+use tollgate_spool::frame::{HEADER_LEN, Item};
 
 use super::EmbeddedOptions;
 use super::format::{FORMAT, GROUP, Group, read_group};
-use super::segment::{Active, Found, Frame, find_all};
+use super::segment::{Active, Found, Frame, Reader, find_all};
 use super::state::{Segment, SegmentFile, State};
 use crate::StreamError;
 
@@ -46,14 +48,15 @@ pub(super) fn open(
     for segment in &found {
         recovery.read(segment).map_err(fatal)?;
     }
-    for damage in &recovery.state.damage {
+    let opened = recovery.finish(disk, options, now_ms).map_err(fatal)?;
+    for damage in &opened.state.damage {
         tracing::error!(
             file = %damage.file.display(), partition = ?damage.partition.as_ref().map(ToString::to_string),
             from = damage.from, to = damage.to,
             "embedded log is damaged: confirmed records cannot be read"
         );
     }
-    recovery.finish(disk, options, now_ms).map_err(fatal)
+    Ok(opened)
 }
 
 /// The last group read, not taken in yet: a later segment may replace it.
@@ -70,6 +73,8 @@ struct Recovery {
     state: State,
     last: Option<Last>,
     highest_number: u64,
+    /// Bytes behind the last group that cannot be read, or stand behind such: groups may be there.
+    in_doubt: u64,
 }
 
 impl Recovery {
@@ -106,15 +111,16 @@ impl Recovery {
                 self.take_in_last();
             }
             self.state.check_head(head, &found.file);
+            self.in_doubt = 0;
         }
         self.state.segments.push_back(Segment {
             file: Arc::clone(&found.file),
             bytes: found.bytes,
             ends: HashMap::new(),
         });
-        let mut data_end = 0;
-        let mut scanner = Scanner::new(Arc::clone(&found.file.file), found.salt, 0)?;
-        while let Some(item) = scanner.next_item()? {
+        let (mut groups_end, mut data_end) = (0, 0);
+        let mut reader = Reader::new(&found.file.file, found.salt)?;
+        while let Some(item) = reader.next_item()? {
             match item {
                 Item::Frame { offset, header, payload } if header.kind == GROUP => {
                     let Some(group) = read_group(&payload) else { continue };
@@ -136,7 +142,11 @@ impl Recovery {
                     continue;
                 }
             }
-            data_end = scanner.offset();
+            groups_end = reader.offset();
+            data_end = groups_end;
+        }
+        if reader.gave_up() {
+            self.in_doubt += data_end - groups_end;
         }
         self.release_reserve(data_end);
         Ok(())
@@ -174,7 +184,13 @@ impl Recovery {
         options: &EmbeddedOptions,
         now_ms: i64,
     ) -> io::Result<Opened> {
-        let dir = &options.settings.dir;
+        let settings = &options.settings;
+        if self.in_doubt > 0
+            && let Some(file) = self.state.segments.back().map(|segment| Arc::clone(&segment.file))
+        {
+            self.take_in_last();
+            self.state.leave_out(self.in_doubt, &file);
+        }
         let last = self.last.take();
         if let Some(last) = &last {
             self.state.note_gap(last.sequence, &last.file);
@@ -186,11 +202,16 @@ impl Recovery {
                 Frame { kind: GROUP, sequence: last.sequence, synced, time_ms: now_ms, payload };
             (frame, last.group)
         });
-        let size =
-            options.settings.segment_bytes.max(again.as_ref().map_or(0, |(frame, _)| frame.len()));
         let head = self.state.snapshot();
+        let needed = again.as_ref().map_or(0, |(frame, _)| frame.len());
+        let size = if self.state.bytes() + settings.segment_bytes <= settings.max_bytes {
+            needed.max(settings.segment_bytes)
+        } else {
+            // Records have to ask for room; a mark, which is no longer than the head, has it.
+            needed + (HEADER_LEN + head.encoded_len()) as u64
+        };
         let number = self.highest_number + 1;
-        let mut active = Active::create(disk, dir, number, &head, size, now_ms)?;
+        let mut active = Active::create(disk, &settings.dir, number, &head, size, now_ms)?;
         let segment =
             Segment { file: Arc::clone(&active.file), bytes: active.size, ends: HashMap::new() };
         match again {
@@ -201,6 +222,7 @@ impl Recovery {
                 self.state.apply(frame.sequence, &group, &active.file, payload_at);
             }
         }
+        self.state.check_progress(&active.file);
         Ok(Opened { state: self.state, active })
     }
 }
@@ -208,20 +230,22 @@ impl Recovery {
 /// Whether a segment without a head has anything at all in it: one whose making was interrupted
 /// has not, or at most a torn head.
 fn has_data(segment: &Found) -> bool {
-    let Ok(mut scanner) = Scanner::new(Arc::clone(&segment.file.file), segment.salt, 0) else {
+    let Ok(mut reader) = Reader::new(&segment.file.file, segment.salt) else {
         return true;
     };
-    while let Ok(Some(item)) = scanner.next_item() {
+    while let Ok(Some(item)) = reader.next_item() {
         if matches!(item, Item::Frame { .. }) {
             return true;
         }
     }
-    false
+    reader.gave_up()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::format::SegmentHead;
+    use super::super::format::{
+        GroupHead, SegmentHead, StoredGroup, StoredProgress, StoredTopic, put_group,
+    };
     use super::*;
     use crate::settings::EmbeddedSettings;
     use tollgate_spool::disk::FaultyDisk;
@@ -248,5 +272,34 @@ mod tests {
             panic!("a newer format was opened")
         };
         assert!(said.contains("format 2") && said.contains("start the newer version"), "{said}");
+    }
+
+    /// Older versions wrote no ends into groups.
+    #[test]
+    fn a_partition_reaches_as_far_as_it_was_applied_whatever_can_be_read() {
+        let disk = FaultyDisk::new(1);
+        let options = EmbeddedOptions::new(EmbeddedSettings {
+            dir: "/log".into(),
+            ..EmbeddedSettings::default()
+        });
+        let dir = &options.settings.dir;
+        disk.create_dir(dir).unwrap();
+        let topic = StoredTopic { name: "t".into(), partitions: 2, ..StoredTopic::default() };
+        let head = SegmentHead { topics: vec![topic], ..SegmentHead::default() };
+        let mut active = Active::create(&disk, dir, 1, &head, 4096, 0).unwrap();
+        // Of group 1, with its three records, nothing is left.
+        let progress = StoredProgress { topic: "t".into(), partition: 1, next_offset: 3 };
+        let group =
+            StoredGroup { name: "g".into(), topics: vec!["t".into()], progress: vec![progress] };
+        for (sequence, groups) in [(2, vec![group]), (3, Vec::new())] {
+            let mut payload = Vec::new();
+            put_group(&mut payload, &GroupHead { groups, ..GroupHead::default() }, &[]);
+            let frame = Frame { kind: GROUP, sequence, synced: sequence - 1, time_ms: 0, payload };
+            active.append(&frame).unwrap();
+        }
+        let state = open(&disk, &options, 0).unwrap().state;
+        let ends: Vec<i64> = state.topics["t"].partitions.iter().map(|log| log.next).collect();
+        assert_eq!(ends, [0, 3]);
+        assert!(state.damage.iter().any(|it| (it.from, it.to) == (0, 3)), "{:?}", state.damage);
     }
 }

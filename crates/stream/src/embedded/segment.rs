@@ -3,13 +3,20 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost::Message as _;
-use tollgate_spool::disk::{Access, Disk};
+use tollgate_spool::Salvage;
+use tollgate_spool::disk::{Access, Disk, DiskFile};
 use tollgate_spool::frame::{self, HEADER_LEN, Header, Item, Salt, Scanner};
 
 use super::format::{HEAD, SegmentHead};
 use super::state::SegmentFile;
+
+/// How often a start repeats a read that fails, before it takes what cannot be read for damage.
+const PATIENCE: u32 = 5;
+/// How long it waits before that.
+const REST: Duration = Duration::from_millis(200);
 
 /// A segment that is being written.
 #[derive(Debug)]
@@ -111,6 +118,36 @@ pub(super) fn parse_name(name: &str) -> Option<(u64, Salt)> {
     Some((number.parse().ok()?, Salt::new(u64::from_str_radix(salt, 16).ok()?)))
 }
 
+/// Reads a segment's frames. A bad sector costs the groups it hits, and not the start.
+pub(super) struct Reader(Scanner<Salvage>);
+
+impl Reader {
+    pub(super) fn new(file: &Arc<dyn DiskFile>, salt: Salt) -> io::Result<Self> {
+        Scanner::new(Salvage::new(Arc::clone(file), PATIENCE), salt, 0).map(Self)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "nobody says when a disk can be read again")]
+    pub(super) fn next_item(&mut self) -> io::Result<Option<Item>> {
+        for _ in 0..PATIENCE {
+            match self.0.next_item() {
+                Err(_) => std::thread::sleep(REST),
+                item => return item,
+            }
+        }
+        self.0.next_item()
+    }
+
+    /// Where the next item begins.
+    pub(super) fn offset(&self) -> u64 {
+        self.0.offset()
+    }
+
+    /// Whether something could not be read at all.
+    pub(super) fn gave_up(&self) -> bool {
+        self.0.source().gave_up()
+    }
+}
+
 /// A segment found at start.
 pub(super) struct Found {
     pub(super) file: Arc<SegmentFile>,
@@ -122,6 +159,9 @@ pub(super) struct Found {
 
 /// All segments of a directory, oldest first, with their heads.
 pub(super) fn find_all(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Found>> {
+    let named = |path: &Path, error: io::Error| {
+        io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    };
     let mut found = Vec::new();
     for listed in disk.list(dir)? {
         let Some((number, salt)) = parse_name(&listed.name) else { continue };
@@ -129,9 +169,9 @@ pub(super) fn find_all(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Found>> {
             continue;
         }
         let path: PathBuf = dir.join(&listed.name);
-        let file = disk.open(&path, Access::ReadWrite)?;
-        let mut scanner = Scanner::new(Arc::clone(&file), salt, 0)?;
-        let head = match scanner.next_item()? {
+        let file = disk.open(&path, Access::ReadWrite).map_err(|error| named(&path, error))?;
+        let mut reader = Reader::new(&file, salt).map_err(|error| named(&path, error))?;
+        let head = match reader.next_item().map_err(|error| named(&path, error))? {
             Some(Item::Frame { offset: 0, header, payload }) if header.kind == HEAD => {
                 SegmentHead::decode(payload).ok()
             }

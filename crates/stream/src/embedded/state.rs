@@ -159,17 +159,52 @@ impl State {
         }
         self.note_gap(head.after + 1, file);
         self.sequence = head.after;
-        for stored in &head.topics {
+        self.apply_topics(&head.topics, file);
+        self.apply_groups(&head.groups);
+    }
+
+    /// Takes in topics that are new, and compares the ends of the others.
+    fn apply_topics(&mut self, topics: &[StoredTopic], file: &SegmentFile) {
+        for stored in topics {
             if !self.topics.contains_key(stored.name.as_str()) {
-                let mut lost = stored.clone();
-                lost.next_offsets.clear();
-                self.topics.insert(stored.name.as_str().into(), TopicState::new(&lost));
+                let mut new = stored.clone();
+                new.next_offsets.clear();
+                self.topics.insert(stored.name.as_str().into(), TopicState::new(&new));
             }
             for (index, next) in stored.next_offsets.iter().enumerate() {
                 self.lose_up_to(file, &stored.name, index as i32, *next);
             }
         }
-        self.apply_groups(&head.groups);
+    }
+
+    /// What a group has applied was there, whatever can be read of it.
+    pub(super) fn check_progress(&mut self, file: &SegmentFile) {
+        let applied: Vec<(TopicPartition, i64)> = self
+            .groups
+            .values()
+            .flat_map(|group| group.progress.iter())
+            .map(|(partition, next)| (partition.clone(), *next))
+            .collect();
+        for (partition, next) in applied {
+            self.lose_up_to(file, &partition.topic, partition.partition, next);
+        }
+    }
+
+    /// Leaves out as many numbers and offsets as groups and records may stand in `bytes` that
+    /// cannot be read at the log's end: should they be readable again, nothing has their place.
+    pub(super) fn leave_out(&mut self, bytes: u64, file: &SegmentFile) {
+        for topic in self.topics.values_mut() {
+            for log in &mut topic.partitions {
+                log.next = log.next.saturating_add(bytes as i64);
+            }
+        }
+        self.damage.push(Damage {
+            file: file.path.clone(),
+            partition: None,
+            from: self.sequence as i64 + 1,
+            to: (self.sequence + bytes) as i64 + 1,
+        });
+        self.sequence += bytes;
     }
 
     /// A missing number is a missing group, also when no partition shows a hole: it may have
@@ -214,11 +249,7 @@ impl State {
         payload_at: u64,
     ) {
         self.sequence = sequence;
-        for stored in &group.head.topics {
-            self.topics
-                .entry(stored.name.as_str().into())
-                .or_insert_with(|| TopicState::new(stored));
-        }
+        self.apply_topics(&group.head.topics, file);
         self.apply_groups(&group.head.groups);
         for name in &group.head.forgotten {
             self.groups.remove(name);
@@ -271,18 +302,20 @@ impl State {
             format: FORMAT,
             cluster_id: self.cluster_id.clone(),
             after: self.sequence,
-            topics: self
-                .topics
-                .iter()
-                .map(|(name, topic)| StoredTopic {
-                    name: name.to_string(),
-                    partitions: topic.partitions.len() as i32,
-                    config: topic.config.clone(),
-                    next_offsets: topic.partitions.iter().map(|log| log.next).collect(),
-                })
-                .collect(),
+            topics: self.stored_topics(),
             groups: self.groups.keys().filter_map(|name| self.stored_group(name)).collect(),
         }
+    }
+
+    /// All topics, with the ends of their partitions.
+    pub(super) fn stored_topics(&self) -> Vec<StoredTopic> {
+        let topics = self.topics.iter().map(|(name, topic)| StoredTopic {
+            name: name.to_string(),
+            partitions: topic.partitions.len() as i32,
+            config: topic.config.clone(),
+            next_offsets: topic.partitions.iter().map(|log| log.next).collect(),
+        });
+        topics.collect()
     }
 
     pub(super) fn stored_group(&self, name: &str) -> Option<StoredGroup> {
@@ -319,8 +352,8 @@ impl State {
     }
 
     /// Forgets the oldest segment.
-    pub(super) fn drop_oldest(&mut self) -> Option<Segment> {
-        let segment = self.segments.pop_front()?;
+    pub(super) fn drop_oldest(&mut self) {
+        let Some(segment) = self.segments.pop_front() else { return };
         for (partition, end) in &segment.ends {
             let Some(log) = self.partition_mut(&partition.topic, partition.partition) else {
                 continue;
@@ -330,7 +363,6 @@ impl State {
             }
             log.low = log.blocks.front().map_or(*end, |block| block.base).max(log.low);
         }
-        Some(segment)
     }
 
     pub(super) fn describe(&self, name: &str) -> Option<TopicDescription> {

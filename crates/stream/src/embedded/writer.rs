@@ -1,6 +1,8 @@
 //! The one thread that writes: a group of requests, one write, one sync, then the answers.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,7 +62,8 @@ enum Answer {
 
 enum Outcome {
     Done,
-    Full,
+    /// There is no room, for this reason.
+    Full(String),
     Failed(String),
 }
 
@@ -94,12 +97,11 @@ impl Writer {
                 self.shared.announce();
                 draft.succeed();
             }
-            Outcome::Full => {
-                let why = "embedded log is full and a consumer has not read its oldest records";
+            Outcome::Full(why) => {
                 let (mut urgent, waiting): (Vec<_>, Vec<_>) =
                     draft.into_requests().into_iter().partition(Request::is_urgent);
                 self.shared.queue.put_back(waiting);
-                urgent.extend(self.shared.queue.park(WHILE_FULL, why));
+                urgent.extend(self.shared.queue.park(WHILE_FULL, &why));
                 if !urgent.is_empty() {
                     // Without records it always fits.
                     self.write(urgent);
@@ -172,8 +174,8 @@ impl Writer {
                 Outcome::Done
             }
             Err(error) => {
-                // Nothing is known about this file's end any more: it is never written again.
-                self.active = None;
+                // Nothing is known about what stands behind the last group that was confirmed.
+                self.seal();
                 self.failed("write", &error)
             }
         }
@@ -185,8 +187,8 @@ impl Writer {
         let least =
             if has_records { self.shared.options.settings.segment_bytes } else { SMALL_SEGMENT };
         let size = needed.max(least);
-        if has_records && !self.make_room(size) {
-            return Outcome::Full;
+        if has_records && let Err(why) = self.make_room(size) {
+            return self.full(why);
         }
         self.seal();
         let dir = &self.shared.options.settings.dir;
@@ -210,7 +212,7 @@ impl Writer {
         }
     }
 
-    fn failed(&self, operation: &'static str, error: &std::io::Error) -> Outcome {
+    fn failed(&self, operation: &'static str, error: &io::Error) -> Outcome {
         counter!(m::EMBEDDED_FAILURES.name, "operation" => operation).increment(1);
         tracing::error!(operation, %error, "embedded log cannot be written; a new segment is tried");
         let why = format!("embedded log cannot be written: {error}");
@@ -218,47 +220,54 @@ impl Writer {
         Outcome::Failed(why)
     }
 
+    fn full(&self, why: String) -> Outcome {
+        let mut state = self.shared.state();
+        if state.trouble.as_ref() != Some(&why) {
+            counter!(m::EMBEDDED_FULL.name).increment(1);
+            tracing::error!("{why}; publishing waits");
+            state.trouble = Some(why.clone());
+        }
+        Outcome::Full(why)
+    }
+
     /// Removes the oldest segments that every consumer has read, until `size` more bytes fit.
-    fn make_room(&mut self, size: u64) -> bool {
-        let most = self.shared.options.settings.max_bytes;
+    /// Says why they do not.
+    fn make_room(&self, size: u64) -> Result<(), String> {
         loop {
             let mut state = self.shared.state();
-            if state.bytes() + size <= most {
+            if state.bytes() + size <= self.shared.options.settings.max_bytes {
                 state.trouble = None;
-                return true;
+                return Ok(());
             }
             let active = self.active.as_ref().map(|active| active.file.number);
-            let Some(oldest) = state.segments.front() else { return true };
-            if Some(oldest.file.number) == active {
-                return true;
-            }
+            let oldest = state.segments.front().filter(|it| Some(it.file.number) != active);
+            let Some(oldest) = oldest else { return Ok(()) };
             if let Some((group, partition)) = state.needed_by(oldest) {
-                let why = format!("embedded log is full; group {group} has not read {partition}");
-                if state.trouble.as_ref() != Some(&why) {
-                    counter!(m::EMBEDDED_FULL.name).increment(1);
-                    tracing::error!(
-                        group, %partition,
-                        "embedded log is full and this group has not read its oldest records; \
-                         publishing waits"
-                    );
-                    state.trouble = Some(why);
-                }
-                return false;
+                return Err(format!(
+                    "embedded log is full; group {group} has not read {partition}, whose records \
+                     are its oldest"
+                ));
             }
-            let Some(segment) = state.drop_oldest() else { return true };
+            let path = oldest.file.path.clone();
             drop(state);
-            tracing::info!(file = %segment.file.path.display(), "embedded log drops its oldest segment");
-            let removed = self.disk.remove(&segment.file.path).and_then(|()| {
-                // Durable before more is removed, so that the log never has a hole.
-                self.disk.sync_dir(&self.shared.options.settings.dir)
-            });
-            if let Err(error) = removed {
-                tracing::warn!(%error, "old segment of the embedded log can not be removed");
-            }
+            tracing::info!(file = %path.display(), "embedded log drops its oldest segment");
+            self.remove(&path).map_err(|error| {
+                format!("embedded log is full; {} can not be removed: {error}", path.display())
+            })?;
+            self.shared.state().drop_oldest();
         }
     }
 
-    /// Gives back what was reserved and not used.
+    fn remove(&self, segment: &Path) -> io::Result<()> {
+        // What went before it is gone for good by then, so that the log never has a hole.
+        self.disk.sync_dir(&self.shared.options.settings.dir)?;
+        match self.disk.remove(segment) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// Ends the segment, and gives back what stands behind its last group.
     fn seal(&mut self) {
         let Some(active) = self.active.take() else { return };
         if let Err(error) = active.file.file.set_len(active.position) {
@@ -272,14 +281,16 @@ impl Writer {
         }
     }
 
-    /// Once it is quiet: a group without records says that all before it were synced, so that
-    /// damage to them is told from a torn end; with it goes the consumers' progress.
+    /// Once it is quiet: a group without records says that all before it were synced and where
+    /// the partitions end, so that damage to them is told from a torn end; with it goes the
+    /// consumers' progress.
     fn settle(&mut self) {
-        let draft = Draft::default();
+        let mut draft = Draft::default();
         let state = self.shared.state();
         if !self.unsettled && state.dirty.is_empty() {
             return;
         }
+        draft.head.topics = state.stored_topics();
         let (frame, group) = draft.frame(&state);
         drop(state);
         if self.active.as_ref().is_some_and(|active| active.room() >= frame.len()) {

@@ -255,6 +255,10 @@ mod tests {
             Ok(Box::<StuckReader>::default())
         }
 
+        async fn watermarks(&self, _: &TopicPartition) -> Result<(i64, i64), StreamError> {
+            away()
+        }
+
         async fn create_topics(&self, _: &[TopicSpec]) -> Result<Vec<String>, StreamError> {
             away()
         }
