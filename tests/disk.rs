@@ -197,13 +197,35 @@ async fn refuses(edge: &str, disk: &Disk, failure: Failure) -> Result<()> {
     Ok(())
 }
 
+/// Both consumers write again, on the connections that have seen the disk fail.
+async fn consumers_go_on(dev: &Dev) -> Result<()> {
+    for group in ["tollgate-billing", "user-state"] {
+        let applied = async || {
+            let page = dev.process.metrics().await?;
+            let of_group = format!("tollgate_consumer_records_applied_total{{group=\"{group}\"");
+            let lines = page.lines().filter(|line| line.starts_with(&of_group));
+            anyhow::Ok(
+                lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>(),
+            )
+        };
+        let before = applied().await?;
+        eventually(PATIENCE, async || {
+            ensure!(applied().await? > before, "{group} applies nothing");
+            Ok(())
+        })
+        .await;
+    }
+    Ok(())
+}
+
 /// I1, I3: what cannot be stored is answered 503, and what was answered 200 is billed once, whatever
 /// the disk says to a write or a sync, and if the process is killed meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_fails_costs_nothing_that_was_acknowledged() -> Result<()> {
     let disk = Disk::new("failing-disk")?;
     let mut dev = Dev::start(disk.dir.path(), &[], &disk.environment()).await?;
-    let load = ["--seed", "23", "--calls", "400", "--rate", "40"];
+    // Enough for both consumers after each failure.
+    let load = ["--seed", "23", "--calls", "800", "--rate", "40"];
     let platform = Platform::start(&dev, disk.dir.path(), &load);
     let failures = [(ENOSPC, 0), (0, EIO), (EIO, EIO), (0, ENOSPC)];
     for (round, failure) in (1..).zip(failures) {
@@ -211,6 +233,7 @@ async fn a_disk_that_fails_costs_nothing_that_was_acknowledged() -> Result<()> {
         refuses(&dev.edge, &disk, failure).await?;
         disk.set(WORKS)?;
         answers(&dev.edge, 200).await;
+        consumers_go_on(&dev).await?;
     }
     dev.acknowledged(500.0).await?;
     refuses(&dev.edge, &disk, (ENOSPC, EIO)).await?;

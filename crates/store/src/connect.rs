@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, PgPool, SqlitePool};
+use sqlx::{ConnectOptions, Connection as _, PgPool, SqlitePool};
 use tollgate_spool::disk::{Disk as _, RealDisk};
 use tollgate_stream::{Claim, Fence, Pending, Source, StoreError};
 
 use crate::settings::Target;
-use crate::{Position, Settings, error::classify_own, postgres, sqlite};
+use crate::{Settings, error::classify_own, postgres, sqlite};
 
 /// The write-ahead log of SQLite is cut back to this after a checkpoint.
 const WAL_LIMIT_BYTES: &str = "67108864";
@@ -61,14 +61,6 @@ impl Database {
         match self {
             Self::Postgres(pool) => postgres::delete_outbox(pool, claim, up_to).await,
             Self::Sqlite(pools) => sqlite::delete_outbox(pools, claim, up_to).await,
-        }
-    }
-
-    /// Where a group stands in each of its partitions, on every cluster it ever read from.
-    pub async fn positions(&self, group: &str) -> Result<Vec<Position>, StoreError> {
-        match self {
-            Self::Postgres(pool) => postgres::positions(pool, group).await,
-            Self::Sqlite(pools) => sqlite::positions(pools, group).await,
         }
     }
 
@@ -186,7 +178,14 @@ fn sqlite_pools(settings: &Settings, path: &Path) -> Result<SqlitePools, StoreEr
     let pool = SqlitePoolOptions::new()
         .acquire_timeout(timeout)
         .idle_timeout(None::<Duration>)
-        .max_lifetime(None::<Duration>);
+        .max_lifetime(None::<Duration>)
+        .before_acquire(|connection, _| {
+            // After a full disk or a read error SQLite has ended the transaction by itself. The
+            // driver thinks that it is open for ever after: a writer would be of no more use, a reader
+            // would open one inside it that never ends.
+            let in_step = !connection.is_in_transaction();
+            Box::pin(async move { Ok(in_step) })
+        });
     let writer = pool.clone().max_connections(1).connect_lazy_with(
         options
             .clone()

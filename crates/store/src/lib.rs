@@ -14,8 +14,8 @@
 //!      read_outbox ──▶ relay publishes ──▶ delete_outbox      fenced as well
 //! ```
 //!
-//! The modules [`postgres`] and [`sqlite`] have the same functions; a domain writes its
-//! statements once per dialect and shares the rest. Both pass one conformance suite.
+//! The modules [`postgres`] and [`sqlite`] have the same functions, and both pass one conformance
+//! suite.
 //!
 //! This crate never knows what a record means, never holds a transaction open for anything but
 //! the database, and never lets a value from a row into an error text: SQLSTATE and constraint
@@ -45,4 +45,4 @@ pub use connect::{Database, SqlitePools, connect};
 pub use error::classify;
 pub use migrate::{Migration, Schema};
 pub use settings::Settings;
-pub use source::{Advance, Position, Step, source_id};
+pub use source::{Advance, Step, source_id};

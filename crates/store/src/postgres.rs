@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Postgres, Row, Transaction};
-use tollgate_stream::{Claim, Fence, Mark, Outgoing, Pending, Source, StoreError, TopicPartition};
+use tollgate_stream::{Claim, Fence, Mark, Outgoing, Pending, Source, StoreError};
 
 use crate::error::{classify, classify_own};
 use crate::metrics::{self, counted};
 use crate::new_rows::{NewRows, bigint, bytea, text};
-use crate::{Advance, Position, Step, headers, source_id};
+use crate::{Advance, Step, headers, source_id};
 
 /// A transaction of this database.
 pub type Tx = Transaction<'static, Postgres>;
@@ -114,7 +114,7 @@ pub async fn snapshot(pool: &PgPool) -> Result<Tx, StoreError> {
 
 /// Moves the offsets; the first statement of the transaction that writes the batches. The rows are
 /// locked in the order of their keys, so that two who claim the same partitions never deadlock.
-pub async fn advance(tx: &mut PgConnection, partitions: &[Advance<'_>]) -> Result<(), StoreError> {
+async fn advance(tx: &mut PgConnection, partitions: &[Advance<'_>]) -> Result<(), StoreError> {
     let ints =
         |read: fn(&Advance<'_>) -> i64| -> Vec<i64> { partitions.iter().map(read).collect() };
     let sources: Vec<_> = partitions.iter().map(|it| source_id(&it.claim.source)).collect();
@@ -277,34 +277,4 @@ pub async fn delete_outbox_rows(
         .map_err(classify_own)?;
     ::metrics::counter!(metrics::OUTBOX_DELETED.name).increment(done.rows_affected());
     Ok(())
-}
-
-/// Where a group stands in each of its partitions.
-pub async fn positions(pool: &PgPool, group: &str) -> Result<Vec<Position>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT group_name, cluster_id, topic, partition, epoch, next_offset,
-                (SELECT count(*) FROM tollgate_outbox AS o WHERE o.source = f.source) AS waiting
-         FROM tollgate_fence AS f WHERE group_name = $1 ORDER BY cluster_id, topic, partition",
-    )
-    .bind(group)
-    .fetch_all(pool)
-    .await
-    .map_err(classify_own)?;
-    rows.iter().map(read_position).collect::<Result<_, _>>().map_err(classify_own)
-}
-
-fn read_position(row: &PgRow) -> Result<Position, sqlx::Error> {
-    Ok(Position {
-        source: Source {
-            group: row.try_get("group_name")?,
-            cluster_id: row.try_get("cluster_id")?,
-            partition: TopicPartition::new(
-                row.try_get::<&str, _>("topic")?,
-                row.try_get("partition")?,
-            ),
-        },
-        epoch: row.try_get("epoch")?,
-        next_offset: row.try_get("next_offset")?,
-        outbox_rows: row.try_get("waiting")?,
-    })
 }

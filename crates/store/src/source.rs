@@ -39,19 +39,6 @@ impl<'a> Step<'a> {
     }
 }
 
-/// Where a consumer group stands in one partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Position {
-    /// Which partition of which group.
-    pub source: Source,
-    /// Epoch in force.
-    pub epoch: i64,
-    /// Offset to apply next.
-    pub next_offset: i64,
-    /// Rows waiting in its outbox.
-    pub outbox_rows: i64,
-}
-
 /// The fixed-length key of a partition's rows: 128 bits over group, cluster, topic and partition,
 /// each with its length before it, so that no two sources share one.
 pub fn source_id(source: &Source) -> [u8; 16] {

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{AssertSqlSafe, Row, Sqlite, SqliteConnection, Transaction};
-use tollgate_stream::{Claim, Fence, Mark, Outgoing, Pending, Source, StoreError, TopicPartition};
+use tollgate_stream::{Claim, Fence, Mark, Outgoing, Pending, Source, StoreError};
 
 use crate::error::{classify, classify_own};
 use crate::metrics::{self, counted};
-use crate::{Advance, Position, SqlitePools, Step, headers, source_id};
+use crate::{Advance, SqlitePools, Step, headers, source_id};
 
 /// A transaction of this database.
 pub type Tx = Transaction<'static, Sqlite>;
@@ -272,34 +272,4 @@ pub async fn delete_outbox_rows(
         .map_err(classify_own)?;
     ::metrics::counter!(metrics::OUTBOX_DELETED.name).increment(done.rows_affected());
     Ok(())
-}
-
-/// Where a group stands in each of its partitions.
-pub async fn positions(pools: &SqlitePools, group: &str) -> Result<Vec<Position>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT group_name, cluster_id, topic, partition, epoch, next_offset,
-                (SELECT count(*) FROM tollgate_outbox AS o WHERE o.source = f.source) AS waiting
-         FROM tollgate_fence AS f WHERE group_name = ?1 ORDER BY cluster_id, topic, partition",
-    )
-    .bind(group)
-    .fetch_all(&pools.readers)
-    .await
-    .map_err(classify_own)?;
-    rows.iter().map(read_position).collect::<Result<_, _>>().map_err(classify_own)
-}
-
-fn read_position(row: &SqliteRow) -> Result<Position, sqlx::Error> {
-    Ok(Position {
-        source: Source {
-            group: row.try_get("group_name")?,
-            cluster_id: row.try_get("cluster_id")?,
-            partition: TopicPartition::new(
-                row.try_get::<&str, _>("topic")?,
-                row.try_get("partition")?,
-            ),
-        },
-        epoch: row.try_get("epoch")?,
-        next_offset: row.try_get("next_offset")?,
-        outbox_rows: row.try_get("waiting")?,
-    })
 }

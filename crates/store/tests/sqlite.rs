@@ -119,6 +119,33 @@ async fn a_full_file_is_transient_and_says_disk_full() -> anyhow::Result<()> {
     let mut tx = fixture.transaction(&Step::Hold(&claim)).await?;
     let error = failure(tx.insert(&vec![7; 200_000], "x").await);
     assert!(matches!(&error, StoreError::Transient(e) if e.contains("disk full")), "{error}");
+    drop(tx);
+
+    sqlx::query("PRAGMA max_page_count = 1000000").execute(&pools(&fixture).writer).await?;
+    let mut tx = fixture.transaction(&Step::Hold(&claim)).await?;
+    tx.insert(&vec![7; 200_000], "x").await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_snapshot_that_sqlite_has_ended_is_not_read_from_for_ever() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let settings = Settings { max_connections: 1, ..settings(directory.path()) };
+    let fixture = Fixture::new(settings).await?;
+    for source in [source(0), source(1), source(2)] {
+        let mut ended = sqlite::snapshot(pools(&fixture)).await?;
+        // As a read error does it, without the driver's knowledge.
+        sqlx::raw_sql("ROLLBACK").execute(&mut *ended).await?;
+        drop(ended);
+
+        fixture.database.fence(&source).await?;
+        let mut snapshot = sqlite::snapshot(pools(&fixture)).await?;
+        let seen: i64 = sqlx::query_scalar("SELECT count(*) FROM tollgate_fence")
+            .fetch_one(&mut *snapshot)
+            .await?;
+        assert_eq!(seen, i64::from(source.partition.partition) + 1);
+    }
     Ok(())
 }
 

@@ -21,7 +21,6 @@ pub async fn everything(fixture: &Fixture) -> Result {
     what_is_read_of_the_outbox_is_bounded_in_bytes(fixture).await?;
     a_rollback_takes_the_outbox_rows_with_it(fixture).await?;
     a_snapshot_does_not_move(fixture).await?;
-    positions_say_where_the_group_stands(fixture).await?;
     a_violated_key_is_the_datas_fault_and_no_value_is_told(fixture).await?;
     a_missing_table_is_not_the_datas_fault(fixture).await?;
     schemas_are_made_once_and_strange_ones_refused(fixture).await
@@ -298,18 +297,6 @@ async fn a_snapshot_does_not_move(fixture: &Fixture) -> Result {
         }
     }
     assert_eq!(fixture.results().await?, 2);
-    clear(fixture).await
-}
-
-async fn positions_say_where_the_group_stands(fixture: &Fixture) -> Result {
-    let source = Source { group: "positions".to_owned(), ..source(11) };
-    let claim = claim(&source, &fixture.database.fence(&source).await?);
-    fixture.apply(&claim, 0, &[outgoing("a"), outgoing("b")]).await?;
-    let positions = fixture.database.positions("positions").await?;
-    assert_eq!(positions.len(), 1);
-    assert_eq!(positions[0].source, source);
-    assert_eq!((positions[0].epoch, positions[0].next_offset, positions[0].outbox_rows), (1, 1, 2));
-    assert!(fixture.database.positions("nobody").await?.is_empty());
     clear(fixture).await
 }
 
