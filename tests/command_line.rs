@@ -160,9 +160,34 @@ fn a_secret_that_cannot_be_used_is_named_before_anything_starts() -> Result<()> 
     is_read_first("listeners.query_token_file", &["billing", "user-state"], &database)?;
     is_read_first("user_state.pseudonym_key_file", &["user-state"], &database)?;
     is_read_first("kafka.sasl_password_file", &["edge", "billing", "user-state"], &sasl)?;
-    is_read_first("log.hash_key_file", &["edge", "billing", "user-state"], &database)?;
     let url = [("TOLLGATE_DATABASE__URL", "postgres://me:pa/ss@db/tollgate".to_owned())];
     refused(&["config", "check"], &url, &["database", "url"])
+}
+
+#[test]
+fn settings_of_all_hosts_are_checked_for_one_service_without_the_secrets_of_the_others()
+-> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("tollgate.toml").display().to_string();
+    let absent = |name: &str| dir.path().join(name).display().to_string();
+    let (path_secret, url, key) = (absent("path_secret"), absent("url"), absent("key"));
+    fs::write(
+        &file,
+        format!(
+            "database.url_file = \"{url}\"\nuser_state.pseudonym_key_file = \"{key}\"\n\
+             [[applications]]\nname = \"a\"\napp_key = \"k\"\npath_secret_file = \"{path_secret}\"\n"
+        ),
+    )?;
+    let check = ["--config", &file, "config", "check"];
+    let of = |service| [&check[..], &[service]].concat();
+    refused(&of("edge"), &[], &[&path_secret])?;
+    fs::write(&path_secret, "a-long-enough-secret")?;
+    succeed(&of("edge"), &[])?;
+    refused(&of("billing"), &[], &[&url])?;
+    fs::write(&url, "postgres://db/tollgate")?;
+    succeed(&of("billing"), &[])?;
+    refused(&of("user-state"), &[], &[&key])?;
+    refused(&check, &[], &[&key])
 }
 
 #[test]

@@ -3,17 +3,21 @@
 
 mod common;
 
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use common::{Process, address, post, succeed, tollgate};
+use common::{PATIENCE, Process, address, metric, post, succeed, tollgate};
 use prost::Message;
 use serde_json::Value;
 use tollgate_kafka::{KafkaStream, Settings};
-use tollgate_schema::topics::{CDRS, QUARANTINE};
+use tollgate_schema::topics::{CALL_EVENTS, CDRS, QUARANTINE, Topic};
 use tollgate_schema::v1;
-use tollgate_stream::{Outgoing, Stream};
-use tollgate_testkit::{Kafka, KafkaOptions, TestDir};
+use tollgate_spool::disk::RealDisk;
+use tollgate_spool::{Options, Request, Spool};
+use tollgate_stream::{Outgoing, Stream, TopicSpec};
+use tollgate_testkit::{Kafka, KafkaOptions, TestDir, eventually};
 
 fn lines(text: &str) -> Result<Vec<Value>> {
     Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
@@ -64,6 +68,56 @@ async fn what_a_dead_edge_acknowledged_is_adopted_and_published_once() -> Result
     sessions.dedup();
     ensure!(sessions.len() == 20, "{sessions:?}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_not_there_does_not_hold_up_the_others() -> Result<()> {
+    let dir = TestDir::new("missing-topic")?;
+    let kafka = tokio::task::spawn_blocking(|| Kafka::start(&KafkaOptions::new())).await??;
+    let brokers = [("TOLLGATE_KAFKA__BROKERS", kafka.bootstrap())];
+    let stream =
+        KafkaStream::connect(&Settings { brokers: kafka.bootstrap(), ..Settings::default() })?;
+    stream.create_topics(&[CALL_EVENTS, CDRS].map(|topic| TopicSpec::of(&topic, Some(1)))).await?;
+    let listen = address();
+    let environment = [
+        brokers[0].clone(),
+        ("TOLLGATE_EDGE__LISTEN", listen.to_string()),
+        ("TOLLGATE_SPOOL__DIR", dir.path().join("spool").display().to_string()),
+    ];
+    let mut edge = Process::start("edge", dir.path(), &["edge"], &environment).await?;
+    let counted = async |name: &str| anyhow::Ok(metric(&edge.metrics().await?, name));
+    let published = async |count: u64| {
+        eventually(PATIENCE, async || {
+            let published = counted("tollgate_edge_published_total").await? as u64;
+            ensure!(published == count, "{published} of {count}");
+            Ok(())
+        })
+        .await;
+    };
+    let status = async |session: &str| {
+        let body = format!(
+            r#"{{"eventType":"answer","statusInfo":{{"sessionId":"{session}","timestamp":"2026-11-23 07:00:00"}}}}"#
+        );
+        ensure!(post(&format!("http://{listen}/status"), body).await? == 200);
+        Ok(())
+    };
+
+    // No notification: for the topic that is not there.
+    ensure!(post(&format!("http://{listen}/status"), "no json").await? == 200);
+    eventually(PATIENCE, async || {
+        ensure!(counted("tollgate_edge_retried_total").await? > 0.0, "not found missing");
+        Ok(())
+    })
+    .await;
+    for number in 1..=3 {
+        status(&format!("s{number}")).await?;
+        ensure!(post(&format!("http://{listen}/status"), "no json").await? == 200);
+        published(number).await;
+    }
+    succeed(&["topics", "create", "--replication", "1"], &brokers)?;
+    published(3 + 4).await;
+    ensure!(tail("quarantine", &brokers)?.len() == 4);
+    edge.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -189,4 +243,92 @@ async fn replay(environment: &[(&'static str, String); 1]) -> Result<String> {
     let environment = environment.clone();
     let replay = move || succeed(&["quarantine", "replay"], &environment);
     tokio::task::spawn_blocking(replay).await?
+}
+
+/// Takes no record above this.
+const NARROW: usize = 200_000;
+
+fn narrow(topic: &Topic) -> TopicSpec {
+    let config = vec![("max.message.bytes".to_owned(), NARROW.to_string())];
+    TopicSpec { config, ..TopicSpec::of(topic, Some(1)) }
+}
+
+/// Text that a narrow topic refuses, compressed as well.
+fn wide() -> String {
+    let mut state = 1_u64;
+    let mut letter = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'a' + (state >> 60) as u8)
+    };
+    (0..2 * NARROW).map(|_| letter()).collect()
+}
+
+/// What an edge leaves that took statuses with these texts and published none.
+fn dead_spool(dir: &Path, texts: &[&str]) -> Result<()> {
+    let settings = tollgate_spool::Settings { dir: dir.to_owned(), ..Default::default() };
+    let (spool, _reader) = Spool::open(Options { settings, started_at_us: 1 }, Arc::new(RealDisk))?;
+    for text in texts {
+        let body = format!(
+            r#"{{"eventType":"answer","statusInfo":{{"sessionId":"s","timestamp":"2026-11-23 07:00:00","userData":"{text}"}}}}"#
+        );
+        let request = Request { body: body.as_bytes(), ..Request::default() };
+        spool.append(request.encode()).wait()?;
+    }
+    Ok(())
+}
+
+/// Of a command that found something: what it printed, and what it said on standard error.
+fn found(arguments: &[&str], environment: &[(&str, String)]) -> Result<(String, String)> {
+    let output = tollgate(arguments, environment)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (printed, trouble) = (text(&output.stdout), text(&output.stderr));
+    ensure!(output.status.code() == Some(3), "{}: {printed}{trouble}", output.status);
+    Ok((printed, trouble))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_topic_refuses_for_good_stops_no_replay_and_is_told() -> Result<()> {
+    const ITEMS: u32 = 1_200;
+    const REFUSED: u32 = 700;
+    let dir = TestDir::new("refused")?;
+    let kafka = tokio::task::spawn_blocking(|| Kafka::start(&KafkaOptions::new())).await??;
+    let brokers = [("TOLLGATE_KAFKA__BROKERS", kafka.bootstrap())];
+    let settings = Settings { brokers: kafka.bootstrap(), ..Settings::default() };
+    let stream = KafkaStream::connect(&settings)?;
+    let topics = [narrow(&CALL_EVENTS), narrow(&CDRS), TopicSpec::of(&QUARANTINE, Some(1))];
+    stream.create_topics(&topics).await?;
+    let wide = wide();
+
+    let spool_dir = dir.path().join("spool");
+    dead_spool(&spool_dir, &["first", &wide, "last"])?;
+    let replay = ["spool", "replay", "--dir", &spool_dir.display().to_string()];
+    let (printed, _) = found(&replay, &brokers)?;
+    ensure!(printed.contains("3 requests") && printed.contains("\n1 records"), "{printed}");
+    ensure!(tail("call-events", &brokers)?.len() == 2);
+
+    let quarantined = (0..ITEMS).map(|number| {
+        let id = format!("{number:032x}");
+        let original_json = if number == REFUSED { wide.clone() } else { String::new() };
+        let event_id = id.clone();
+        let cdr = v1::CallDetailRecord { event_id, original_json, ..Default::default() };
+        let (topic, offset) = (CDRS.name.to_owned(), -1);
+        let item = v1::Quarantined {
+            quarantine_id: id.clone(),
+            content: cdr.encode_to_vec(),
+            source: Some(v1::SourcePosition { topic, offset, ..Default::default() }),
+            ..Default::default()
+        };
+        Outgoing::event(&QUARANTINE, id.clone(), id, None, item.encode_to_vec())
+    });
+    let mut relay = stream.relay("refuses").await?;
+    relay.send(quarantined.collect()).await?;
+    relay.commit().await?;
+    let replay = ["quarantine", "replay"];
+    let (printed, trouble) = found(&replay, &brokers)?;
+    ensure!(printed.contains("1199 published; 1 are refused"), "{printed}");
+    ensure!(trouble.contains(&format!("event {REFUSED:032x} ")), "{trouble}");
+    ensure!(tail("cdrs", &brokers)?.len() == ITEMS as usize - 1);
+    let (printed, _) = found(&replay, &brokers)?;
+    ensure!(printed.contains("1199 were replayed before\n0 published; 1 are"), "{printed}");
+    Ok(())
 }

@@ -59,6 +59,7 @@ fn request(kind: Kind) -> Encoded {
 fn request_of(body: &str) -> Request<'_> {
     Request {
         application: "",
+        utc_offset_minutes: None,
         received_at_ms: Timestamp::now().as_millisecond(),
         edge_id: "edge-0",
         peer: "127.0.0.1",

@@ -2,22 +2,12 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use actix_web::{App, test};
-use common::{Ledger, TARIFF, callback, sighting};
+use common::{Ledger, TARIFF, callback, get, sighting};
 use serde_json::{Value, json};
-use tollgate_billing::{Api, routes};
+use tollgate_billing::CdrItem;
 use tollgate_schema::v1;
-
-async fn get(ledger: &Ledger, path: &str) -> (u16, Value) {
-    let api = Arc::new(Api::new(Arc::clone(&ledger.store)));
-    let app = test::init_service(App::new().configure(routes(api))).await;
-    let request = test::TestRequest::get().uri(path).to_request();
-    let response = test::call_service(&app, request).await;
-    let status = response.status().as_u16();
-    (status, test::read_body_json(response).await)
-}
 
 async fn filled() -> Ledger {
     let ledger = Ledger::sqlite();
@@ -140,6 +130,58 @@ async fn the_ledger_is_paged_by_cursor() {
     all.sort();
     all.dedup();
     assert_eq!(all.len(), 4);
+}
+
+/// What is new since `last`, the last place in each partition, by the way that docs/api.md tells.
+async fn follow(ledger: &Ledger, last: &mut BTreeMap<String, i64>) -> Vec<String> {
+    let entries = async |after: &str| {
+        let (status, body) = get(ledger, &format!("/v1/ledger?limit=2{after}")).await;
+        assert_eq!(status, 200, "{body}");
+        body["entries"].as_array().unwrap().clone()
+    };
+    let cursor = |entry: &Value| {
+        let (partition, place) = entry["cursor"].as_str().unwrap().split_once('-').unwrap();
+        (partition.to_owned(), place.parse::<i64>().unwrap())
+    };
+    let mut new = Vec::new();
+    let mut behind = String::new();
+    while let Some(first) = entries(&behind).await.first() {
+        let (partition, _) = cursor(first);
+        let place = last.entry(partition.clone()).or_default();
+        loop {
+            let mut page = entries(&format!("&after={partition}-{place}")).await;
+            page.retain(|entry| cursor(entry).0 == partition);
+            let Some(newest) = page.last() else { break };
+            *place = cursor(newest).1;
+            new.extend(page.iter().map(|entry| entry["record_id"].as_str().unwrap().to_owned()));
+        }
+        behind = format!("&after={partition}-{}", i64::MAX);
+    }
+    new.sort();
+    new
+}
+
+#[actix_web::test]
+async fn the_ledger_is_followed_by_the_last_cursor_of_each_partition() {
+    let ledger = Ledger::sqlite();
+    ledger.activate(TARIFF).await;
+    let mut first = ledger.join(0).await;
+    let mut second = ledger.join(1).await;
+    let records = |numbers: &[u8]| -> Vec<CdrItem> {
+        numbers.iter().map(|number| sighting(*number, *number, callback(70))).collect()
+    };
+    let ids = |numbers: &[u8]| -> Vec<String> {
+        numbers.iter().map(|number| format!("{number:02x}").repeat(16)).collect()
+    };
+    let mut last = BTreeMap::new();
+    first.apply(&ledger.store, records(&[1, 2, 3])).await.unwrap();
+    assert_eq!(follow(&ledger, &mut last).await, ids(&[1, 2, 3]));
+    second.apply(&ledger.store, records(&[4])).await.unwrap();
+    assert_eq!(follow(&ledger, &mut last).await, ids(&[4]));
+    first.apply(&ledger.store, records(&[5])).await.unwrap();
+    second.apply(&ledger.store, records(&[6])).await.unwrap();
+    assert_eq!(follow(&ledger, &mut last).await, ids(&[5, 6]));
+    assert_eq!(follow(&ledger, &mut last).await, ids(&[]));
 }
 
 #[actix_web::test]

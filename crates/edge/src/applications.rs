@@ -61,7 +61,7 @@ pub struct Application {
     /// Beijing time. Applies to what comes by the application's own path, so it needs a path
     /// secret. Default 0, as the platform documents.
     #[serde(default)]
-    pub utc_offset_minutes: i32,
+    pub utc_offset_minutes: i16,
 }
 
 /// An application with its secrets read.
@@ -102,7 +102,7 @@ impl Applications {
                     application.name
                 ));
             }
-            if application.utc_offset_minutes.abs() > 14 * 60 {
+            if application.utc_offset_minutes.unsigned_abs() > 14 * 60 {
                 return refuse(format!(
                     "application {}: utc_offset_minutes is beyond 14 hours",
                     application.name
@@ -161,14 +161,18 @@ impl Applications {
 
     /// Zone of an application's clock texts that name none; UTC for one that is not configured.
     pub fn zone(&self, app_key: &str) -> Offset {
-        let minutes = self.by_key(app_key).map_or(0, |known| known.settings.utc_offset_minutes);
-        Offset::from_seconds(minutes * 60).unwrap_or(Offset::UTC)
+        zone(self.by_key(app_key).map_or(0, |known| known.settings.utc_offset_minutes))
     }
 
     /// All of them.
     pub fn all(&self) -> &[Known] {
         &self.known
     }
+}
+
+/// East of UTC by so many minutes.
+pub fn zone(utc_offset_minutes: i16) -> Offset {
+    Offset::from_seconds(i32::from(utc_offset_minutes) * 60).unwrap_or(Offset::UTC)
 }
 
 fn digest(secret: &str) -> [u8; 32] {

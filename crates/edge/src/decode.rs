@@ -17,7 +17,7 @@ use tollgate_stream::Outgoing;
 use tollgate_voicecall::aksk;
 use tollgate_voicecall::{Record, Source, read};
 
-use crate::applications::Applications;
+use crate::applications::{Applications, zone};
 use crate::meters::{Kind, Records};
 use crate::metrics::QUARANTINED;
 use crate::quota::Quota;
@@ -146,8 +146,12 @@ impl Decoder {
             edge_id: request.edge_id,
             spool_epoch: position.map_or(0, |position| position.epoch),
             spool_sequence: position.map_or(0, |position| position.sequence),
-            // Not by the headers: whoever sends them does not come by way of the relay.
-            zone: self.applications.zone(request.application),
+            // Not by the headers: whoever sends them does not come by way of the relay. As it was
+            // at the receipt, so that the same ids come out whenever it is published.
+            zone: match request.utc_offset_minutes {
+                Some(minutes) => zone(minutes),
+                None => self.applications.zone(request.application),
+            },
             application: identity.application,
             authenticity: identity.authenticity,
         }

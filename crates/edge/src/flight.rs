@@ -1,16 +1,15 @@
 //! Records on their way from the spool to the stream: what is sent, what came back, what must go
 //! again. Pure bookkeeping of one publisher; the producer's thread only leaves its reports.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tollgate_spool::{Position as SpoolPosition, Stored};
-use tollgate_stream::{Deliveries, DeliveryError, Name, Outgoing, Position, Token};
+use tollgate_stream::{Deliveries, DeliveryError, Outgoing, Position, Token};
 
-use crate::meters::Published;
+use crate::lanes::{Entry, Lanes};
 use crate::metrics::RETRIED;
 use crate::numbered::Numbered;
 
@@ -65,9 +64,9 @@ pub struct Flight {
     /// Of the requests that wait, which may be much more than their records.
     held: u64,
     /// Sent, not reported.
-    flying: Numbered<Sent>,
-    /// Reported as not confirmed; in the order they were first sent.
-    again: BTreeMap<Token, Sent>,
+    flying: Numbered<Entry>,
+    /// What must go again.
+    lanes: Lanes,
     /// Refused for good.
     refused: Vec<(Part, String)>,
     /// Requests that wait for records.
@@ -75,7 +74,6 @@ pub struct Flight {
     done: Vec<Done>,
     /// When it was last looked; a clock for each record would take longer than its books.
     looked: Instant,
-    meters: Published,
 }
 
 /// A request and what it waits for.
@@ -85,21 +83,13 @@ struct Waiting {
     announced: Instant,
 }
 
-/// A record, by its request and its place there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A record, by its request and its place there; in the order of the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Part {
     /// Of the request, as [`Flight::announce`] gave it.
     pub number: u64,
     /// Among the request's records.
     pub index: usize,
-}
-
-/// A record that was handed over.
-struct Sent {
-    part: Part,
-    topic: Name,
-    /// What it takes of the bound on bytes.
-    size: usize,
 }
 
 /// A request all of whose records are confirmed or kept as dead letters.
@@ -130,12 +120,11 @@ impl Flight {
             bytes: 0,
             held: 0,
             flying: Numbered::new(),
-            again: BTreeMap::new(),
+            lanes: Lanes::default(),
             refused: Vec::new(),
             waiting: Numbered::new(),
             done: Vec::new(),
             looked: Instant::now(),
-            meters: Published::default(),
         }
     }
 
@@ -156,18 +145,33 @@ impl Flight {
         self.waiting.get(number).map(|waiting| &waiting.stored)
     }
 
+    /// Enters one of a request's records.
+    pub fn entry(&mut self, part: Part, record: &Outgoing) -> Entry {
+        self.lanes.entry(part, record)
+    }
+
     /// Notes a record as sent once `send` has handed it over; its report is not looked at before.
     pub fn take_off<E>(
         &mut self,
-        part: Part,
-        record: &Outgoing,
-        send: impl FnOnce(&Outgoing, Token) -> Result<(), E>,
+        entry: Entry,
+        send: impl FnOnce(Token) -> Result<(), E>,
     ) -> Result<(), E> {
-        send(record, self.flying.next())?;
-        let sent = Sent { part, topic: record.topic.clone(), size: record.size() };
-        self.bytes += sent.size;
-        self.flying.push(sent);
+        send(self.flying.next())?;
+        self.bytes += entry.size;
+        self.lanes.taken_off(entry);
+        self.flying.push(entry);
         Ok(())
+    }
+
+    /// Whether records of its topic wait to go again, so that it has to wait behind them.
+    pub fn holds_back(&self, entry: Entry) -> bool {
+        self.lanes.holds_back(entry)
+    }
+
+    /// A record that can not be handed over for the moment.
+    pub fn hold_back(&mut self, entry: Entry) {
+        self.bytes += entry.size;
+        self.lanes.hold_back(entry, self.looked);
     }
 
     /// A record that the producer refuses at once and for good.
@@ -196,7 +200,7 @@ impl Flight {
     /// until it does.
     pub fn is_full(&self, max_records: usize, max_bytes: usize) -> bool {
         let overtaking = self.flying.span().max(self.waiting.span());
-        self.flying.len() + self.again.len() >= max_records
+        self.flying.len() + self.lanes.held_back() >= max_records
             || self.bytes >= max_bytes
             || self.held >= max_bytes as u64
             || overtaking >= max_records.saturating_mul(OVERTAKING)
@@ -207,20 +211,12 @@ impl Flight {
         self.waiting.is_empty() && self.done.is_empty()
     }
 
-    /// What must be sent again, in order, once nothing is in flight any more: sending earlier
-    /// would let a record overtake its neighbours of the same session.
-    pub fn take_again(&mut self) -> Vec<Part> {
-        if !self.flying.is_empty() {
-            return Vec::new();
-        }
-        let again = std::mem::take(&mut self.again);
-        self.bytes -= again.values().map(|sent| sent.size).sum::<usize>();
-        again.into_values().map(|sent| sent.part).collect()
-    }
-
-    /// Whether something waits to be sent again.
-    pub fn must_repeat(&self) -> bool {
-        !self.again.is_empty()
+    /// What must go again and may by now: of each topic all of it, in the order it was first sent.
+    /// Each has to be sent or held back again.
+    pub fn take_due(&mut self) -> Vec<Vec<Entry>> {
+        let due = self.lanes.take_due(self.looked);
+        self.bytes -= due.iter().flatten().map(|entry| entry.size).sum::<usize>();
+        due
     }
 
     /// Takes the reports in; gives what has landed since the last call.
@@ -228,19 +224,19 @@ impl Flight {
         let reports = Arc::clone(&self.reports);
         self.looked = Instant::now();
         for (token, outcome) in reports.take() {
-            let Some(sent) = self.land(token) else { continue };
+            let Some(entry) = self.land(token) else { continue };
             match outcome {
                 Ok(_) => {
-                    self.meters.count(&sent.topic);
+                    self.lanes.confirmed(entry);
                     reports.published.fetch_add(1, Ordering::Relaxed);
-                    self.put_away(sent.part);
+                    self.put_away(entry.part);
                 }
                 Err(DeliveryError::Retry(_)) => {
                     metrics::counter!(RETRIED.name, "reason" => "not_confirmed").increment(1);
-                    self.bytes += sent.size;
-                    self.again.insert(token, sent);
+                    self.bytes += entry.size;
+                    self.lanes.hold_back(entry, self.looked);
                 }
-                Err(DeliveryError::Permanent(reason)) => self.refused.push((sent.part, reason)),
+                Err(DeliveryError::Permanent(reason)) => self.refused.push((entry.part, reason)),
             }
         }
         Landed { done: std::mem::take(&mut self.done), refused: std::mem::take(&mut self.refused) }
@@ -251,11 +247,20 @@ impl Flight {
         self.reports.came.notified().await;
     }
 
+    /// Waits until something may go again that rests.
+    pub async fn due(&self) {
+        match self.lanes.next_due() {
+            Some(due) => tokio::time::sleep_until(due.into()).await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Takes a record out of the air.
-    fn land(&mut self, token: Token) -> Option<Sent> {
-        let sent = self.flying.remove(token)?;
-        self.bytes -= sent.size;
-        Some(sent)
+    fn land(&mut self, token: Token) -> Option<Entry> {
+        let entry = self.flying.remove(token)?;
+        self.bytes -= entry.size;
+        self.lanes.landed(entry);
+        Some(entry)
     }
 }
 
@@ -292,8 +297,13 @@ mod tests {
 
     /// Hands it to a producer that takes it.
     fn take_off(flight: &mut Flight, number: u64, index: usize) -> Token {
+        let entry = flight.entry(Part { number, index }, &record("a"));
+        taken_off(flight, entry)
+    }
+
+    fn taken_off(flight: &mut Flight, entry: Entry) -> Token {
         let mut given = None;
-        let taken = flight.take_off(Part { number, index }, &record("a"), |_, token| {
+        let taken = flight.take_off(entry, |token| {
             given = Some(token);
             Ok::<_, ()>(())
         });
@@ -327,25 +337,70 @@ mod tests {
         assert!(flight.is_empty());
     }
 
+    fn failed() -> Outcome {
+        Err(DeliveryError::Retry("broker gone".into()))
+    }
+
+    /// What is due once every topic has rested, by the requests' sequence numbers.
+    fn due(flight: &mut Flight) -> Vec<u64> {
+        flight.looked += Duration::from_mins(1);
+        let due = flight.take_due();
+        let sequence = |entry: &Entry| flight.stored(entry.part.number).unwrap().position.sequence;
+        due.iter().flatten().map(sequence).collect()
+    }
+
     #[test]
-    fn what_failed_goes_again_in_the_old_order_and_only_when_all_has_landed() {
+    fn what_failed_goes_again_in_the_old_order_and_only_when_all_of_its_topic_has_landed() {
         let (reports, mut flight) = flight();
         let tokens = [0, 1, 2].map(|sequence| {
             let number = flight.announce(stored(sequence), 1);
             take_off(&mut flight, number, 0)
         });
-        let failed = || Err(DeliveryError::Retry("broker gone".into()));
         reports.delivered(tokens[2], failed());
         reports.delivered(tokens[0], failed());
         assert!(done(&mut flight).is_empty());
-        assert!(flight.must_repeat());
-        assert!(flight.take_again().is_empty(), "one is still in flight");
+        assert!(due(&mut flight).is_empty(), "one is still in flight");
         reports.delivered(tokens[1], Ok(STORED));
         assert_eq!(done(&mut flight).len(), 1);
-        let again = flight.take_again();
-        let sequences = again.iter().map(|part| flight.stored(part.number));
-        let sequences: Vec<_> = sequences.map(|stored| stored.unwrap().position.sequence).collect();
-        assert_eq!(sequences, vec![0, 2]);
+        assert!(flight.take_due().is_empty(), "it has not rested");
+        assert_eq!(due(&mut flight), vec![0, 2]);
+    }
+
+    #[test]
+    fn a_topic_that_takes_nothing_holds_up_itself_alone() {
+        let (reports, mut flight) = flight();
+        let other = Outgoing { topic: "quarantine".into(), ..record("a") };
+        for sequence in 0..3 {
+            let number = flight.announce(stored(sequence), 2);
+            let refused = flight.entry(Part { number, index: 0 }, &other);
+            // The first is refused when it is handed over, the others wait behind it.
+            assert_eq!(flight.holds_back(refused), sequence > 0);
+            flight.hold_back(refused);
+            let taken = flight.entry(Part { number, index: 1 }, &record("a"));
+            assert!(!flight.holds_back(taken));
+            reports.delivered(taken_off(&mut flight, taken), Ok(STORED));
+        }
+        assert!(done(&mut flight).is_empty(), "each waits for its other record");
+        assert_eq!(due(&mut flight), vec![0, 1, 2]);
+    }
+
+    #[test]
+    fn a_topic_rests_longer_each_time_until_something_is_confirmed() {
+        let (reports, mut flight) = flight();
+        let number = flight.announce(stored(0), 1);
+        let entry = flight.entry(Part { number, index: 0 }, &record("a"));
+        let rest = |flight: &mut Flight| {
+            flight.hold_back(entry);
+            let rest = flight.lanes.next_due().unwrap() - flight.looked;
+            assert_eq!(due(flight), vec![0]);
+            rest
+        };
+        let rests: Vec<_> = (0..8).map(|_| rest(&mut flight).as_millis()).collect();
+        assert_eq!(rests, vec![20, 40, 80, 160, 320, 640, 1000, 1000]);
+        let number = flight.announce(stored(1), 1);
+        reports.delivered(take_off(&mut flight, number, 0), Ok(STORED));
+        assert_eq!(done(&mut flight).len(), 1);
+        assert_eq!(rest(&mut flight).as_millis(), 20);
     }
 
     #[test]
@@ -407,14 +462,15 @@ mod tests {
         assert!(!flight.is_full(1, 1_000));
         let token = take_off(&mut flight, number, 0);
         assert!(flight.is_full(1, size + 1) && flight.is_full(2, size));
-        reports.delivered(token, Err(DeliveryError::Retry("broker gone".into())));
+        reports.delivered(token, failed());
         assert!(done(&mut flight).is_empty());
         assert!(flight.is_full(1, size + 1) && flight.is_full(2, size));
-        let again = flight.take_again().remove(0);
+        flight.looked += Duration::from_mins(1);
+        let again = flight.take_due()[0][0];
         assert!(!flight.is_full(1, 1_000));
-        assert!(flight.take_off(again, &record("a"), |_, _| Err("full")).is_err());
+        assert!(flight.take_off(again, |_| Err("full")).is_err());
         assert!(!flight.is_full(1, 1_000), "what is not taken does not fly");
-        take_off(&mut flight, again.number, again.index);
-        assert!(flight.is_full(1, 1_000));
+        flight.hold_back(again);
+        assert!(flight.is_full(1, 1_000), "what is held back is held");
     }
 }

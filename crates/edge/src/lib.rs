@@ -25,6 +25,7 @@ mod connections;
 mod decode;
 mod delivered;
 mod flight;
+mod lanes;
 mod meters;
 pub mod metrics;
 mod numbered;

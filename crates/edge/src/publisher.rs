@@ -21,9 +21,6 @@ use crate::metrics::{IN_FLIGHT, PUBLISH_SECONDS};
 use crate::receive::now_ms;
 use crate::sending::{Refused, Sending};
 
-/// How long to wait, once nothing is in flight, before what was not confirmed is sent again.
-const PAUSE: Duration = Duration::from_millis(20);
-
 /// How long a confirmation may wait for company while there is nothing else to do.
 const SETTLE: Duration = Duration::from_millis(5);
 
@@ -83,9 +80,8 @@ impl Publisher {
             // While there is room, answers come first; there is none for them without.
             self.haste.set(self.reader.is_in_reserve()).await;
             self.settle().await;
-            if self.sending.flight.must_repeat() {
-                self.repeat().await;
-            } else if self.is_full() {
+            self.sending.repeat().await;
+            if self.is_full() {
                 self.sending.news().await;
             } else if !self.at_hand.is_empty() {
                 self.publish_some().await;
@@ -123,6 +119,7 @@ impl Publisher {
         tokio::select! {
             stored = read => self.at_hand.extend(stored),
             () = some_landed => {}
+            () = flight.due() => {}
         }
     }
 
@@ -136,15 +133,6 @@ impl Publisher {
             self.sending.publish(stored).await;
         }
         metrics::gauge!(IN_FLIGHT.name).set(self.sending.flight.in_flight() as f64);
-    }
-
-    async fn repeat(&mut self) {
-        if self.sending.flight.in_flight() > 0 {
-            return self.sending.news().await;
-        }
-        // What was refused once in this moment is likely refused again in it.
-        tokio::time::sleep(PAUSE).await;
-        self.sending.repeat().await;
     }
 
     /// Confirms to the spool what has landed, and keeps what no topic takes; more may be refused

@@ -105,8 +105,7 @@ pub async fn answer(
         }
         Err(NoBody::Refused(refusal)) => {
             open.answered = true;
-            count(refusal);
-            refusal.response(payload)
+            refuse(refusal, payload)
         }
         // Read only by a sender that broke off and still listens.
         Err(NoBody::Aborted) => Refusal::BrokenBody.response(payload),
@@ -123,7 +122,8 @@ fn success() -> Response<BoxBody> {
     response.map_into_boxed_body()
 }
 
-fn count(refusal: Refusal) {
+/// Counts a refusal and answers it.
+fn refuse(refusal: Refusal, unread: Payload) -> Response<BoxBody> {
     let status = match refusal.status().as_u16() {
         400 => "400",
         403 => "403",
@@ -135,6 +135,7 @@ fn count(refusal: Refusal) {
     };
     metrics::counter!(REQUESTS.name, "status" => status).increment(1);
     metrics::counter!(REFUSED.name, "reason" => refusal.reason()).increment(1);
+    refusal.response(unread)
 }
 
 /// A request between its head and its answer. Dropped without an answer it counts as aborted:
@@ -219,6 +220,7 @@ impl Receiver {
         let signature = header(request, X_AKSK).or_else(|| header(request, X_WSSE));
         let notification = Request {
             application: known.map_or("", |known| &known.settings.app_key),
+            utc_offset_minutes: known.map(|known| known.settings.utc_offset_minutes),
             received_at_ms: now_ms(),
             edge_id: &self.edge_id,
             peer,
@@ -286,4 +288,39 @@ fn announced(request: &actix_http::Request) -> Option<usize> {
 /// Milliseconds since 1970.
 pub fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use actix_http::body::to_bytes;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// I10. Some of them no test of a whole edge can have.
+    #[tokio::test]
+    async fn every_refusal_is_counted_once_by_the_reason_and_the_status_that_are_answered() {
+        let mut reasons = BTreeSet::new();
+        for refusal in Refusal::ALL {
+            let recorder = PrometheusBuilder::new().build_recorder();
+            let answer = metrics::with_local_recorder(&recorder, || refuse(refusal, Payload::None));
+            let status = answer.status().as_u16();
+            let body = to_bytes(answer.into_body()).await.unwrap();
+            let reason = serde_json::from_slice::<Value>(&body).unwrap()["resultdesc"].to_string();
+            let page = recorder.handle().render();
+            let mut counted: Vec<_> =
+                page.lines().filter(|line| line.starts_with("tollgate_")).collect();
+            counted.sort_unstable();
+            let expected = [
+                format!("tollgate_edge_refused_total{{reason={reason}}} 1"),
+                format!("tollgate_edge_requests_total{{status=\"{status}\"}} 1"),
+            ];
+            assert_eq!(counted, expected);
+            reasons.insert(reason);
+        }
+        assert_eq!(reasons.len(), Refusal::ALL.len());
+    }
 }

@@ -43,6 +43,24 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Each of them.
+    #[cfg(test)]
+    pub const ALL: [Self; 13] = [
+        Self::MalformedQuota,
+        Self::NotAuthenticated,
+        Self::UnknownPath,
+        Self::Method,
+        Self::SlowBody,
+        Self::BrokenBody,
+        Self::TooLarge,
+        Self::SpoolFull,
+        Self::Reserved,
+        Self::DiskFailing,
+        Self::Overloaded,
+        Self::NotDelivered,
+        Self::Draining,
+    ];
+
     /// Label of the metric.
     pub fn reason(self) -> &'static str {
         match self {
@@ -139,22 +157,7 @@ mod tests {
 
     #[test]
     fn every_503_says_when_to_try_again_and_nothing_is_a_redirect() {
-        let all = [
-            Refusal::MalformedQuota,
-            Refusal::NotAuthenticated,
-            Refusal::UnknownPath,
-            Refusal::Method,
-            Refusal::SlowBody,
-            Refusal::BrokenBody,
-            Refusal::TooLarge,
-            Refusal::SpoolFull,
-            Refusal::Reserved,
-            Refusal::DiskFailing,
-            Refusal::Overloaded,
-            Refusal::NotDelivered,
-            Refusal::Draining,
-        ];
-        for refusal in all {
+        for refusal in Refusal::ALL {
             let response = refusal.response(Payload::None);
             assert!(response.status().is_client_error() || response.status().is_server_error());
             let unavailable = response.status() == StatusCode::SERVICE_UNAVAILABLE;

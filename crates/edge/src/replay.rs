@@ -19,9 +19,6 @@ const CHUNK: usize = 500;
 /// Or so many bytes of them.
 const CHUNK_BYTES: u64 = 16 * 1024 * 1024;
 
-/// How long what failed waits before it goes again.
-const PAUSE: Duration = Duration::from_millis(50);
-
 /// How long a disk that fails is left alone.
 const DISK_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1000 });
 
@@ -33,6 +30,8 @@ const DISK_FAILURES: u32 = 100;
 pub struct Replayed {
     /// Requests published and confirmed.
     pub requests: u64,
+    /// Records of them that their topic refuses for good, kept in the directory.
+    pub dead_letters: u64,
     /// What could not be read.
     pub findings: Vec<Finding>,
 }
@@ -48,7 +47,8 @@ pub async fn replay(
 ) -> Result<Replayed, EdgeError> {
     let adopted = Adopted::open(&spool.dir, Arc::clone(&disk), Adoption::Exclusive)?;
     let bound = spool.dead_letters_max_bytes;
-    let letters = Arc::new(DeadLetters::open(&spool.dir, bound, disk)?);
+    let letters = DeadLetters::open(&spool.dir, bound, disk)?;
+    let letters_before = letters.count();
     let reports = Arc::new(Reports::default());
     let producer = stream.producer(ProducerKind::Spooled, Arc::clone(&reports) as _)?;
     let decoder = Arc::new(Decoder::for_looking(applications));
@@ -59,7 +59,11 @@ pub async fn replay(
         let (chunk, failed, back) = read(adopted).await?;
         adopted = back;
         if chunk.is_empty() && failed.is_none() {
-            return Ok(Replayed { requests, findings: adopted.findings().to_vec() });
+            return Ok(Replayed {
+                requests,
+                dead_letters: letters.count() - letters_before,
+                findings: adopted.findings().to_vec(),
+            });
         }
         let count = chunk.len();
         for stored in chunk {
@@ -118,11 +122,7 @@ async fn wait_for_all(
         positions.extend(done.into_iter().map(|done| done.request));
         sending.repeat().await;
         if positions.len() < requests {
-            if sending.flight.must_repeat() {
-                tokio::time::sleep(PAUSE).await;
-            } else {
-                sending.news().await;
-            }
+            sending.news().await;
         }
     }
     Ok(positions)
@@ -193,7 +193,7 @@ mod tests {
         };
         let disk = dead_edge();
         disk.arm(away(20));
-        let whole = Replayed { requests: REQUESTS, findings: Vec::new() };
+        let whole = Replayed { requests: REQUESTS, dead_letters: 0, findings: Vec::new() };
         assert_eq!(replayed(&disk).await.unwrap(), whole);
         let disk = dead_edge();
         disk.arm(away(u64::MAX));

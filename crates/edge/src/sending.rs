@@ -13,9 +13,10 @@ use tollgate_stream::{EnqueueError, Outgoing, Producer};
 
 use crate::decode::Decoder;
 use crate::flight::{Flight, Landed, Part};
+use crate::lanes::Entry;
 use crate::metrics::RETRIED;
 
-/// How long to wait before a send is tried again that the producer did not take.
+/// How long to wait for room in the producer's queue.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// How long to wait for news before the producer is asked for them.
@@ -64,19 +65,30 @@ impl Sending {
         self.decoder.count(&normalised, &request);
         let number = self.flight.announce(stored, normalised.records.len());
         for (index, record) in normalised.records.into_iter().enumerate() {
-            self.send(Part { number, index }, &record).await;
+            let entry = self.flight.entry(Part { number, index }, &record);
+            self.send(entry, &record).await;
         }
     }
 
-    /// Sends again what was not confirmed, in the old order, once nothing is in flight any more.
+    /// Sends again what was not confirmed, once its topic has rested, in the old order.
     pub async fn repeat(&mut self) {
-        let again = self.flight.take_again();
-        for parts in again.chunk_by(|left, right| left.number == right.number) {
-            let Some(stored) = self.flight.stored(parts[0].number).cloned() else { continue };
-            let records = self.records(&stored);
-            for part in parts {
-                self.send(*part, &records[part.index]).await;
+        for due in self.flight.take_due() {
+            for entries in due.chunk_by(|left, right| left.part.number == right.part.number) {
+                self.send_again(entries).await;
             }
+        }
+    }
+
+    /// Some records of one request and one topic.
+    async fn send_again(&mut self, entries: &[Entry]) {
+        let first = entries[0];
+        if self.flight.holds_back(first) {
+            return entries.iter().for_each(|entry| self.flight.hold_back(*entry));
+        }
+        let Some(stored) = self.flight.stored(first.part.number).cloned() else { return };
+        let records = self.records(&stored);
+        for entry in entries {
+            self.send(*entry, &records[entry.part.index]).await;
         }
     }
 
@@ -94,19 +106,25 @@ impl Sending {
         self.decoder.normalise(&stored.request(), Some(stored.position)).records
     }
 
-    /// Hands one record over; a full queue is back-pressure.
-    async fn send(&mut self, part: Part, record: &Outgoing) {
-        loop {
-            let send = |record: &Outgoing, token| self.producer.send(record, token);
-            let taken = self.flight.take_off(part, record, send);
-            let reason = match taken {
+    /// Hands one record over; a full queue is back-pressure, and what a topic does not take for the
+    /// moment waits without holding up the others.
+    async fn send(&mut self, entry: Entry, record: &Outgoing) {
+        while !self.flight.holds_back(entry) {
+            match self.flight.take_off(entry, |token| self.producer.send(record, token)) {
                 Ok(()) => return,
-                Err(EnqueueError::Permanent(reason)) => return self.flight.refuse(part, reason),
-                Err(EnqueueError::QueueFull) => "queue_full",
-                Err(EnqueueError::Unavailable(_)) => "unavailable",
-            };
-            metrics::counter!(RETRIED.name, "reason" => reason).increment(1);
-            tokio::time::sleep(PAUSE).await;
+                Err(EnqueueError::Permanent(reason)) => {
+                    return self.flight.refuse(entry.part, reason);
+                }
+                Err(EnqueueError::Unavailable(_)) => {
+                    metrics::counter!(RETRIED.name, "reason" => "unavailable").increment(1);
+                    break;
+                }
+                Err(EnqueueError::QueueFull) => {
+                    metrics::counter!(RETRIED.name, "reason" => "queue_full").increment(1);
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
         }
+        self.flight.hold_back(entry);
     }
 }

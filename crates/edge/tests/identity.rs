@@ -3,7 +3,7 @@
 mod common;
 
 use common::raw::head;
-use common::{Answer, Bench, Node, Raw, application, bodies};
+use common::{Answer, Bench, Mode, Node, Raw, application, bodies};
 use tollgate_edge::Application;
 use tollgate_schema::v1::{Authenticity, Provenance};
 use tollgate_voicecall::aksk::{Formula, Spelling, sign};
@@ -201,4 +201,33 @@ async fn a_relays_clock_is_read_by_the_zone_of_its_path() {
     assert_eq!(at("utc") - at("beijing"), 8 * 3600);
     assert_eq!(at("signed"), at("utc"));
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_is_read_by_the_zone_of_its_receipt_whenever_it_is_published() {
+    let mut bench = Bench::new().await;
+    bench.applications = applications(&bench);
+    bench.applications[0].utc_offset_minutes = 480;
+    bench.settings.flush_deadline_ms = 1;
+    bench.stream.set(Mode::Unavailable);
+    let node = bench.start();
+    node.give(&format!("/{SECRET_PATH}/fee"), bodies::cdr("key-one", "beijing")).await;
+    node.stop().await;
+
+    // Corrected, and taken out of the settings.
+    bench.stream.set(Mode::Pass);
+    for later in [0, 60] {
+        bench.applications[0].utc_offset_minutes = later;
+        let node = bench.start();
+        node.give(&format!("/{SECRET_PATH}/fee"), bodies::cdr("key-one", &later.to_string())).await;
+        node.settled().await;
+        node.stop().await;
+    }
+    let topics = bench.topics().await;
+    let ended = |session: &str| {
+        let cdr = topics.cdrs.iter().find(|cdr| cdr.session_id == session).unwrap();
+        cdr.ended_at.as_ref().unwrap().seconds
+    };
+    assert_eq!(ended("0") - ended("beijing"), 8 * 3600);
+    assert_eq!(ended("0") - ended("60"), 3600);
 }

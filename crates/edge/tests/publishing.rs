@@ -10,6 +10,7 @@ use std::sync::Arc;
 use common::{Bench, Mode, Node, Report, bodies, eventually};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use tollgate_schema::v1::CallDetailRecord;
 use tollgate_spool::disk::{FaultyDisk, Loss};
 use tollgate_spool::{Adopted, Adoption, dead_letters};
 
@@ -152,4 +153,23 @@ async fn the_position_never_passes_what_is_not_confirmed_whatever_is_reported_in
         let ended = tokio::spawn(async move { Simulation::new(seed).await.run().await }).await;
         assert!(ended.is_ok(), "seed {seed} failed, see above");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_takes_nothing_holds_up_itself_alone_and_goes_on_in_order() {
+    let bench = Bench::new().await;
+    let node = bench.start();
+    bench.stream.set(Mode::Without("cdrs"));
+    for index in 0..20 {
+        node.give("/fee", bodies::cdr("app", "the same")).await;
+        node.give("/status", bodies::status(&index.to_string())).await;
+    }
+    eventually("statuses are published", || node.counts().published == 20).await;
+    bench.stream.set(Mode::Pass);
+    node.settled().await;
+    node.stop().await;
+    let sequences = |cdr: &CallDetailRecord| cdr.provenance.as_ref().unwrap().spool_sequence;
+    let cdrs: Vec<_> = bench.topics().await.cdrs.iter().map(sequences).collect();
+    assert_eq!(cdrs.len(), 20);
+    assert!(cdrs.is_sorted(), "{cdrs:?}");
 }

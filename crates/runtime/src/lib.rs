@@ -14,7 +14,6 @@ pub mod health;
 pub mod limits;
 pub mod listener;
 pub mod metrics;
-pub mod pseudonym;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;

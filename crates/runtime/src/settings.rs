@@ -148,9 +148,6 @@ pub struct LogSettings {
     pub filter: String,
     /// `text` for people, `json` for collectors. Default `text`.
     pub format: LogFormat,
-    /// File that holds the key of the hashes that stand for session ids in logs. Equal keys on
-    /// all edges make their logs comparable. Default: a random key for each process.
-    pub hash_key_file: Option<PathBuf>,
 }
 
 /// Form of the log lines.
@@ -165,7 +162,7 @@ pub enum LogFormat {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { filter: "info".into(), format: LogFormat::Text, hash_key_file: None }
+        Self { filter: "info".into(), format: LogFormat::Text }
     }
 }
 

@@ -7,14 +7,10 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tollgate_telemetry::{Kind, Metric};
 use tracing_subscriber::EnvFilter;
 
-use crate::pseudonym;
-use crate::settings::{LogFormat, LogSettings, SettingsError, read_secret};
+use crate::settings::{LogFormat, LogSettings, SettingsError};
 
 /// Starts logging to standard error. Call once, first of all.
 pub fn init_logs(settings: &LogSettings) -> Result<(), SettingsError> {
-    if let Some(path) = &settings.hash_key_file {
-        pseudonym::set_key(read_secret("log.hash_key_file", path)?.into_bytes());
-    }
     // sqlx would log the texts of database errors, which quote values; actix-server tells about
     // each of its threads, actix-http about each malformed request.
     let filter = EnvFilter::try_new(format!(

@@ -36,7 +36,6 @@ pub struct Adopted {
     position: Option<PositionFile>,
     written: Position,
     findings: Vec<Finding>,
-    at_end: bool,
     _lock: Option<Box<dyn DirLock>>,
 }
 
@@ -67,7 +66,6 @@ impl Adopted {
             position,
             written: start,
             findings: missing.into_iter().collect(),
-            at_end: false,
             _lock: lock,
         })
     }
@@ -86,11 +84,6 @@ impl Adopted {
     /// What could not be read so far.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
-    }
-
-    /// Whether every record was given out and confirmed.
-    pub fn is_done(&self) -> bool {
-        self.at_end && self.window.lowest() == self.window.end()
     }
 
     fn write_position(&mut self) -> Result<(), SpoolError> {
@@ -118,7 +111,6 @@ impl Adopted {
                     self.findings.push(Finding::of(&lost, is_last));
                 }
                 None => {
-                    self.at_end = true;
                     self.write_position()?;
                     return Ok(None);
                 }

@@ -206,8 +206,9 @@ impl Committer {
     /// Creates the next segment, if the bound allows one.
     fn new_segment(&mut self) -> Result<(), AppendError> {
         let len = self.shared.settings.segment_bytes;
+        let bound = self.shared.settings.bound_bytes();
         let state = self.shared.lock();
-        if state.reserved_bytes() + len > self.shared.settings.max_bytes && !state.is_drained() {
+        if state.reserved_bytes() + len > bound && !state.is_drained() {
             return Err(AppendError::Full);
         }
         drop(state);

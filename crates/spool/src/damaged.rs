@@ -7,10 +7,23 @@ use std::sync::Arc;
 use crate::catalog::DAMAGED;
 use crate::cursor::Lost;
 use crate::disk::{Disk, DiskFile, Listed, read_up_to};
+use crate::error::{During as _, SpoolError};
 use crate::metrics::disk_failed;
 
 /// Bytes copied at a time.
 const PIECE: usize = 1 << 20;
+
+/// How the name of an unfinished write begins, which nobody was answered for.
+pub(crate) const TORN: &str = "torn-";
+
+/// What is kept of a spool directory.
+pub(crate) fn list(disk: &dyn Disk, spool_dir: &Path) -> Result<Vec<Listed>, SpoolError> {
+    let dir = spool_dir.join(DAMAGED);
+    match disk.list(&dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.during_at("list directory", &dir),
+    }
+}
 
 /// Why something is not kept.
 pub(crate) fn bound_reached() -> io::Error {
@@ -62,7 +75,7 @@ impl Keeper {
         from: u64,
         len: u64,
     ) -> Option<String> {
-        let name = format!("torn-epoch-{epoch}-after-sequence-{after}-offset-{from}.bytes");
+        let name = format!("{TORN}epoch-{epoch}-after-sequence-{after}-offset-{from}.bytes");
         self.copy(file, from, len, name)
     }
 

@@ -209,10 +209,10 @@ pub fn list(disk: &dyn Disk, spool_dir: &Path) -> Result<DeadLetterList, SpoolEr
     Ok(found)
 }
 
-/// How many dead letters a spool directory holds.
+/// How many dead letters a spool directory holds, with what cannot be read of them.
 pub(crate) fn count(disk: &dyn Disk, spool_dir: &Path) -> Result<u64, SpoolError> {
     let mut count = 0;
-    scan(disk, spool_dir, |letter| count += u64::from(letter.is_some()))?;
+    scan(disk, spool_dir, |_| count += 1)?;
     Ok(count)
 }
 

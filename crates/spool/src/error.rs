@@ -107,10 +107,6 @@ pub enum AppendError {
 }
 
 impl AppendError {
-    /// All reasons, for metrics.
-    pub const ALL: [Self; 5] =
-        [Self::Overloaded, Self::Full, Self::Failed, Self::Closing, Self::TooLarge];
-
     /// The reason as a metric label.
     pub fn reason(self) -> &'static str {
         match self {
@@ -119,16 +115,6 @@ impl AppendError {
             Self::Failed => "failed",
             Self::Closing => "closing",
             Self::TooLarge => "too_large",
-        }
-    }
-
-    /// Seconds for the answer's Retry-After; `None` when coming again cannot help.
-    pub fn retry_after_seconds(self) -> Option<u32> {
-        match self {
-            Self::Overloaded | Self::Closing => Some(1),
-            Self::Failed => Some(5),
-            Self::Full => Some(30),
-            Self::TooLarge => None,
         }
     }
 }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::catalog::{Catalog, DAMAGED, Segment, missing_before};
+use crate::catalog::{Catalog, Segment, missing_before};
 use crate::cursor::{Cursor, Found, Lost};
-use crate::dead_letters;
 use crate::disk::Disk;
 use crate::error::SpoolError;
 use crate::record::Position;
+use crate::{damaged, dead_letters};
 
 /// What a spool directory holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -40,8 +40,11 @@ pub struct Inspection {
     pub damaged_files: u64,
     /// Their bytes.
     pub damaged_file_bytes: u64,
-    /// Records that a topic refused for good.
+    /// Records that a topic refused for good; what cannot be read of them counts as one.
     pub dead_letters: u64,
+    /// Whether it may be deleted once no edge uses it and the topics pass their check: nothing is
+    /// unconfirmed, damaged or refused for good, and `damaged/` holds unfinished writes at most.
+    pub deletable: bool,
 }
 
 /// One epoch of a spool.
@@ -170,10 +173,9 @@ pub fn verify(dir: &Path, disk: &Arc<dyn Disk>) -> Result<Verification, SpoolErr
     inspection.segments = catalog.segments.len() as u64;
     inspection.bytes = catalog.segments.iter().map(|segment| segment.len).sum();
     inspection.dead_letters = dead_letters::count(&**disk, dir)?;
-    if let Ok(kept) = disk.list(&dir.join(DAMAGED)) {
-        inspection.damaged_files = kept.len() as u64;
-        inspection.damaged_file_bytes = kept.iter().map(|entry| entry.len).sum();
-    }
+    let kept = damaged::list(&**disk, dir)?;
+    inspection.damaged_files = kept.len() as u64;
+    inspection.damaged_file_bytes = kept.iter().map(|entry| entry.len).sum();
     for finding in &found.findings {
         let count = (finding.last + 1).saturating_sub(finding.first);
         if finding.is_loss() {
@@ -182,6 +184,9 @@ pub fn verify(dir: &Path, disk: &Arc<dyn Disk>) -> Result<Verification, SpoolErr
             inspection.unacknowledged += count;
         }
     }
+    inspection.deletable = inspection.unconfirmed + inspection.damaged + inspection.dead_letters
+        == 0
+        && kept.iter().all(|entry| entry.name.starts_with(damaged::TORN));
     Ok(found)
 }
 

@@ -11,6 +11,7 @@ const PEER: u8 = 3;
 const AUTHORIZATION: u8 = 4;
 const SIGNATURE: u8 = 5;
 const BODY: u8 = 6;
+const UTC_OFFSET: u8 = 7;
 
 /// Bytes of a field in front of its value: tag and length.
 const FIELD: usize = 5;
@@ -20,6 +21,8 @@ const FIELD: usize = 5;
 pub struct Request<'a> {
     /// The application that the path names; empty when it names none.
     pub application: &'a str,
+    /// Of clock texts that name no zone, as that application's settings say when it is received.
+    pub utc_offset_minutes: Option<i16>,
     /// When its body was complete, milliseconds since 1970.
     pub received_at_ms: i64,
     /// The edge that answers it.
@@ -126,6 +129,7 @@ impl Request<'_> {
             + self.body.len()
             + optional(self.authorization)
             + optional(self.signature)
+            + self.utc_offset_minutes.map_or(0, |_| FIELD + size_of::<i16>())
     }
 
     /// Copies it together.
@@ -140,6 +144,9 @@ impl Request<'_> {
         }
         if let Some(signature) = self.signature {
             put_field(&mut out, SIGNATURE, signature.as_bytes());
+        }
+        if let Some(minutes) = self.utc_offset_minutes {
+            put_field(&mut out, UTC_OFFSET, &minutes.to_le_bytes());
         }
         put_field(&mut out, BODY, self.body);
         Encoded { received_at_ms: self.received_at_ms, bytes: out.into() }
@@ -158,6 +165,10 @@ impl<'a> Request<'a> {
                 AUTHORIZATION => request.authorization = Some(text(value)?),
                 SIGNATURE => request.signature = Some(text(value)?),
                 BODY => request.body = value,
+                UTC_OFFSET => {
+                    let minutes = value.try_into().map_err(|_| Undecodable)?;
+                    request.utc_offset_minutes = Some(i16::from_le_bytes(minutes));
+                }
                 // A later version may add a field that this one does not need.
                 _ => {}
             }
@@ -258,6 +269,7 @@ mod tests {
         #[test]
         fn a_request_survives_its_encoding(
             application: String,
+            utc_offset_minutes: Option<i16>,
             received_at_ms: i64,
             peer: String,
             authorization: Option<String>,
@@ -266,6 +278,7 @@ mod tests {
         ) {
             let request = Request {
                 application: &application,
+                utc_offset_minutes,
                 received_at_ms,
                 edge_id: "edge-1",
                 peer: &peer,

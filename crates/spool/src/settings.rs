@@ -18,8 +18,8 @@ const GIB: u64 = 1024 * MIB;
 pub struct Settings {
     /// Directory of the spool, one for each edge; created with mode 0700. Default `data/spool`.
     pub dir: PathBuf,
-    /// Bound of all segments together, in bytes. At the bound requests are answered 503.
-    /// Default 10 GiB.
+    /// Bound of all segments together, in bytes, rounded down to whole segments. At the bound
+    /// requests are answered 503. Default 10 GiB.
     pub max_bytes: u64,
     /// Size of one segment file, in bytes, reserved when it is created; a request must fit into
     /// one. 16 KiB to 1 GiB. Default 64 MiB.
@@ -95,6 +95,11 @@ impl Settings {
             return Err("probe_interval_ms must be between 1 and 60000".into());
         }
         Ok(())
+    }
+
+    /// What all segments together may take, in bytes: as many whole ones as fit into `max_bytes`.
+    pub(crate) fn bound_bytes(&self) -> u64 {
+        self.max_bytes / self.segment_bytes * self.segment_bytes
     }
 
     /// The largest encoded request that fits into a segment, in bytes. Encoding adds less than

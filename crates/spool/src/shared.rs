@@ -123,7 +123,7 @@ pub(crate) struct State {
 
 impl Shared {
     pub fn new(disk: Arc<dyn Disk>, settings: Settings, clock: Clock, state: State) -> Self {
-        metrics::gauge!(m::MAX_BYTES.name).set(settings.max_bytes as f64);
+        metrics::gauge!(m::MAX_BYTES.name).set(settings.bound_bytes() as f64);
         let filled = Arc::clone(&state.filled);
         Self {
             disk,
@@ -226,7 +226,7 @@ impl Shared {
         if state.queue_bytes + frame_len > settings.queue_bytes {
             return Err(AppendError::Overloaded);
         }
-        if state.used_bytes() + state.queue_bytes + frame_len > settings.max_bytes {
+        if state.used_bytes() + state.queue_bytes + frame_len > settings.bound_bytes() {
             return Err(AppendError::Full);
         }
         let (reply, waiting) = pair();
@@ -245,7 +245,7 @@ impl Shared {
         let state = self.lock();
         Usage {
             bytes: state.used_bytes(),
-            max_bytes: self.settings.max_bytes,
+            max_bytes: self.settings.bound_bytes(),
             records: state.unconfirmed,
             oldest_unconfirmed_ms: state.oldest_ms(),
             queued_bytes: state.queue_bytes,
@@ -255,7 +255,7 @@ impl Shared {
     }
 
     pub fn is_in_reserve(&self) -> bool {
-        is_in_reserve(self.filled.bytes.load(Ordering::Relaxed), self.settings.max_bytes)
+        is_in_reserve(self.filled.bytes.load(Ordering::Relaxed), self.settings.bound_bytes())
     }
 
     pub fn is_queue_in_reserve(&self) -> bool {

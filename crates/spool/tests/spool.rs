@@ -338,6 +338,31 @@ fn a_smaller_bound_than_the_last_segment_fills_the_spool_only_until_all_is_confi
 }
 
 #[test]
+fn a_bound_that_is_no_multiple_of_a_segment_keeps_its_reserve() {
+    let disk = FaultyDisk::new(1);
+    let segment = settings().segment_bytes;
+    let bound = 4 * segment;
+    let settings = Settings { max_bytes: 5 * segment - 1, ..settings() };
+    let (spool, _reader) = try_open(&disk, &settings).unwrap();
+    let append = || spool.append(sized(1, 500)).wait();
+    while !spool.is_reserved() {
+        append().unwrap();
+    }
+    let reserved_from = spool.usage().bytes;
+    let full = loop {
+        if let Err(reason) = append() {
+            break reason;
+        }
+    };
+    assert_eq!(full, AppendError::Full);
+    let usage = spool.usage();
+    assert_eq!(usage.max_bytes, bound);
+    let taken = usage.bytes - reserved_from;
+    // A fifth, down to whole records.
+    assert!(taken >= bound / 6, "only {taken} bytes were reserved");
+}
+
+#[test]
 fn a_spool_that_is_closed_is_no_failing_disk() {
     let disk = FaultyDisk::new(1);
     let (spool, _reader) = open(&disk);

@@ -31,20 +31,23 @@ fn dead_edge() -> (FaultyDisk, Vec<Position>) {
     (disk, all)
 }
 
-#[test]
-fn an_inspection_says_what_is_there_and_changes_nothing() {
-    let (disk, all) = dead_edge();
-    let letters = DeadLetters::open(Path::new(DIR), 1 << 24, shared(&disk)).unwrap();
-    let letter = DeadLetter {
+fn dead_letter(position: Position) -> DeadLetter {
+    DeadLetter {
         topic: "cdrs".into(),
         key: "k".into(),
         value: None,
         headers: Vec::new(),
         reason: "too large".into(),
-        position: all[0],
+        position,
         refused_at_ms: 1,
-    };
-    letters.append(&letter).unwrap();
+    }
+}
+
+#[test]
+fn an_inspection_says_what_is_there_and_changes_nothing() {
+    let (disk, all) = dead_edge();
+    let letters = DeadLetters::open(Path::new(DIR), 1 << 24, shared(&disk)).unwrap();
+    letters.append(&dead_letter(all[0])).unwrap();
     let (paths, changes) = (disk.paths(), disk.changes());
     let found = inspect(Path::new(DIR), &shared(&disk)).unwrap();
     assert_eq!((disk.paths(), disk.changes()), (paths, changes));
@@ -59,6 +62,27 @@ fn an_inspection_says_what_is_there_and_changes_nothing() {
     assert_eq!(second.previous_epoch, Some(first.epoch));
     assert_eq!(second.previous_last, Some(30));
     assert!(serde_json::to_string(&found).unwrap().contains("\"unconfirmed\":23"));
+}
+
+#[test]
+fn a_directory_may_be_deleted_when_nothing_in_it_is_needed() {
+    let (disk, _) = dead_edge();
+    let is_deletable = || inspect(Path::new(DIR), &shared(&disk)).unwrap().deletable;
+    assert!(!is_deletable(), "what is unconfirmed is needed");
+    let mut adopted = Adopted::open(Path::new(DIR), shared(&disk), Adoption::Exclusive).unwrap();
+    let rest: Vec<_> = adopted.by_ref().map(Result::unwrap).collect();
+    adopted.confirm(&positions(&rest)).unwrap();
+    assert!(is_deletable());
+    let in_damaged = |name: &str| Path::new(DIR).join("damaged").join(name);
+    disk.put(&in_damaged("torn-epoch-1-after-sequence-30-offset-5000.bytes"), vec![1]);
+    assert!(is_deletable(), "nobody was answered for an unfinished write");
+    let damaged = in_damaged("epoch-1-sequences-3-3-received-1-offset-5000.bytes");
+    disk.put(&damaged, vec![1]);
+    assert!(!is_deletable(), "damaged bytes may be all that is left of a request");
+    tollgate_spool::disk::Disk::remove(&disk, &damaged).unwrap();
+    let letters = DeadLetters::open(Path::new(DIR), 1 << 24, shared(&disk)).unwrap();
+    letters.append(&dead_letter(rest[0].position)).unwrap();
+    assert!(!is_deletable(), "a dead letter is in no topic");
 }
 
 #[test]
@@ -82,19 +106,16 @@ fn a_dead_edges_directory_is_adopted_and_a_replay_goes_on_where_it_was_broken_of
     let some: Vec<_> = adopted.by_ref().take(10).map(Result::unwrap).collect();
     assert_eq!(positions(&some), all[12..22]);
     adopted.confirm(&positions(&some[..7])).unwrap();
-    assert!(!adopted.is_done());
     drop(adopted);
 
     let mut adopted = Adopted::open(Path::new(DIR), shared(&disk), Adoption::Exclusive).unwrap();
     let rest: Vec<_> = adopted.by_ref().map(Result::unwrap).collect();
     assert_eq!(positions(&rest), all[19..]);
     adopted.confirm(&positions(&rest)).unwrap();
-    assert!(adopted.is_done());
     assert_eq!(adopted.findings(), []);
     drop(adopted);
     let mut adopted = Adopted::open(Path::new(DIR), shared(&disk), Adoption::Exclusive).unwrap();
     assert!(adopted.next().is_none());
-    assert!(adopted.is_done());
     drop(adopted);
     // The edge may come back.
     let (spool, mut reader) = open(&disk);

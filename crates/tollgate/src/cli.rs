@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Takes the notifications of a cloud voice platform, loses none, and makes events, money and
 /// presence of them.
 #[derive(Debug, Parser)]
 #[command(name = "tollgate", version, propagate_version = true)]
 #[command(
-    after_help = "Settings: flags win over the environment (TOLLGATE_EDGE__LISTEN), which wins over the file.\nExit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 a check found something.\nFirst look: `tollgate dev --simulate`"
+    after_help = "Settings: flags win over the environment (TOLLGATE_EDGE__LISTEN), which wins over the file.\nExit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 a check found something, or a replay left something out.\nFirst look: `tollgate dev --simulate`"
 )]
 pub struct Cli {
     /// Settings file (TOML).
@@ -112,7 +112,7 @@ pub enum Topics {
 
 #[derive(Debug, Subcommand)]
 pub enum Spool {
-    /// Epochs, sequences, what is unconfirmed, damage and dead letters.
+    /// Epochs, sequences, what is unconfirmed, damage, dead letters, and whether it may be deleted.
     Inspect {
         /// The spool's directory.
         #[arg(long, value_name = "DIR")]
@@ -133,7 +133,8 @@ pub enum Spool {
         #[arg(long)]
         reveal: bool,
     },
-    /// Publish what a dead edge's spool still holds, then confirm it there.
+    /// Publish what a dead edge's spool still holds, then confirm it there; exit code 3 if something
+    /// cannot be read, or is refused by its topic for good.
     Replay {
         /// The spool's directory; no edge may be using it.
         #[arg(long, value_name = "DIR")]
@@ -149,7 +150,8 @@ pub enum Quarantine {
         #[arg(long)]
         reveal: bool,
     },
-    /// Publish again what can be read now; what was replayed before is left alone.
+    /// Publish again what can be read now; what was replayed before is left alone. Exit code 3 if a
+    /// topic refuses something for good.
     Replay {
         /// Only this quarantine id; without it, all.
         #[arg(long, value_name = "ID")]
@@ -200,9 +202,20 @@ pub struct Tail {
 #[derive(Debug, Subcommand)]
 pub enum Config {
     /// Read the settings and say whether they can be used.
-    Check,
+    Check {
+        /// By this service; without it, by all: also the secrets of the others must be there.
+        service: Option<Service>,
+    },
     /// Print the settings in force, and what follows from them; secrets stay out.
     Show,
+}
+
+/// What runs as a process of its own.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Service {
+    Edge,
+    Billing,
+    UserState,
 }
 
 #[derive(Debug, Args)]

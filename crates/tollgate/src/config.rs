@@ -60,6 +60,12 @@ pub enum Part {
 }
 
 impl Part {
+    /// Those of an edge.
+    pub const OF_EDGE: &[Self] = &[Self::Edge, Self::Kafka];
+    /// Those of billing.
+    pub const OF_BILLING: &[Self] = &[Self::Kafka, Self::Database, Self::Query, Self::Billing];
+    /// Those of user-state.
+    pub const OF_USER_STATE: &[Self] = &[Self::Kafka, Self::Database, Self::Query, Self::UserState];
     /// All of them.
     pub const ALL: &[Self] = &[
         Self::Edge,

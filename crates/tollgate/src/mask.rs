@@ -1,7 +1,6 @@
 //! Hides phone numbers in what the command line prints, unless `--reveal` is given.
 
 use serde_json::Value;
-use tollgate_runtime::pseudonym::mask;
 
 /// Fields that hold a phone number or a text with one in it.
 const NUMBERS: [&str; 10] = [
@@ -33,7 +32,10 @@ pub fn hide(value: &mut Value) {
                         *text = hide_digits(text);
                     }
                     Value::String(text) if CONTENTS.contains(&name.as_str()) => {
-                        *text = format!("({} characters hidden; --reveal shows them)", text.len());
+                        *text = format!(
+                            "({} characters hidden; --reveal shows them)",
+                            text.chars().count()
+                        );
                     }
                     _ => hide(member),
                 }
@@ -53,7 +55,7 @@ fn hide_digits(text: &str) -> String {
             run.push(character);
             continue;
         }
-        hidden.push_str(&if run.len() >= LONG_RUN { mask_run(&run) } else { run.clone() });
+        hidden.push_str(&if run.len() >= LONG_RUN { mask(&run) } else { run.clone() });
         run.clear();
         if character == '+' {
             run.push('+');
@@ -64,8 +66,13 @@ fn hide_digits(text: &str) -> String {
     hidden
 }
 
-fn mask_run(run: &str) -> String {
-    if run.len() < 8 { "*".repeat(run.len()) } else { mask(run) }
+/// A run of digits with its middle hidden: the first four and the last two stay.
+fn mask(run: &str) -> String {
+    if run.len() < 8 {
+        return "*".repeat(run.len());
+    }
+    let (head, tail) = (&run[..4], &run[run.len() - 2..]);
+    format!("{head}{}{tail}", "*".repeat(run.len() - 6))
 }
 
 #[cfg(test)]
@@ -86,5 +93,18 @@ mod tests {
         assert!(!text.contains("13800000021") && !text.contains("13800007021"), "{text}");
         assert!(text.contains("+861********21"), "{text}");
         assert_eq!(value["offset"], 5);
+    }
+
+    #[test]
+    fn a_masked_number_keeps_its_ends_only() {
+        assert_eq!(mask("+8613800000021"), "+861********21");
+        assert_eq!(mask("1234567"), "*******");
+    }
+
+    #[test]
+    fn what_is_hidden_whole_is_counted_in_characters() {
+        let mut value = serde_json::json!({"content": "你好"});
+        hide(&mut value);
+        assert_eq!(value["content"], "(2 characters hidden; --reveal shows them)");
     }
 }

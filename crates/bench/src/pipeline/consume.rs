@@ -22,8 +22,6 @@ pub struct Consumed {
     /// Of the consumer's process and of the database server, until everything is published too.
     pub cpu_seconds: f64,
     pub database_cpu_seconds: f64,
-    /// From the first commit until the outbox was empty.
-    pub published_seconds: f64,
     /// Of the whole part, what was committed before the first look included.
     pub transactions: u64,
     pub backlog: u64,
@@ -101,7 +99,6 @@ pub fn consume_in_parts<const PARTS: usize>(
             seconds: (committed[part + 1] - from.at).as_secs_f64(),
             cpu_seconds: to.cpu - from.cpu,
             database_cpu_seconds: to.database_cpu - from.database_cpu,
-            published_seconds: (to.at - from.at).as_secs_f64(),
             transactions: to.transactions - before.0,
             backlog: to.done - before.1,
         }

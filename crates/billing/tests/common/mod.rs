@@ -8,14 +8,16 @@
 
 use std::sync::Arc;
 
+use actix_web::{App, test};
 use bytes::Bytes;
 use prost::Message;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tollgate_billing::digest::Authenticity;
 use tollgate_billing::item::Content;
 use tollgate_billing::store::{Checks, LedgerEntry};
-use tollgate_billing::{Application, BillingStore, CdrDecoder, CdrItem, Settings};
+use tollgate_billing::{Api, Application, BillingStore, CdrDecoder, CdrItem, Settings, routes};
 use tollgate_schema::ids::{EventId, RecordId};
 use tollgate_schema::{time, v1};
 use tollgate_store::Database;
@@ -327,6 +329,16 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Asks the API.
+pub async fn get(ledger: &Ledger, path: &str) -> (u16, Value) {
+    let api = Arc::new(Api::new(Arc::clone(&ledger.store)));
+    let app = test::init_service(App::new().configure(routes(api))).await;
+    let request = test::TestRequest::get().uri(path).to_request();
+    let response = test::call_service(&app, request).await;
+    let status = response.status().as_u16();
+    (status, test::read_body_json(response).await)
 }
 
 pub fn connect(settings: &tollgate_store::Settings) -> Database {

@@ -113,12 +113,5 @@ pub fn read_up_to(file: &dyn DiskFile, offset: u64, len: usize) -> io::Result<Ve
     Ok(buffer)
 }
 
-/// Reads a whole file.
-pub fn read_all(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
-    let len = file.len()?;
-    let len = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-    read_up_to(file, 0, len)
-}
-
 #[cfg(test)]
 mod tests;

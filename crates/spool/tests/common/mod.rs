@@ -56,6 +56,7 @@ pub fn sized(number: u64, bytes: usize) -> Encoded {
     body.resize(bytes.max(8), b'.');
     Request {
         application: "shop",
+        utc_offset_minutes: Some(480),
         received_at_ms: 1_000_000 + number as i64,
         edge_id: "edge-1",
         peer: "192.0.2.1:4711",

@@ -8,7 +8,7 @@ use crate::config::{Config, Part};
 
 pub async fn billing(cli: &Cli) -> anyhow::Result<ExitCode> {
     let config = Config::read(cli, serde_json::json!({}))?;
-    config.validate(&[Part::Kafka, Part::Database, Part::Query, Part::Billing])?;
+    config.validate(Part::OF_BILLING)?;
     let process = Process::begin(&config)?;
     let query = QueryPort::open(&config)?;
     let address = query.address;
@@ -24,7 +24,7 @@ pub async fn billing(cli: &Cli) -> anyhow::Result<ExitCode> {
 
 pub async fn user_state(cli: &Cli) -> anyhow::Result<ExitCode> {
     let config = Config::read(cli, serde_json::json!({}))?;
-    config.validate(&[Part::Kafka, Part::Database, Part::Query, Part::UserState])?;
+    config.validate(Part::OF_USER_STATE)?;
     let process = Process::begin(&config)?;
     let query = QueryPort::open(&config)?;
     let address = query.address;

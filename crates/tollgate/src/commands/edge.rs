@@ -8,7 +8,7 @@ use crate::config::{Config, Part};
 
 pub async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let config = Config::read(cli, serde_json::json!({}))?;
-    config.validate(&[Part::Edge, Part::Kafka])?;
+    config.validate(Part::OF_EDGE)?;
     let process = Process::begin(&config)?;
     let edge = compose::edge(&config, compose::kafka(&config)?, &process, process.stop.clone())?;
     process.health.started();

@@ -2,9 +2,10 @@
 //!
 //! Replaying reads the quarantined bytes with this version's reader and publishes the events that
 //! come out, under the ids they would always have had. The topics themselves remember what was
-//! replayed: an event whose id is on its topic already is left alone.
+//! replayed: an event whose id is on its topic already is left alone. There may be millions: only
+//! ids are kept of them, and the bytes are read again to be published, a portion at a time.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,13 +15,19 @@ use serde_json::json;
 use tollgate_edge::{Applications, requalify};
 use tollgate_schema::topics::{CALL_EVENTS, CDRS, QUARANTINE};
 use tollgate_schema::v1::Quarantined;
-use tollgate_stream::{Incoming, Outgoing, ReadFrom, Stream};
+use tollgate_stream::{Incoming, Outgoing, ReadFrom, Relay, RelayError, Stream};
 
+use super::FOUND;
 use super::tail::record_json;
 use crate::cli::{self, Cli};
 use crate::config::{Config, Part};
-use crate::say::say;
+use crate::say::{self, say};
 use crate::{compose, mask};
+
+/// Events in one transaction.
+const PORTION: usize = 500;
+/// Or so many bytes of them.
+const PORTION_BYTES: usize = 4 * 1024 * 1024;
 
 pub async fn run(cli: &Cli, command: &cli::Quarantine) -> anyhow::Result<ExitCode> {
     let config = Config::read(cli, json!({}))?;
@@ -37,12 +44,13 @@ pub async fn run(cli: &Cli, command: &cli::Quarantine) -> anyhow::Result<ExitCod
 }
 
 async fn list(stream: &dyn Stream, reveal: bool) -> anyhow::Result<ExitCode> {
-    read_all(stream, &[QUARANTINE.name], |record| {
+    read_all(stream, &[QUARANTINE.name], async |record| {
         let mut shown = record_json(&QUARANTINE, record);
         if !reveal {
             mask::hide(&mut shown);
         }
         say!("{shown}");
+        Ok(())
     })
     .await?;
     Ok(ExitCode::SUCCESS)
@@ -54,109 +62,161 @@ async fn replay(
     id: Option<&str>,
     dry_run: bool,
 ) -> anyhow::Result<ExitCode> {
-    // The same bytes may be there more than once: by each group that refused them, and again by
-    // one that refused their replay. What counts is where they were refused last.
-    let mut refused_at: HashMap<String, Option<i64>> = HashMap::new();
-    let mut readable: Vec<Candidate> = Vec::new();
-    let mut unreadable = 0;
-    read_all(stream, &[QUARANTINE.name], |record| {
-        let Some(item) = record.value.as_deref().and_then(|value| Quarantined::decode(value).ok())
-        else {
-            return;
-        };
-        if id.is_some_and(|id| id != item.quarantine_id) {
-            return;
-        }
-        let offset = item.source.as_ref().map(|source| source.offset);
-        if let Some(known) = refused_at.get_mut(&item.quarantine_id) {
-            *known = offset.max(*known);
-            return;
-        }
-        refused_at.insert(item.quarantine_id.clone(), offset);
-        match requalify(&item, applications) {
-            Some(events) => readable.extend(
-                events
-                    .into_iter()
-                    .map(|event| Candidate { event, quarantine_id: item.quarantine_id.clone() }),
-            ),
-            None => unreadable += 1,
-        }
-    })
-    .await?;
+    let mut known = Known::read(stream, applications, id).await?;
     if let Some(id) = id
-        && refused_at.is_empty()
+        && known.refused_at.is_empty()
     {
         anyhow::bail!(
             "nothing in quarantine has the id {id}; `tollgate quarantine list` shows what there is"
         );
     }
-    let known = newest_offsets(stream, &readable).await?;
-    let total = readable.len();
-    readable.retain(|candidate| !candidate.is_on_its_topic(&known, &refused_at));
-    say!("{unreadable} still cannot be read; {} were replayed before", total - readable.len());
-    if dry_run {
-        say!("{} would be published", readable.len());
-        return Ok(ExitCode::SUCCESS);
-    }
-    let events: Vec<Outgoing> = readable.into_iter().map(|candidate| candidate.event).collect();
-    let count = events.len();
-    publish(stream, events).await?;
-    say!("{count} published");
-    Ok(ExitCode::SUCCESS)
-}
-
-/// An event that may be published again.
-struct Candidate {
-    event: Outgoing,
-    quarantine_id: String,
-}
-
-impl Candidate {
-    /// Of what a consumer has refused, only a later offset than that counts as a replay.
-    fn is_on_its_topic(
-        &self,
-        newest: &HashMap<String, i64>,
-        refused_at: &HashMap<String, Option<i64>>,
-    ) -> bool {
-        let after = refused_at.get(&self.quarantine_id).copied().flatten();
-        let found = ce_id(&self.event).and_then(|id| newest.get(&id));
-        found.is_some_and(|offset| after.is_none_or(|after| *offset > after))
-    }
-}
-
-/// Publishes all of it or nothing.
-async fn publish(stream: &dyn Stream, events: Vec<Outgoing>) -> anyhow::Result<()> {
-    if events.is_empty() {
-        return Ok(());
-    }
-    let mut relay = stream.relay("tollgate-quarantine-replay").await?;
-    relay.send(events).await.context("nothing was published; try again")?;
-    relay
-        .commit()
-        .await
-        .context("it is not known whether it was published; try again, what was is left alone")
-}
-
-/// The greatest offset of each candidate that is on its topic. An id's key, and so its partition,
-/// is always the same.
-async fn newest_offsets(
-    stream: &dyn Stream,
-    candidates: &[Candidate],
-) -> anyhow::Result<HashMap<String, i64>> {
-    let mut newest = HashMap::new();
-    let wanted: HashSet<String> =
-        candidates.iter().filter_map(|candidate| ce_id(&candidate.event)).collect();
-    if wanted.is_empty() {
-        return Ok(newest);
-    }
-    read_all(stream, &[CALL_EVENTS.name, CDRS.name], |record| {
-        if let Some(id) = record.header("ce_id").filter(|id| wanted.contains(*id)) {
-            let offset = newest.entry(id.to_owned()).or_insert(record.offset);
-            *offset = record.offset.max(*offset);
+    let (mut unreadable, mut replayed_before) = (0, 0);
+    let mut publisher = Publisher::new(stream, dry_run);
+    read_quarantine(stream, id, async |item| {
+        // Each once, and none that has come since the first reading.
+        let Some(refused_at) = known.refused_at.remove(&item.quarantine_id) else { return Ok(()) };
+        let Some(events) = requalify(&item, applications) else {
+            unreadable += 1;
+            return Ok(());
+        };
+        for event in events {
+            if known.is_on_its_topic(&event, refused_at) {
+                replayed_before += 1;
+            } else {
+                publisher.take(event, &item.quarantine_id).await?;
+            }
         }
+        Ok(())
     })
     .await?;
-    Ok(newest)
+    publisher.publish().await?;
+    let Publisher { published, refused, .. } = publisher;
+    let done = if dry_run { "would be published" } else { "published" };
+    let mut text = format!(
+        "{unreadable} still cannot be read; {replayed_before} were replayed before\n{published} {done}"
+    );
+    if refused > 0 {
+        text = format!("{text}; {refused} are refused by their topics for good");
+    }
+    let code = if refused > 0 { FOUND } else { 0 };
+    say::result(&text, code.into())
+}
+
+/// What must be known of all records before the first is published.
+#[derive(Default)]
+struct Known {
+    /// Where each quarantine id was refused last, if by a consumer. The same bytes may be in
+    /// quarantine more than once: by each group that refused them, and again by one that refused
+    /// their replay.
+    refused_at: HashMap<String, Option<i64>>,
+    /// The greatest offset of each event that can be read now, if it is on its topic.
+    newest: HashMap<String, Option<i64>>,
+}
+
+impl Known {
+    async fn read(
+        stream: &dyn Stream,
+        applications: &Applications,
+        id: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let mut known = Self::default();
+        read_quarantine(stream, id, async |item| {
+            let offset = item.source.as_ref().map(|source| source.offset);
+            if let Some(refused_at) = known.refused_at.get_mut(&item.quarantine_id) {
+                *refused_at = offset.max(*refused_at);
+                return Ok(());
+            }
+            let events = requalify(&item, applications).unwrap_or_default();
+            known.newest.extend(events.iter().filter_map(ce_id).map(|id| (id, None)));
+            known.refused_at.insert(item.quarantine_id, offset);
+            Ok(())
+        })
+        .await?;
+        if known.newest.is_empty() {
+            return Ok(known);
+        }
+        // An id's key, and so its partition, is always the same: its offsets can be compared.
+        read_all(stream, &[CALL_EVENTS.name, CDRS.name], async |record| {
+            let newest = record.header("ce_id").and_then(|id| known.newest.get_mut(id));
+            if let Some(newest) = newest {
+                *newest = Some(record.offset).max(*newest);
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(known)
+    }
+
+    /// Of what a consumer has refused, only a later offset than that counts as a replay.
+    fn is_on_its_topic(&self, event: &Outgoing, refused_at: Option<i64>) -> bool {
+        let newest = ce_id(event).and_then(|id| self.newest.get(&id).copied().flatten());
+        newest > refused_at
+    }
+}
+
+/// Publishes events a portion at a time, each in a transaction.
+struct Publisher<'a> {
+    stream: &'a dyn Stream,
+    dry_run: bool,
+    relay: Option<Box<dyn Relay>>,
+    /// Events, and the quarantine id of each.
+    portion: Vec<(Outgoing, String)>,
+    portion_bytes: usize,
+    published: usize,
+    refused: usize,
+}
+
+impl<'a> Publisher<'a> {
+    fn new(stream: &'a dyn Stream, dry_run: bool) -> Self {
+        let (portion, portion_bytes, published, refused) = (Vec::new(), 0, 0, 0);
+        Self { stream, dry_run, relay: None, portion, portion_bytes, published, refused }
+    }
+
+    async fn take(&mut self, event: Outgoing, quarantine_id: &str) -> anyhow::Result<()> {
+        self.portion_bytes += event.size();
+        self.portion.push((event, quarantine_id.to_owned()));
+        if self.portion.len() >= PORTION || self.portion_bytes >= PORTION_BYTES {
+            self.publish().await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes what has gathered, less what its topic refuses for good.
+    async fn publish(&mut self) -> anyhow::Result<()> {
+        let mut portion = std::mem::take(&mut self.portion);
+        self.portion_bytes = 0;
+        if portion.is_empty() || self.dry_run {
+            self.published += portion.len();
+            return Ok(());
+        }
+        let relay = match &mut self.relay {
+            Some(relay) => relay,
+            none => none.insert(self.stream.relay("tollgate-quarantine-replay").await?),
+        };
+        while let Err(error) = transact(&mut **relay, &portion).await {
+            let RelayError::Permanent { index, reason } = error else {
+                let before = self.published;
+                return Err(error).context(format!(
+                    "{before} were published; try again, what was published is left alone"
+                ));
+            };
+            relay.abort().await?;
+            let (event, quarantine_id) = portion.remove(index);
+            let (event_id, topic) = (ce_id(&event).unwrap_or_default(), event.topic);
+            self.refused += 1;
+            say::trouble(format_args!(
+                "event {event_id} of quarantine id {quarantine_id} is refused by {topic} for good: {reason}"
+            ));
+        }
+        self.published += portion.len();
+        Ok(())
+    }
+}
+
+/// One transaction.
+async fn transact(relay: &mut dyn Relay, portion: &[(Outgoing, String)]) -> Result<(), RelayError> {
+    relay.send(portion.iter().map(|(event, _)| event.clone()).collect()).await?;
+    relay.commit().await
 }
 
 fn ce_id(event: &Outgoing) -> Option<String> {
@@ -164,16 +224,33 @@ fn ce_id(event: &Outgoing) -> Option<String> {
     String::from_utf8(value.to_vec()).ok()
 }
 
+/// What is in quarantine: all of it, or of this id.
+async fn read_quarantine(
+    stream: &dyn Stream,
+    id: Option<&str>,
+    mut each: impl AsyncFnMut(Quarantined) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    read_all(stream, &[QUARANTINE.name], async |record| {
+        let item = record.value.as_deref().and_then(|value| Quarantined::decode(value).ok());
+        match item.filter(|item| id.is_none_or(|id| id == item.quarantine_id)) {
+            Some(item) => each(item).await,
+            None => Ok(()),
+        }
+    })
+    .await
+}
+
 async fn read_all(
     stream: &dyn Stream,
     topics: &[&str],
-    mut each: impl FnMut(&Incoming),
+    mut each: impl AsyncFnMut(&Incoming) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut reader =
         compose::patiently(async || stream.reader(topics, ReadFrom::Earliest).await).await?;
     loop {
-        let records = reader.next(1000, Duration::from_millis(500)).await?;
-        records.iter().for_each(&mut each);
+        for record in reader.next(1000, Duration::from_millis(500)).await? {
+            each(&record).await?;
+        }
         if reader.caught_up().await? {
             return Ok(());
         }

@@ -63,8 +63,15 @@ async fn replay(cli: &Cli, dir: &Path, disk: Arc<dyn Disk>) -> anyhow::Result<Ex
     for finding in &replayed.findings {
         text = format!("{text}\n{}", serde_json::to_string(finding)?);
     }
+    if replayed.dead_letters > 0 {
+        text = format!(
+            "{text}\n{} records are refused by their topics for good and kept as dead letters: keep the directory, and see `tollgate spool dead-letters --dir {}`",
+            replayed.dead_letters,
+            dir.display()
+        );
+    }
     let lost = replayed.findings.iter().any(tollgate_spool::Finding::is_loss);
-    let code = if lost { FOUND } else { 0 };
+    let code = if lost || replayed.dead_letters > 0 { FOUND } else { 0 };
     say::result(&text, code.into())
 }
 

@@ -119,7 +119,8 @@ fn leaves_out(tariff: &Tariff, from_ms: i64) -> Option<String> {
     let begins = |rate: &Rate| rate.validity().from.map(Timestamp::as_millisecond);
     let late = tariff.rates().iter().find(|rate| begins(rate) == Some(from_ms))?;
     Some(format!(
-        "rate {} begins when the tariff does, so calls that were answered before {} and end after it          have no rate and wait as unrated: leave valid_from out of rates that begin with their tariff",
+        "rate {} begins when the tariff does, so calls that were answered before {} and end after it \
+         have no rate and wait as unrated: leave valid_from out of rates that begin with their tariff",
         late.name(),
         when(from_ms)
     ))
@@ -145,7 +146,9 @@ mod tests {
         let parse = |valid_from| Tariff::parse(&text(valid_from)).unwrap();
         let from_ms = 1_796_054_400_000;
         let late = parse(r#"valid_from = "2026-11-30T16:00:00Z""#);
-        assert!(leaves_out(&late, from_ms).is_some_and(|it| it.contains("valid_from")));
+        let warning = leaves_out(&late, from_ms).unwrap();
+        assert!(warning.contains("end after it have no rate"), "{warning}");
+        assert!(warning.contains("leave valid_from out"), "{warning}");
         assert_eq!(leaves_out(&late, i64::MIN), None);
         assert_eq!(leaves_out(&parse(""), from_ms), None);
     }
