@@ -26,6 +26,9 @@ const RECORDS: usize = 7 * BATCH;
 /// The key of the partition with everything that is bad, and one of another partition.
 const KEY: &str = "one";
 const ELSEWHERE: &str = "two";
+/// Who reads the bad ones: group and topic.
+const READERS: [(&str, &str); 3] =
+    [("tollgate-billing", CDRS.name), ("user-state", CALL_EVENTS.name), ("user-state", CDRS.name)];
 /// When all of it happens.
 const NOW: i64 = 1_795_399_200_000;
 
@@ -197,6 +200,36 @@ impl World {
     }
 }
 
+/// What each reader must have counted after so much poison and so many stops.
+fn counts(poison: usize, stops: usize) -> BTreeSet<String> {
+    let of = |what: &str, reason: &str, count: usize| {
+        let of_reader = |(group, topic)| {
+            let labels = format!(r#"group="{group}",topic="{topic}",reason="{reason}""#);
+            format!("tollgate_consumer_{what}_total{{{labels}}} {count}")
+        };
+        READERS.map(of_reader).into_iter().filter(move |_| count > 0)
+    };
+    of("poison", "undecodable_event", poison)
+        .chain(of("partition_stops", "poison", stops))
+        .collect()
+}
+
+/// Waits until the processes have counted exactly this: a moment after it is committed.
+async fn are_counted(processes: [&Process; 2], expected: &BTreeSet<String>) {
+    let names = ["tollgate_consumer_poison_total{", "tollgate_consumer_partition_stops_total{"];
+    eventually(PATIENCE, async || {
+        let mut found = BTreeSet::new();
+        for process in processes {
+            let page = process.metrics().await?;
+            let lines = page.lines().filter(|line| names.iter().any(|it| line.starts_with(it)));
+            found.extend(lines.map(str::to_owned));
+        }
+        ensure!(found == *expected, "counted: {found:?}");
+        anyhow::Ok(())
+    })
+    .await;
+}
+
 /// How many of its partitions are stopped.
 async fn stopped(process: &Process) -> Result<u64> {
     let page = process.metrics().await?;
@@ -205,9 +238,9 @@ async fn stopped(process: &Process) -> Result<u64> {
     Ok(stopped.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
 }
 
-/// I5, I6: what cannot be read is in quarantine as it was, its neighbours are billed and have their
-/// calls; too much of it in a row stops that partition, with the metric that the alert looks at, and
-/// no other.
+/// I5, I6, I10: what cannot be read is in quarantine as it was, its neighbours are billed and have
+/// their calls; too much of it in a row stops that partition, with the metric that the alert looks
+/// at, and no other. All of it is counted, once, with its reason.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_can_read_harms_no_neighbour_and_does_not_drain_a_topic() -> Result<()> {
     let world = World::start().await?;
@@ -217,17 +250,12 @@ async fn what_nobody_can_read_harms_no_neighbour_and_does_not_drain_a_topic() ->
     let mut user_state = world.consumer("user-state").await?;
     let mut expected: Vec<_> = (0..RECORDS).filter(|number| !is_bad(*number)).collect();
     world.applied(&expected).await;
-    let readers = [
-        ("tollgate-billing", CDRS.name),
-        ("user-state", CALL_EVENTS.name),
-        ("user-state", CDRS.name),
-    ];
     let bad_ones: Vec<_> = (0..RECORDS).filter(|number| is_bad(*number)).collect();
     let of = |(group, topic): (&str, &str), number: usize| {
         let content = bad(number).unwrap_or_default().to_vec();
         (group.to_owned(), topic.to_owned(), number as i64, content)
     };
-    let all = readers.iter().flat_map(|reader| bad_ones.iter().map(|number| of(*reader, *number)));
+    let all = READERS.iter().flat_map(|reader| bad_ones.iter().map(|number| of(*reader, *number)));
     let all: BTreeSet<_> = all.collect();
     let found = world.quarantined(all.len()).await?;
     let places = |of: &BTreeSet<Found>, but: &BTreeSet<Found>| -> Vec<_> {
@@ -240,6 +268,7 @@ async fn what_nobody_can_read_harms_no_neighbour_and_does_not_drain_a_topic() ->
     let (missing, more) = (places(&all, &found), places(&found, &all));
     ensure!(found == all, "missing in quarantine: {missing:?}; there and not bad: {more:?}");
 
+    are_counted([&billing, &user_state], &counts(bad_ones.len(), 0)).await;
     ensure!(stopped(&billing).await? + stopped(&user_state).await? == 0);
     ensure!(partition_of(KEY.as_bytes(), 12) != partition_of(ELSEWHERE.as_bytes(), 12));
     world.publish((RECORDS..RECORDS + 150).map(|_| spoilt(0))).await?;
@@ -252,7 +281,8 @@ async fn what_nobody_can_read_harms_no_neighbour_and_does_not_drain_a_topic() ->
         anyhow::Ok(())
     })
     .await;
-    let count = all.len() + readers.len() * 99;
+    are_counted([&billing, &user_state], &counts(bad_ones.len() + 99, 1)).await;
+    let count = all.len() + READERS.len() * 99;
     ensure!(world.quarantined(count).await?.len() == count, "a topic is drained");
     world.applied(&expected).await;
     billing.stop().await?;

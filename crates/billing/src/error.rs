@@ -29,10 +29,3 @@ pub enum BillingError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
-
-impl BillingError {
-    /// Whether asking again later can help.
-    pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Busy | Self::Store(StoreError::Transient(_)))
-    }
-}

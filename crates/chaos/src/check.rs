@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use tollgate_simulator::{Report, Tally};
 use tollgate_stream::Stream;
@@ -14,8 +14,9 @@ use tollgate_stream::Stream;
 use crate::damage::Hit;
 use crate::faults::Done;
 use crate::schedule::Node;
-use crate::sequences::{gaps, ledger_is_topic, sequences, states_are_topic};
+use crate::sequences::{gaps, ledger_is_topic, sequences};
 use crate::snapshot::Snapshot;
+use crate::states::{Shown, states_are_topic};
 use crate::system::System;
 
 /// 19 seconds were the most on an idle machine; a stall is longer.
@@ -26,6 +27,12 @@ const UNAVAILABLE: [&str; 5] =
 /// A number's state may change by itself, once, while it is compared.
 const STATES: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(500);
+/// Notifications of each kind that each edge must take in the end.
+const NOTIFICATIONS: usize = 50;
+const STATUS: &str =
+    r#"{"eventType":"answer","statusInfo":{"sessionId":"last","timestamp":"2026-11-23 07:00:00"}}"#;
+const FEE: &str =
+    r#"{"eventType":"fee","feeLst":[{"sessionId":"last","icid":"last","appKey":"last"}]}"#;
 
 /// All that a run found wrong, each with its reason.
 #[derive(Debug, Default)]
@@ -96,6 +103,28 @@ fn is_fee(body: &[u8]) -> bool {
     body.windows(8).any(|bytes| bytes == b"\"feeLst\"")
 }
 
+/// What was to be looked at while it ran was there.
+pub fn some(looked: u64, what: &str) -> Result<()> {
+    ensure!(looked > 0, "no {what}");
+    Ok(())
+}
+
+/// Whatever has befallen it, each edge takes notifications of both kinds when all is well.
+pub async fn taking(system: &System) -> Result<()> {
+    let client = reqwest::Client::new();
+    for edge in Node::EDGES {
+        for (kind, body) in [("status", STATUS), ("fee", FEE)] {
+            for _ in 0..NOTIFICATIONS {
+                let url = format!("{}/{kind}", system.edge_url(edge));
+                let answer = client.post(url).body(body).send().await?;
+                let status = answer.status();
+                ensure!(status.is_success(), "{} answers {status} to a {kind}", edge.name());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The ledger does not contradict itself, and is what its topic holds.
 pub async fn ledger(system: &System, stream: &Arc<dyn Stream>) -> Result<()> {
     let snapshot = Snapshot::take(&system.databases(), &system.database)?;
@@ -108,26 +137,47 @@ pub async fn ledger(system: &System, stream: &Arc<dyn Stream>) -> Result<()> {
     ledger_is_topic(stream, &entries).await
 }
 
-/// The sums come to what the calls cost by the platform's own tariff.
+/// The sums come to what the calls cost by the platform's own tariff, and to nothing in any other
+/// currency.
 pub fn charged(system: &System, report: &Report) -> Result<()> {
-    let expected = report.charges.as_ref().context("no charges were verified")?.expected_micros;
-    let sum = "SELECT coalesce(sum(amount_micros), 0) FROM tollgate.billing_aggregates";
-    let found: i64 = system.sql(sum)?.trim().parse()?;
+    let expected = report.charges.as_ref().context("no charges were verified")?;
+    let expected = format!("{} {}", expected.currency, expected.expected_micros);
+    let found = system.sql(
+        "SELECT currency || ' ' || sum(amount_micros) FROM tollgate.billing_aggregates
+         GROUP BY currency HAVING sum(amount_micros) <> 0",
+    )?;
+    let found = found.trim();
     ensure!(found == expected, "the sums come to {found} micro-units, the calls to {expected}");
     Ok(())
 }
 
-/// The topic of states ends with what the database holds.
+/// The topic of states ends with what the database holds, and with what is answered.
 pub async fn states(system: &System, stream: &Arc<dyn Stream>) -> Result<()> {
-    let rows = "SELECT convert_from(number, 'UTF8') || ' ' || version FROM tollgate.state_number";
     let end = Instant::now() + STATES;
     loop {
-        let compared = states_are_topic(stream, &system.sql(rows)?).await;
+        let compared = compare_states(system, stream).await;
         if compared.is_ok() || Instant::now() > end {
             return compared;
         }
         sleep(PAUSE).await;
     }
+}
+
+async fn compare_states(system: &System, stream: &Arc<dyn Stream>) -> Result<()> {
+    let rows = "SELECT convert_from(number, 'UTF8') || ' ' || version FROM tollgate.state_number";
+    let published = states_are_topic(stream, &system.sql(rows)?).await?;
+    let numbers: Vec<_> = published.keys().collect();
+    let url = format!("{}/v1/numbers/query", system.user_state_url);
+    let question = json!({ "numbers": numbers }).to_string();
+    let answer = reqwest::Client::new().post(url).body(question).send().await?;
+    let answer: Value = serde_json::from_str(&answer.error_for_status()?.text().await?)?;
+    let answers = answer["numbers"].as_array().context("no states are answered")?;
+    ensure!(answers.len() == published.len(), "not all states are answered");
+    for (state, answered) in published.values().zip(answers) {
+        let (published, answered) = (Shown::of_topic(state), Shown::of_answer(answered));
+        ensure!(published == answered, "{published:?} is published, {answered:?} answered");
+    }
+    Ok(())
 }
 
 /// Every sequence of every edge was published, but for what a disk was made to lose.

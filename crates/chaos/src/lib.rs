@@ -31,6 +31,7 @@ pub mod schedule;
 mod sequences;
 mod server;
 mod snapshot;
+mod states;
 mod system;
 mod tmpfs;
 mod traffic;

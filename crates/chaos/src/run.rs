@@ -94,11 +94,17 @@ impl Run {
         self.failures.note(check::rest(rest));
         self.phases.over("quiet");
         match snapshots.end().await {
-            Ok(taken) => self.figures.snapshots = taken,
+            Ok(taken) => {
+                self.figures.snapshots = taken;
+                self.failures.note(check::some(taken, "snapshots of the ledger"));
+            }
             Err(error) => self.failures.note(Err(error)),
         }
         match published.end().await {
-            Ok(compared) => self.figures.published = compared,
+            Ok(compared) => {
+                self.figures.published = compared;
+                self.failures.note(check::some(compared, "charges compared while it ran"));
+            }
             Err(error) => self.failures.note(Err(error)),
         }
         self.check(system, calls, &done).await
@@ -141,6 +147,7 @@ impl Run {
         failures.note(check::states(system, &stream).await);
         failures.note(check::no_gaps(&stream, done).await);
         self.phases.over("compared");
+        failures.note(check::taking(system).await);
         failures.note(check::stop(system).await);
         self.phases.over("ended");
         failures.note(check::spools(system, done));

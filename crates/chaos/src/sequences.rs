@@ -13,7 +13,7 @@ const AT_ONCE: usize = 1000;
 const WAIT: Duration = Duration::from_millis(200);
 
 /// Everything that a topic holds now.
-async fn read(stream: &Arc<dyn Stream>, topic: &str) -> Result<Vec<Incoming>> {
+pub async fn read(stream: &Arc<dyn Stream>, topic: &str) -> Result<Vec<Incoming>> {
     let mut reader = stream.reader(&[topic], ReadFrom::Earliest).await?;
     let mut records = Vec::new();
     loop {
@@ -75,31 +75,8 @@ pub async fn ledger_is_topic(stream: &Arc<dyn Stream>, ledger: &str) -> Result<(
     same("rated-cdrs", &topic, ledger)
 }
 
-/// Fails unless the last state of each number on the topic `user-states` has the version that the
-/// database says, and no earlier one a later version.
-pub async fn states_are_topic(stream: &Arc<dyn Stream>, states: &str) -> Result<()> {
-    same("user-states", &last_versions(&read(stream, "user-states").await?)?, states)
-}
-
-fn last_versions(records: &[Incoming]) -> Result<BTreeSet<String>> {
-    let mut last = BTreeMap::new();
-    for record in records {
-        let value = record.value.clone().context("a state has no value")?;
-        let v1::UserState { number, version, .. } = v1::UserState::decode(value)?;
-        ensure!(record.key == number.as_bytes(), "the key of a state is not its number");
-        let before = last.insert(number, version).unwrap_or_default();
-        ensure!(
-            before <= version,
-            "version {version} follows {before} at offset {} of {}",
-            record.offset,
-            record.partition
-        );
-    }
-    Ok(last.into_iter().map(|(number, version)| format!("{number} {version}")).collect())
-}
-
 /// Fails unless a topic holds the rows of the database, and nothing else.
-fn same(name: &str, topic: &BTreeSet<String>, rows: &str) -> Result<()> {
+pub fn same(name: &str, topic: &BTreeSet<String>, rows: &str) -> Result<()> {
     let rows: BTreeSet<&str> = rows.lines().map(str::trim).filter(|it| !it.is_empty()).collect();
     let unpublished: Vec<_> = rows.iter().filter(|row| !topic.contains(**row)).collect();
     ensure!(unpublished.is_empty(), "in the database and not on topic {name}: {unpublished:?}");
@@ -110,32 +87,7 @@ fn same(name: &str, topic: &BTreeSet<String>, rows: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use tollgate_stream::TopicPartition;
-
     use super::*;
-
-    fn state(number: &str, version: u64) -> Incoming {
-        let state = v1::UserState { number: number.to_owned(), version, ..Default::default() };
-        Incoming {
-            partition: TopicPartition::new("user-states", 0),
-            offset: 0,
-            timestamp_ms: 0,
-            key: number.to_owned().into(),
-            value: Some(state.encode_to_vec().into()),
-            headers: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn the_last_state_of_each_number_must_be_that_of_the_database() {
-        let topic = [state("1", 1), state("2", 7), state("1", 3), state("1", 3)];
-        let last = last_versions(&topic).unwrap();
-        same("user-states", &last, "1 3\n2 7\n").unwrap();
-        for rows in ["1 4\n2 7", "1 3", "1 3\n2 7\n3 1"] {
-            assert!(same("user-states", &last, rows).is_err(), "{rows}");
-        }
-        assert!(last_versions(&[state("1", 3), state("2", 1), state("1", 2)]).is_err());
-    }
 
     #[test]
     fn a_gap_is_what_lies_below_the_last_published() {
