@@ -255,6 +255,8 @@ async fn a_number_is_answered_alone_in_a_list_and_in_the_past() -> anyhow::Resul
         assert_eq!(code, 400);
         assert!(!answer.to_string().contains("138"));
     }
+    let (code, answer) = ask(json!("x".repeat(1024 * 1024))).await?;
+    assert_eq!((code, &answer["error"]), (400, &json!("body is larger than 1 MiB")));
     assert_eq!(world.get(&format!("{path}?at=yesterday")).await?.0, 400);
     world.end().await
 }

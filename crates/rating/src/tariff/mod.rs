@@ -264,11 +264,6 @@ impl Rate {
         self.price.decimal()
     }
 
-    /// Fee of each charged leg.
-    pub fn connection_fee(&self) -> Decimal {
-        self.fee.decimal()
-    }
-
     /// Billing increment.
     pub fn increment(&self) -> Increment {
         self.increment

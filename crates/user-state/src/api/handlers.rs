@@ -82,9 +82,9 @@ pub(super) async fn number(
 
 pub(super) async fn numbers(
     api: web::Data<Api>,
-    mut payload: web::Payload,
+    payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let body = read(&mut payload).await?;
+    let body = read(payload).await?;
     let question: Numbers = serde_json::from_slice(&body)
         .map_err(|_| ApiError::BadRequest("body must be {\"numbers\": [text, ...]}"))?;
     if question.numbers.len() > MAX_NUMBERS {
@@ -169,15 +169,10 @@ fn instant(query: &str) -> Result<Option<i64>, ApiError> {
     text.parse::<Timestamp>().map(|instant| Some(to_millis(instant))).map_err(|_| WRONG)
 }
 
-async fn read(payload: &mut web::Payload) -> Result<web::BytesMut, ApiError> {
-    use futures_util::StreamExt;
-    let mut body = web::BytesMut::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|_| ApiError::BadRequest("body broke off"))?;
-        if body.len() + chunk.len() > MAX_BODY_BYTES {
-            return Err(ApiError::BadRequest("body is larger than 1 MiB"));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
+async fn read(payload: web::Payload) -> Result<web::Bytes, ApiError> {
+    payload
+        .to_bytes_limited(MAX_BODY_BYTES)
+        .await
+        .map_err(|_| ApiError::BadRequest("body is larger than 1 MiB"))?
+        .map_err(|_| ApiError::BadRequest("body broke off"))
 }

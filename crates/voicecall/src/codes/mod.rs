@@ -13,4 +13,4 @@ mod table;
 
 pub use group::Group;
 pub use outcome::{LegOutcome, Outcome, Reason, outcome};
-pub use table::{ApiResult, api_result, q850, release_reason, sip_status, state_code};
+pub use table::{q850, release_reason, sip_status, state_code};

@@ -5,7 +5,6 @@ use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 
 const RELEASE_CODES: &str = include_str!("../../tables/release-codes.csv");
-const API_RESULT_CODES: &str = include_str!("../../tables/api-result-codes.csv");
 
 /// Codes of one kind: exact rows first, then ranges.
 #[derive(Debug, Default)]
@@ -36,36 +35,13 @@ impl Table {
 
 static RELEASE: LazyLock<HashMap<String, Table>> = LazyLock::new(|| {
     let mut tables: HashMap<String, Table> = HashMap::new();
-    for [kind, code, meaning] in rows(RELEASE_CODES) {
-        // Every row of the committed file parses; a test counts them.
+    let rows = csv::Reader::from_reader(RELEASE_CODES.as_bytes()).into_deserialize();
+    // Every row of the committed file parses; a test counts them.
+    for [kind, code, meaning] in rows.filter_map(Result::<[String; 3], _>::ok) {
         let _ = tables.entry(kind).or_default().add(&code, meaning);
     }
     tables
 });
-
-static API_RESULTS: LazyLock<HashMap<String, [String; 2]>> = LazyLock::new(|| {
-    rows(API_RESULT_CODES).map(|[code, meaning, handling]| (code, [meaning, handling])).collect()
-});
-
-/// The rows of a committed table with three columns, without its heading.
-fn rows(text: &str) -> impl Iterator<Item = [String; 3]> {
-    csv::Reader::from_reader(text.as_bytes()).into_deserialize().filter_map(Result::ok)
-}
-
-/// What an answer of the vendor's API means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ApiResult {
-    /// In English.
-    pub meaning: &'static str,
-    /// Who has to do what.
-    pub handling: &'static str,
-}
-
-/// A resultcode of the vendor's API; it is text there.
-pub fn api_result(code: &str) -> Option<ApiResult> {
-    let [meaning, handling] = API_RESULTS.get(code.trim())?;
-    Some(ApiResult { meaning, handling })
-}
 
 fn meaning(kind: &str, code: i32) -> Option<&'static str> {
     RELEASE.get(kind)?.meaning(code)
@@ -141,7 +117,6 @@ mod tests {
         let count = |kind: &str| RELEASE[kind].exact.len() + RELEASE[kind].ranges.len();
         assert_eq!((count("q850"), count("ul_fail_reason"), count("state_code")), (70, 141, 60));
         assert_eq!(RELEASE.len(), 3);
-        assert_eq!(API_RESULTS.len(), API_RESULT_CODES.lines().count() - 1);
         assert_eq!(RELEASE_CODES.lines().count() - 1, 70 + 141 + 60);
     }
 
@@ -166,13 +141,5 @@ mod tests {
         assert_eq!(release_reason(2901), Some("recording failed"));
         assert_eq!(release_reason(2914), Some("recording failed"));
         assert_eq!(release_reason(2915), None);
-    }
-
-    #[test]
-    fn api_results_say_what_to_do() {
-        assert_eq!(api_result("0").unwrap().meaning, "success");
-        assert!(api_result(" 1020165 ").unwrap().handling.starts_with("customer:"));
-        assert!(api_result("1010002").unwrap().handling.contains("stop-call"));
-        assert_eq!(api_result("7"), None);
     }
 }
