@@ -13,7 +13,8 @@
 //!   shown to readers. So a transaction is there whole or not at all.
 //! - Groups are numbered, and each says up to which the log was synced when it was written:
 //!   every one before it. At start only the very last can be in doubt; a hole before it is damage,
-//!   which is reported, and so is what cannot be read (log, metric, [`EmbeddedStream::damage`]) and never cut away.
+//!   which is reported (log, metric, [`EmbeddedStream::damage`]), as is what cannot be read, and
+//!   never cut away.
 //! - Old segments go, oldest first, when the bound is reached and every registered consumer has
 //!   applied what they hold, as far as it reported with `Consumer::report_progress`: the report
 //!   names what the database has committed. While nothing can go, publishing waits.
