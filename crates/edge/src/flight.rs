@@ -1,6 +1,7 @@
 //! Records on their way from the spool to the stream: what is sent, what came back, what must go
 //! again. Pure bookkeeping of one publisher; the producer's thread only leaves its reports.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -71,6 +72,8 @@ pub struct Flight {
     refused: Vec<(Part, String)>,
     /// Requests that wait for records.
     waiting: Numbered<Waiting>,
+    /// Those that wait for one that was held back: whatever overtakes them takes no memory.
+    aside: BTreeMap<u64, Waiting>,
     done: Vec<Done>,
     /// When it was last looked; a clock for each record would take longer than its books.
     looked: Instant,
@@ -123,6 +126,7 @@ impl Flight {
             lanes: Lanes::default(),
             refused: Vec::new(),
             waiting: Numbered::new(),
+            aside: BTreeMap::new(),
             done: Vec::new(),
             looked: Instant::now(),
         }
@@ -142,7 +146,8 @@ impl Flight {
 
     /// A request that is not done.
     pub fn stored(&self, number: u64) -> Option<&Stored> {
-        self.waiting.get(number).map(|waiting| &waiting.stored)
+        let waiting = self.waiting.get(number).or_else(|| self.aside.get(&number));
+        waiting.map(|waiting| &waiting.stored)
     }
 
     /// Enters one of a request's records.
@@ -172,6 +177,9 @@ impl Flight {
     pub fn hold_back(&mut self, entry: Entry) {
         self.bytes += entry.size;
         self.lanes.hold_back(entry, self.looked);
+        if let Some(waiting) = self.waiting.remove(entry.part.number) {
+            self.aside.insert(entry.part.number, waiting);
+        }
     }
 
     /// A record that the producer refuses at once and for good.
@@ -181,10 +189,13 @@ impl Flight {
 
     /// A refused record is kept elsewhere; its request waits for it no longer.
     pub fn put_away(&mut self, part: Part) {
-        let Some(waiting) = self.waiting.get_mut(part.number) else { return };
+        let number = part.number;
+        let waiting = self.waiting.get_mut(number).or_else(|| self.aside.get_mut(&number));
+        let Some(waiting) = waiting else { return };
         waiting.records -= 1;
         if waiting.records == 0 {
-            let Some(waiting) = self.waiting.remove(part.number) else { return };
+            let done = self.waiting.remove(number).or_else(|| self.aside.remove(&number));
+            let Some(waiting) = done else { return };
             self.held -= waiting.stored.encoded.weight();
             self.done.push(waiting.done(self.looked));
         }
@@ -208,7 +219,7 @@ impl Flight {
 
     /// Whether nothing is announced that is not done.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.done.is_empty()
+        self.waiting.is_empty() && self.aside.is_empty() && self.done.is_empty()
     }
 
     /// What must go again and may by now: of each topic all of it, in the order it was first sent.
@@ -233,8 +244,7 @@ impl Flight {
                 }
                 Err(DeliveryError::Retry(_)) => {
                     metrics::counter!(RETRIED.name, "reason" => "not_confirmed").increment(1);
-                    self.bytes += entry.size;
-                    self.lanes.hold_back(entry, self.looked);
+                    self.hold_back(entry);
                 }
                 Err(DeliveryError::Permanent(reason)) => self.refused.push((entry.part, reason)),
             }
@@ -382,6 +392,28 @@ mod tests {
         }
         assert!(done(&mut flight).is_empty(), "each waits for its other record");
         assert_eq!(due(&mut flight), vec![0, 1, 2]);
+    }
+
+    #[test]
+    fn however_many_overtake_a_record_that_is_held_back_they_go_on() {
+        let (reports, mut flight) = flight();
+        let other = Outgoing { topic: "quarantine".into(), ..record("a") };
+        let number = flight.announce(stored(0), 1);
+        let refused = flight.entry(Part { number, index: 0 }, &other);
+        flight.hold_back(refused);
+        for sequence in 1..=3 * OVERTAKING as u64 {
+            assert!(!flight.is_full(2, usize::MAX), "behind {sequence} requests");
+            let number = flight.announce(stored(sequence), 1);
+            let token = take_off(&mut flight, number, 0);
+            reports.delivered(token, Ok(STORED));
+            assert_eq!(done(&mut flight).len(), 1);
+        }
+        assert_eq!(due(&mut flight), vec![0]);
+        let token = taken_off(&mut flight, refused);
+        assert!(!flight.is_empty());
+        reports.delivered(token, Ok(STORED));
+        assert_eq!(done(&mut flight), vec![stored(0).position]);
+        assert!(flight.is_empty());
     }
 
     #[test]

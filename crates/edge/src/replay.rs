@@ -30,7 +30,8 @@ const DISK_FAILURES: u32 = 100;
 pub struct Replayed {
     /// Requests published and confirmed.
     pub requests: u64,
-    /// Records of them that their topic refuses for good, kept in the directory.
+    /// Records that their topic refuses for good, of these requests or of earlier ones: they are
+    /// nowhere but in the directory.
     pub dead_letters: u64,
     /// What could not be read.
     pub findings: Vec<Finding>,
@@ -48,7 +49,6 @@ pub async fn replay(
     let adopted = Adopted::open(&spool.dir, Arc::clone(&disk), Adoption::Exclusive)?;
     let bound = spool.dead_letters_max_bytes;
     let letters = DeadLetters::open(&spool.dir, bound, disk)?;
-    let letters_before = letters.count();
     let reports = Arc::new(Reports::default());
     let producer = stream.producer(ProducerKind::Spooled, Arc::clone(&reports) as _)?;
     let decoder = Arc::new(Decoder::for_looking(applications));
@@ -61,7 +61,7 @@ pub async fn replay(
         if chunk.is_empty() && failed.is_none() {
             return Ok(Replayed {
                 requests,
-                dead_letters: letters.count() - letters_before,
+                dead_letters: letters.count(),
                 findings: adopted.findings().to_vec(),
             });
         }

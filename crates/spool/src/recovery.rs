@@ -78,7 +78,7 @@ pub(crate) fn examine_last(disk: &dyn Disk, segment: &Segment) -> Result<LastSeg
             Item::Damage(damage) => last.data_end = damage.offset + damage.len,
         }
     }
-    last.unreadable = scanner.source().gave_up();
+    last.unreadable = scanner.source().given_up() > 0;
     Ok(last)
 }
 

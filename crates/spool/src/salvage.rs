@@ -1,6 +1,7 @@
 //! Reads past bad sectors.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -21,19 +22,19 @@ pub struct Salvage {
     file: Arc<dyn DiskFile>,
     patience: u32,
     failures: Cell<u32>,
-    /// Whether anything was given up as unreadable.
-    gave_up: Cell<bool>,
+    /// Numbers of blocks.
+    given_up: RefCell<BTreeSet<u64>>,
 }
 
 impl Salvage {
     /// `patience` is how many failures in a row are reported before a read works around them.
     pub fn new(file: Arc<dyn DiskFile>, patience: u32) -> Self {
-        Self { file, patience, failures: Cell::new(0), gave_up: Cell::new(false) }
+        Self { file, patience, failures: Cell::new(0), given_up: RefCell::default() }
     }
 
-    /// Whether anything was given up as unreadable.
-    pub fn gave_up(&self) -> bool {
-        self.gave_up.get()
+    /// Bytes given up as unreadable so far, in whole blocks.
+    pub fn given_up(&self) -> u64 {
+        (self.given_up.borrow().len() * BLOCK) as u64
     }
 
     pub(crate) fn file(&self) -> &dyn DiskFile {
@@ -48,7 +49,7 @@ impl Salvage {
             let at = offset + (index * BLOCK) as u64;
             if self.file.read_at(at, block).is_err() {
                 block.fill(UNREADABLE);
-                self.gave_up.set(true);
+                self.given_up.borrow_mut().insert(at / BLOCK as u64);
             }
         }
         Ok(wanted)

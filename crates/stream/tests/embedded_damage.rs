@@ -296,6 +296,19 @@ async fn a_bad_sector_does_not_keep_the_log_from_opening_and_costs_what_it_hits(
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_away_at_the_start_costs_a_start_and_nothing_else() {
+    let disk = FaultyDisk::new(27);
+    filled(&disk).await;
+    disk.arm(FaultPlan::all(Operation::Read, Injected::Eio));
+    let error = try_open(&disk).map(drop).unwrap_err().to_string();
+    assert!(error.contains("cannot be read") && error.contains(".log: "), "{error}");
+    disk.heal();
+    let stream = open(&disk);
+    assert_eq!(contents(&stream, "t").await.values().map(Vec::len).sum::<usize>(), 160);
+    assert_eq!(stream.damage(), []);
+}
+
 /// Nobody knows what stands at the log's end where that cannot be read: its numbers and offsets
 /// are not given out again.
 #[tokio::test(flavor = "multi_thread")]
@@ -309,7 +322,7 @@ async fn what_a_start_cannot_read_at_the_end_of_the_log_is_not_written_over() {
     drop(stream);
     let file = segments(&disk).remove(0);
     let of_file = frames(&disk, &file);
-    let hidden = &of_file[of_file.len() - 4];
+    let hidden = &of_file[of_file.len() - 2];
     disk.spoil(&file, hidden.start, of_file.last().unwrap().end - hidden.start);
     let mut added = Vec::new();
     for number in 3..6 {

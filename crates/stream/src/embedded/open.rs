@@ -23,7 +23,7 @@ use tollgate_spool::frame::{HEADER_LEN, Item};
 
 use super::EmbeddedOptions;
 use super::format::{FORMAT, GROUP, Group, read_group};
-use super::segment::{Active, Found, Frame, Reader, find_all};
+use super::segment::{Active, Found, Frame, Reader, find_all, named};
 use super::state::{Segment, SegmentFile, State};
 use crate::StreamError;
 
@@ -46,7 +46,7 @@ pub(super) fn open(
     let mut recovery = Recovery::default();
     recovery.begin(&found, dir)?;
     for segment in &found {
-        recovery.read(segment).map_err(fatal)?;
+        recovery.read(segment).map_err(|error| fatal(named(&segment.file.path, &error)))?;
     }
     let opened = recovery.finish(disk, options, now_ms).map_err(fatal)?;
     for damage in &opened.state.damage {

@@ -17,6 +17,10 @@ use super::state::SegmentFile;
 const PATIENCE: u32 = 5;
 /// How long it waits before that.
 const REST: Duration = Duration::from_millis(200);
+/// Half of a segment may be unreadable, and in any case not less or more than this; where it is more
+/// the disk is away, and not damaged.
+const SOME_UNREADABLE: u64 = 16 * 1024;
+const MOST_UNREADABLE: u64 = 1024 * 1024;
 
 /// A segment that is being written.
 #[derive(Debug)]
@@ -119,32 +123,42 @@ pub(super) fn parse_name(name: &str) -> Option<(u64, Salt)> {
 }
 
 /// Reads a segment's frames. A bad sector costs the groups it hits, and not the start.
-pub(super) struct Reader(Scanner<Salvage>);
+pub(super) struct Reader {
+    scanner: Scanner<Salvage>,
+    most_unreadable: u64,
+}
 
 impl Reader {
     pub(super) fn new(file: &Arc<dyn DiskFile>, salt: Salt) -> io::Result<Self> {
-        Scanner::new(Salvage::new(Arc::clone(file), PATIENCE), salt, 0).map(Self)
+        let scanner = Scanner::new(Salvage::new(Arc::clone(file), PATIENCE), salt, 0)?;
+        let most_unreadable = (file.len()? / 2).clamp(SOME_UNREADABLE, MOST_UNREADABLE);
+        Ok(Self { scanner, most_unreadable })
     }
 
     #[expect(clippy::disallowed_methods, reason = "nobody says when a disk can be read again")]
     pub(super) fn next_item(&mut self) -> io::Result<Option<Item>> {
+        let mut item = self.scanner.next_item();
         for _ in 0..PATIENCE {
-            match self.0.next_item() {
-                Err(_) => std::thread::sleep(REST),
-                item => return item,
+            if item.is_ok() {
+                break;
             }
+            std::thread::sleep(REST);
+            item = self.scanner.next_item();
         }
-        self.0.next_item()
+        if self.scanner.source().given_up() > self.most_unreadable {
+            return Err(io::Error::other("more than a sector cannot be read; is the disk there?"));
+        }
+        item
     }
 
     /// Where the next item begins.
     pub(super) fn offset(&self) -> u64 {
-        self.0.offset()
+        self.scanner.offset()
     }
 
     /// Whether something could not be read at all.
     pub(super) fn gave_up(&self) -> bool {
-        self.0.source().gave_up()
+        self.scanner.source().given_up() > 0
     }
 }
 
@@ -157,11 +171,13 @@ pub(super) struct Found {
     pub(super) head: Option<SegmentHead>,
 }
 
+/// An error with the file it is about.
+pub(super) fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 /// All segments of a directory, oldest first, with their heads.
 pub(super) fn find_all(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Found>> {
-    let named = |path: &Path, error: io::Error| {
-        io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-    };
     let mut found = Vec::new();
     for listed in disk.list(dir)? {
         let Some((number, salt)) = parse_name(&listed.name) else { continue };
@@ -169,9 +185,9 @@ pub(super) fn find_all(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Found>> {
             continue;
         }
         let path: PathBuf = dir.join(&listed.name);
-        let file = disk.open(&path, Access::ReadWrite).map_err(|error| named(&path, error))?;
-        let mut reader = Reader::new(&file, salt).map_err(|error| named(&path, error))?;
-        let head = match reader.next_item().map_err(|error| named(&path, error))? {
+        let file = disk.open(&path, Access::ReadWrite).map_err(|error| named(&path, &error))?;
+        let mut reader = Reader::new(&file, salt).map_err(|error| named(&path, &error))?;
+        let head = match reader.next_item().map_err(|error| named(&path, &error))? {
             Some(Item::Frame { offset: 0, header, payload }) if header.kind == HEAD => {
                 SegmentHead::decode(payload).ok()
             }
