@@ -18,9 +18,13 @@ pub async fn states_are_topic(
     rows: &str,
 ) -> Result<BTreeMap<String, v1::UserState>> {
     let last = last_states(&read(stream, "user-states").await?)?;
-    let versions = last.values().map(|state| format!("{} {}", state.number, state.version));
-    same("user-states", &versions.collect(), rows)?;
+    have_versions(&last, rows)?;
     Ok(last)
+}
+
+fn have_versions(states: &BTreeMap<String, v1::UserState>, rows: &str) -> Result<()> {
+    let versions = states.values().map(|state| format!("{} {}", state.number, state.version));
+    same("user-states", &versions.collect(), rows)
 }
 
 fn last_states(records: &[Incoming]) -> Result<BTreeMap<String, v1::UserState>> {
@@ -105,11 +109,13 @@ mod tests {
     }
 
     #[test]
-    fn the_last_state_of_each_number_is_found_and_none_goes_back() {
+    fn the_last_state_of_each_number_must_be_that_of_the_database() {
         let topic = [state("1", 1), state("2", 7), state("1", 3), state("1", 3)];
         let last = last_states(&topic).unwrap();
-        let versions: Vec<_> = last.values().map(|state| state.version).collect();
-        assert_eq!(versions, [3, 7]);
+        have_versions(&last, "1 3\n2 7\n").unwrap();
+        for rows in ["1 4\n2 7", "1 3", "1 3\n2 7\n3 1"] {
+            assert!(have_versions(&last, rows).is_err(), "{rows}");
+        }
         assert!(last_states(&[state("1", 3), state("2", 1), state("1", 2)]).is_err());
     }
 

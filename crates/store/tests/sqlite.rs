@@ -133,12 +133,11 @@ async fn a_snapshot_that_sqlite_has_ended_is_not_read_from_for_ever() -> anyhow:
     let directory = tempfile::tempdir()?;
     let settings = Settings { max_connections: 1, ..settings(directory.path()) };
     let fixture = Fixture::new(settings).await?;
+    let mut ended = sqlite::snapshot(pools(&fixture)).await?;
+    // As a read error does it, without the driver's knowledge.
+    sqlx::raw_sql("ROLLBACK").execute(&mut *ended).await?;
+    drop(ended);
     for source in [source(0), source(1), source(2)] {
-        let mut ended = sqlite::snapshot(pools(&fixture)).await?;
-        // As a read error does it, without the driver's knowledge.
-        sqlx::raw_sql("ROLLBACK").execute(&mut *ended).await?;
-        drop(ended);
-
         fixture.database.fence(&source).await?;
         let mut snapshot = sqlite::snapshot(pools(&fixture)).await?;
         let seen: i64 = sqlx::query_scalar("SELECT count(*) FROM tollgate_fence")

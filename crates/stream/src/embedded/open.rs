@@ -250,12 +250,14 @@ mod tests {
     use crate::settings::EmbeddedSettings;
     use tollgate_spool::disk::FaultyDisk;
 
+    fn options() -> EmbeddedOptions {
+        let settings = EmbeddedSettings { dir: "/log".into(), ..EmbeddedSettings::default() };
+        EmbeddedOptions::new(settings)
+    }
+
     fn open_one_of(format: u32) -> Result<Opened, StreamError> {
         let disk = FaultyDisk::new(1);
-        let options = EmbeddedOptions::new(EmbeddedSettings {
-            dir: "/log".into(),
-            ..EmbeddedSettings::default()
-        });
+        let options = options();
         let dir = &options.settings.dir;
         disk.create_dir(dir).unwrap();
         let head = SegmentHead { cluster_id: "here".into(), format, ..SegmentHead::default() };
@@ -278,10 +280,7 @@ mod tests {
     #[test]
     fn a_partition_reaches_as_far_as_it_was_applied_whatever_can_be_read() {
         let disk = FaultyDisk::new(1);
-        let options = EmbeddedOptions::new(EmbeddedSettings {
-            dir: "/log".into(),
-            ..EmbeddedSettings::default()
-        });
+        let options = options();
         let dir = &options.settings.dir;
         disk.create_dir(dir).unwrap();
         let topic = StoredTopic { name: "t".into(), partitions: 2, ..StoredTopic::default() };
