@@ -49,9 +49,9 @@ mod tests {
         for sequence in 1..6 {
             let header =
                 Header { kind: 1, epoch: 3, sequence, synced: sequence - 1, time_ms: 5, length: 0 };
-            let body = vec![b'{'; sequence as usize * 40];
+            let body = vec![b'{'; sequence as usize * 1000];
             let request = Request { body: &body, ..Request::default() }.encode();
-            encode(&mut data, salt, &header, |out| out.extend_from_slice(request.payload()));
+            encode(&mut data, salt, &header, |out| request.put_payload(out));
         }
         data
     }
@@ -74,7 +74,7 @@ mod tests {
                     0 => data[at] = byte,
                     1 => data[at] ^= 1 << (byte % 8),
                     2 => { data.remove(at); }
-                    _ => { let copy = data[8..at].to_vec(); data.extend(copy); data.truncate(4000); }
+                    _ => { let copy = data[8..at].to_vec(); data.extend(copy); data.truncate(9000); }
                 }
             }
             frames(&data);

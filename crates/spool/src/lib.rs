@@ -31,6 +31,7 @@ mod error;
 mod examine;
 pub mod fuzz;
 mod keeper;
+mod packed;
 mod position;
 mod reader;
 mod record;

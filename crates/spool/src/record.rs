@@ -1,6 +1,8 @@
-//! One stored request, and how it looks inside a frame.
+//! One stored request, and its encoding.
 
 use bytes::Bytes;
+
+use crate::packed;
 
 /// Version of the encoding below.
 const ENCODING: u8 = 1;
@@ -47,8 +49,8 @@ impl std::fmt::Debug for Request<'_> {
     }
 }
 
-/// A request in the bytes that a frame holds of it: one piece of memory from the thread that
-/// received it to the disk and to whoever publishes it.
+/// A request in its encoding: one piece of memory from the thread that received it to the one that
+/// writes it and to whoever publishes it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Encoded {
     received_at_ms: i64,
@@ -180,8 +182,9 @@ impl<'a> Request<'a> {
 impl Encoded {
     /// Takes a frame's payload, unless it is of another version.
     pub fn from_payload(payload: Bytes, received_at_ms: i64) -> Result<Self, Undecodable> {
-        Request::decode(&payload, received_at_ms)?;
-        Ok(Self { received_at_ms, bytes: payload })
+        let bytes = packed::unpack(payload)?;
+        Request::decode(&bytes, received_at_ms)?;
+        Ok(Self { received_at_ms, bytes })
     }
 
     /// What it says.
@@ -195,9 +198,14 @@ impl Encoded {
         self.received_at_ms
     }
 
-    /// What a frame holds of it.
-    pub(crate) fn payload(&self) -> &[u8] {
-        &self.bytes
+    /// Appends what a frame holds of it.
+    pub(crate) fn put_payload(&self, out: &mut Vec<u8>) {
+        packed::pack(&self.bytes, out);
+    }
+
+    /// A frame holds at most so many bytes of it.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     /// What it occupies in memory, roughly, in bytes.
@@ -288,9 +296,10 @@ mod tests {
             };
             let encoded = request.encode();
             prop_assert_eq!(encoded.request(), request);
-            prop_assert_eq!(encoded.payload().len(), request.encoded_len());
-            let payload = Bytes::copy_from_slice(encoded.payload());
-            prop_assert_eq!(Encoded::from_payload(payload, received_at_ms), Ok(encoded));
+            prop_assert_eq!(encoded.len(), request.encoded_len());
+            let mut payload = Vec::new();
+            encoded.put_payload(&mut payload);
+            prop_assert_eq!(Encoded::from_payload(payload.into(), received_at_ms), Ok(encoded));
         }
 
         #[test]
@@ -302,7 +311,7 @@ mod tests {
     #[test]
     fn an_unknown_field_is_skipped_and_an_unknown_version_refused() {
         let decode = |payload: &[u8]| Encoded::from_payload(Bytes::copy_from_slice(payload), 0);
-        let mut out = Request { peer: "p", ..Request::default() }.encode().payload().to_vec();
+        let mut out = Request { peer: "p", ..Request::default() }.encode().bytes.to_vec();
         put_field(&mut out, 200, b"later");
         assert_eq!(decode(&out).unwrap().request().peer, "p");
         out[0] = 9;
@@ -315,11 +324,11 @@ mod tests {
         let whole = Request { peer: "peer", body: b"body", ..Request::default() }.encode();
         let decode = |payload: &[u8]| Encoded::from_payload(Bytes::copy_from_slice(payload), 0);
         let ends_of_fields = [1, 6, 11, 20];
-        for length in 1..whole.payload().len() {
-            let cut = decode(&whole.payload()[..length]);
+        for length in 1..whole.len() {
+            let cut = decode(&whole.bytes[..length]);
             assert_eq!(cut.is_ok(), ends_of_fields.contains(&length), "{length}");
         }
-        let mut out = whole.payload().to_vec();
+        let mut out = whole.bytes.to_vec();
         put_field(&mut out, APPLICATION, b"\xff");
         assert!(decode(&out).is_err());
     }

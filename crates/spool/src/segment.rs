@@ -1,6 +1,6 @@
 //! Segment files: names, header block, creation.
 //!
-//! A segment is `v1-<epoch>-<first sequence>-<salt>.segment`. Its first [`HEADER_BLOCK`] bytes hold
+//! A segment is `v<format>-<epoch>-<first sequence>-<salt>.segment`. Its first [`HEADER_BLOCK`] bytes hold
 //! the header twice, so that a damaged header costs nothing; frames follow. The header names the
 //! previous epoch and where that ended: the chain by which anybody can prove that nothing is
 //! missing.
@@ -14,8 +14,9 @@ use crate::error::SpoolError;
 use crate::frame::Salt;
 use crate::metrics as m;
 
-/// Newest format of segment files that this version writes and reads.
-pub const FORMAT: u32 = 1;
+/// Format of the segment files that this version writes, and the newest that it reads. In format 1
+/// no request is compressed.
+pub const FORMAT: u32 = 2;
 
 /// Bytes before the first frame.
 pub const HEADER_BLOCK: u64 = 4096;
@@ -40,6 +41,7 @@ pub(crate) type Key = (u64, u64);
 /// What a segment's name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentName {
+    pub format: u32,
     pub epoch: u64,
     /// Sequence of its first record.
     pub first: u64,
@@ -52,8 +54,8 @@ impl SegmentName {
     }
 
     pub fn file_name(&self) -> String {
-        let Self { epoch, first, salt } = self;
-        format!("v{FORMAT}-{epoch:020}-{first:020}-{:016x}{SUFFIX}", salt.number())
+        let Self { format, epoch, first, salt } = self;
+        format!("v{format}-{epoch:020}-{first:020}-{:016x}{SUFFIX}", salt.number())
     }
 
     /// Reads a name; `None` for a file that is not a segment at all.
@@ -65,18 +67,20 @@ impl SegmentName {
             Some(found) if found > FORMAT => {
                 Err(SpoolError::NewerFormat { file: name.into(), found, known: FORMAT })
             }
-            _ => Self::parse_stem(stem)
+            _ => version
+                .filter(|format| *format > 0)
+                .and_then(|format| Self::parse_stem(stem, format))
                 .filter(|parsed| parsed.file_name() == name)
                 .ok_or_else(|| SpoolError::ForeignFile { file: name.into() }),
         })
     }
 
-    fn parse_stem(stem: &str) -> Option<Self> {
+    fn parse_stem(stem: &str, format: u32) -> Option<Self> {
         let mut parts = stem.split('-').skip(1);
         let epoch = parts.next()?.parse().ok()?;
         let first = parts.next()?.parse().ok()?;
         let salt = Salt::new(u64::from_str_radix(parts.next()?, 16).ok()?);
-        Some(Self { epoch, first, salt })
+        Some(Self { format, epoch, first, salt })
     }
 }
 
@@ -97,7 +101,7 @@ impl SegmentHeader {
     fn encode(&self, name: &SegmentName) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[0..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+        bytes[8..12].copy_from_slice(&name.format.to_le_bytes());
         let fields = [
             name.salt.number(),
             name.epoch,
@@ -211,20 +215,28 @@ mod tests {
     use super::*;
     use crate::disk::FaultyDisk;
 
-    const NAME: fn() -> SegmentName =
-        || SegmentName { epoch: 1_763_000_000_000_000, first: 42, salt: Salt::new(0xabcd) };
+    const NAME: fn() -> SegmentName = || SegmentName {
+        format: FORMAT,
+        epoch: 1_763_000_000_000_000,
+        first: 42,
+        salt: Salt::new(0xabcd),
+    };
 
     #[test]
     fn a_name_reads_back_and_strangers_are_told_apart() {
         let name = NAME().file_name();
         assert_eq!(SegmentName::parse(&name).unwrap().unwrap(), NAME());
         assert!(SegmentName::parse("position").is_none());
-        let newer = name.replace("v1-", "v2-");
+        let older = SegmentName { format: 1, ..NAME() };
+        assert_eq!(SegmentName::parse(&name.replace("v2-", "v1-")).unwrap().unwrap(), older);
+        let newer = name.replace("v2-", "v3-");
         assert!(matches!(
             SegmentName::parse(&newer).unwrap(),
-            Err(SpoolError::NewerFormat { found: 2, known: FORMAT, .. })
+            Err(SpoolError::NewerFormat { found: 3, known: FORMAT, .. })
         ));
-        for foreign in ["x.segment", "v1-1-2-3.segment", "v0-1.segment"] {
+        for foreign in
+            ["x.segment", "v1-1-2-3.segment", "v0-1.segment", &name.replace("v2-", "v0-")]
+        {
             let parsed = SegmentName::parse(foreign).unwrap();
             assert!(matches!(parsed, Err(SpoolError::ForeignFile { .. })), "{foreign}");
         }
@@ -252,13 +264,13 @@ mod tests {
             assert_eq!(read_header(&*file, &NAME()).unwrap().header, Some(header), "byte {at}");
         }
         let mut newer = header.encode(&NAME());
-        newer[8] = 2;
+        newer[8] = 3;
         let crc = header_crc(&newer);
         newer[12..16].copy_from_slice(&crc.to_le_bytes());
         file.write_at(0, &newer).unwrap();
         assert!(matches!(
             read_header(&*file, &NAME()),
-            Err(SpoolError::NewerFormat { found: 2, .. })
+            Err(SpoolError::NewerFormat { found: 3, .. })
         ));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::disk::{Disk, DiskFile};
 use crate::frame::{HEADER_LEN, Header, Salt, encode};
 use crate::record::{Encoded, Position};
-use crate::segment::{HEADER_BLOCK, MARK, RECORD, SegmentHeader, SegmentName, create};
+use crate::segment::{FORMAT, HEADER_BLOCK, MARK, RECORD, SegmentHeader, SegmentName, create};
 
 /// The writing end of a spool.
 #[derive(Debug)]
@@ -100,9 +100,9 @@ impl Writer {
         self.next_sequence
     }
 
-    /// Bytes that a request takes in a segment.
+    /// Bytes that a request takes in a segment at most.
     pub fn frame_len(request: &Encoded) -> u64 {
-        (HEADER_LEN + request.payload().len()) as u64
+        (HEADER_LEN + request.len()) as u64
     }
 
     /// Creates the next segment: of the same epoch while everything before is synced, else the
@@ -110,7 +110,8 @@ impl Writer {
     pub fn open_segment(&mut self, now_ms: i64) -> io::Result<Opened> {
         let rolls = self.active.take().map(|active| active.name.epoch);
         let epoch = rolls.unwrap_or_else(|| self.begin_epoch());
-        let name = SegmentName { epoch, first: self.next_sequence, salt: Salt::random() };
+        let (first, salt) = (self.next_sequence, Salt::random());
+        let name = SegmentName { format: FORMAT, epoch, first, salt };
         let header = SegmentHeader {
             previous_epoch: self.previous.epoch,
             previous_last: self.previous.last,
@@ -159,8 +160,7 @@ impl Writer {
         for (sequence, request) in (first.sequence..).zip(group) {
             let time_ms = request.received_at_ms();
             let header = Header { kind: RECORD, epoch, sequence, synced, time_ms, length: 0 };
-            let payload = |out: &mut Vec<u8>| out.extend_from_slice(request.payload());
-            encode(&mut self.buffer, active.name.salt, &header, payload);
+            encode(&mut self.buffer, active.name.salt, &header, |out| request.put_payload(out));
         }
         let written = active
             .file
