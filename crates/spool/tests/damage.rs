@@ -6,10 +6,16 @@ use std::path::{Path, PathBuf};
 
 use common::*;
 use tollgate_spool::disk::{Disk as _, FaultPlan, FaultyDisk, Injected, Loss, Operation};
-use tollgate_spool::{FindingKind, Position, Request, Settings, SpoolError, verify};
+use tollgate_spool::{
+    Encoded, FORMAT, FindingKind, Position, Request, Settings, SpoolError, verify,
+};
 
 /// A spool that was closed with six requests in it, and its segment.
 fn six() -> (FaultyDisk, PathBuf) {
+    six_of(request)
+}
+
+fn six_of(request: fn(u64) -> Encoded) -> (FaultyDisk, PathBuf) {
     let disk = FaultyDisk::new(1);
     let (spool, _reader) = open(&disk);
     for number in 1..=6 {
@@ -28,7 +34,15 @@ fn used(disk: &FaultyDisk, segment: &Path) -> usize {
 
 #[test]
 fn any_flipped_byte_costs_at_most_the_record_it_hits_which_is_named_counted_and_kept() {
-    let (disk, segment) = six();
+    flip_each_byte(six());
+}
+
+#[test]
+fn any_flipped_byte_of_what_is_compressed_costs_no_more() {
+    flip_each_byte(six_of(repetitive));
+}
+
+fn flip_each_byte((disk, segment): (FaultyDisk, PathBuf)) {
     let mut lost_of = std::collections::BTreeMap::new();
     let end = used(&disk, &segment);
     for at in (0..4096).step_by(13).chain(4096..end) {
@@ -245,7 +259,7 @@ fn a_header_of_a_newer_format_is_refused() {
     let (disk, segment) = six();
     let mut bytes = disk.contents(&segment).unwrap();
     for copy in [0, 2048] {
-        bytes[copy + 8] = 2;
+        bytes[copy + 8] = FORMAT as u8 + 1;
         let crc = crc32c::crc32c_append(
             crc32c::crc32c(&bytes[copy..copy + 12]),
             &bytes[copy + 16..copy + 80],
@@ -254,7 +268,7 @@ fn a_header_of_a_newer_format_is_refused() {
     }
     disk.put(&segment, bytes);
     let error = try_open(&disk, &settings()).unwrap_err();
-    assert!(matches!(error, SpoolError::NewerFormat { found: 2, .. }), "{error}");
+    assert!(matches!(error, SpoolError::NewerFormat { known: FORMAT, .. }), "{error}");
     assert_eq!(Position::default().to_string(), "0/0");
 }
 

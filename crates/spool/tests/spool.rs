@@ -44,6 +44,24 @@ fn what_is_appended_is_read_in_order_and_not_again_after_it_is_confirmed() {
 }
 
 #[test]
+fn what_repeats_itself_takes_little_of_the_disk_and_comes_back_as_it_was() {
+    let disk = FaultyDisk::new(1);
+    let (spool, mut reader) = open(&disk);
+    // As they came, a segment would hold one.
+    for number in 1..=50 {
+        spool.append(repetitive(number)).wait().unwrap();
+    }
+    assert!(segments(&disk).len() < 6);
+    let stored = drain(&mut reader);
+    spool.close();
+    drop((spool, reader));
+    let (_spool, mut reader) = open(&disk);
+    let from_disk = drain(&mut reader);
+    assert_eq!(from_disk, stored);
+    assert_eq!(from_disk[41].encoded, repetitive(42));
+}
+
+#[test]
 fn the_epoch_rises_with_every_start_and_the_sequence_begins_at_one() {
     let disk = FaultyDisk::new(1);
     let mut epochs = Vec::new();
@@ -391,7 +409,7 @@ fn a_second_process_is_told_that_the_directory_is_taken() {
 #[test]
 fn files_of_a_newer_format_and_strangers_are_refused_untouched() {
     for (name, newer) in [
-        ("v2-00000000000000000001-00000000000000000001-0000000000000001.segment", true),
+        ("v3-00000000000000000001-00000000000000000001-0000000000000001.segment", true),
         ("important.segment", false),
     ] {
         let disk = FaultyDisk::new(1);

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
 use tollgate_spool::disk::{Disk, FaultyDisk};
 use tollgate_spool::frame::{Item, Salt, Scanner};
 use tollgate_spool::{
@@ -50,10 +52,21 @@ pub fn request(number: u64) -> Encoded {
     sized(number, 20)
 }
 
-/// As [`request`], with a body of about this size.
+/// As [`request`], with a body of about this size in which nothing repeats: it takes as much on disk.
 pub fn sized(number: u64, bytes: usize) -> Encoded {
+    let mut random = SmallRng::seed_from_u64(number);
+    let filler = std::iter::repeat_with(|| random.random());
+    with_body(number, filler.take(bytes.saturating_sub(8)))
+}
+
+/// As [`request`], with a body that takes hardly anything on disk.
+pub fn repetitive(number: u64) -> Encoded {
+    with_body(number, std::iter::repeat_n(b'.', 9000))
+}
+
+fn with_body(number: u64, filler: impl Iterator<Item = u8>) -> Encoded {
     let mut body = format!("{number:08}").into_bytes();
-    body.resize(bytes.max(8), b'.');
+    body.extend(filler);
     Request {
         application: "shop",
         utc_offset_minutes: Some(480),
