@@ -208,7 +208,7 @@ impl Committer {
         let len = self.shared.settings.segment_bytes;
         let bound = self.shared.settings.bound_bytes();
         let state = self.shared.lock();
-        if state.reserved_bytes() + len > bound && !state.is_drained() {
+        if state.held.reserved_bytes() + len > bound && !state.is_drained() {
             return Err(AppendError::Full);
         }
         drop(state);
@@ -216,8 +216,8 @@ impl Committer {
         match self.writer.open_segment(self.shared.clock.now_ms()) {
             Ok(opened) => {
                 let mut state = self.shared.lock();
-                state.seal(next);
-                state.opened(opened, len);
+                state.held.seal(next);
+                state.held.open(opened, len);
                 drop(state);
                 // A sealed segment may be due for removal.
                 self.shared.progress.notify_all();
@@ -237,7 +237,7 @@ impl Committer {
         self.next_probe = Instant::now() + probe_interval;
         let next = self.writer.next_sequence();
         let mut state = self.shared.lock();
-        state.seal(next);
+        state.held.seal(next);
         state.failures_in_a_row = state.failures_in_a_row.saturating_add(1);
         if state.failures_in_a_row == 2 {
             tracing::error!(

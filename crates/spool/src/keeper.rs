@@ -8,8 +8,7 @@ use crate::catalog::{DAMAGED, Segment};
 use crate::damaged;
 use crate::metrics::disk_failed;
 use crate::position::PositionFile;
-use crate::shared::{Shared, State};
-use crate::sync::MutexGuard;
+use crate::shared::Shared;
 
 pub(crate) struct Keeper {
     shared: Arc<Shared>,
@@ -39,8 +38,7 @@ impl Keeper {
         let mut state = self.shared.lock();
         loop {
             let moved = state.window.lowest() != state.persisted;
-            let removable =
-                self.shared.removal_allowed() && (is_removable(&state) || !state.doomed.is_empty());
+            let removable = self.shared.removal_allowed() && state.held.has_done(state.persisted);
             if state.keeper_stops || moved || removable {
                 return state.keeper_stops;
             }
@@ -85,11 +83,8 @@ impl Keeper {
         }
         let doomed = {
             let mut state = self.shared.lock();
-            while is_removable(&state) {
-                let done = state.segments.pop_front();
-                state.doomed.extend(done);
-            }
-            state.doomed.clone()
+            let persisted = state.persisted;
+            state.held.doom(persisted)
         };
         if doomed.is_empty() {
             return;
@@ -103,8 +98,7 @@ impl Keeper {
             disk_failed("remove", "spool directory", &error);
         }
         let mut state = self.shared.lock();
-        state.doomed.retain(|segment| !removed.contains(&segment.key()));
-        state.sum_up();
+        state.held.removed(&removed);
         state.report();
         drop(state);
         // There may be room for a new segment now.
@@ -136,16 +130,5 @@ impl Keeper {
         }
         disk_failed("keep", &name, &damaged::bound_reached());
         disk.remove(&segment.path)
-    }
-}
-
-/// Whether every record of the first segment stands before the position on disk. The last
-/// segment stays, whatever it holds: it names the epoch.
-fn is_removable(state: &MutexGuard<'_, State>) -> bool {
-    match (state.segments.front(), state.segments.get(1)) {
-        (Some(first), Some(second)) => {
-            first.sealed && first.is_before(state.persisted, Some(second))
-        }
-        _ => false,
     }
 }

@@ -30,6 +30,7 @@ pub mod dead_letters;
 mod error;
 mod examine;
 pub mod fuzz;
+mod held;
 mod keeper;
 mod packed;
 mod position;
@@ -42,6 +43,7 @@ mod settings;
 mod shared;
 mod spool;
 mod sync;
+mod tail;
 mod window;
 mod writer;
 

@@ -56,7 +56,7 @@ impl Core {
         while self.ready.len() < max_records && bytes < max_bytes {
             let (behind, evicted_last) = {
                 let state = shared.lock();
-                (state.behind, state.evicted_last)
+                (state.tail.behind(), state.tail.evicted_last())
             };
             let Some(behind) = behind else { return Ok(()) };
             self.cursor.skip_to(behind);
@@ -66,18 +66,18 @@ impl Core {
             };
             let mut state = shared.lock();
             match stored {
-                Some(stored) if stored.position <= state.evicted_last => {
+                Some(stored) if stored.position <= state.tail.evicted_last() => {
                     bytes += stored.encoded.weight();
                     self.ready.push_back(stored);
                 }
                 Some(stored) => {
                     // What memory has not let go comes from there.
                     self.peeked = Some(stored);
-                    self.read_up_to = Some(state.evicted_last.next());
+                    self.read_up_to = Some(state.tail.evicted_last().next());
                     state.caught_up();
                 }
                 // Everything that was on disk when this began is read.
-                None if state.evicted_last == evicted_last => {
+                None if state.tail.evicted_last() == evicted_last => {
                     self.read_up_to = Some(evicted_last.next());
                     state.caught_up();
                 }
@@ -208,7 +208,7 @@ impl Reader {
             return Some(taken);
         }
         let mut state = self.shared.lock();
-        if state.behind.is_some() {
+        if state.tail.behind().is_some() {
             return None;
         }
         let taken = state.take_tail(max_records, max_bytes);
@@ -236,7 +236,7 @@ impl Reader {
     pub fn is_exhausted(&self) -> bool {
         let Ok(core) = self.core.try_lock() else { return false };
         let state = self.shared.lock();
-        state.closed && state.behind.is_none() && state.tail.is_empty() && core.ready.is_empty()
+        state.closed && state.tail.is_empty() && core.ready.is_empty()
     }
 
     /// Writes the position a last time and ends. Blocks for one sync.

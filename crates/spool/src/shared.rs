@@ -13,14 +13,16 @@ use crate::catalog::Segment;
 use crate::cursor::{Lost, Segments};
 use crate::disk::Disk;
 use crate::error::AppendError;
+use crate::held::Held;
 use crate::metrics as m;
 use crate::record::{Encoded, Position, Stored};
-use crate::segment::{HEADER_BLOCK, Key};
+use crate::segment::Key;
 use crate::settings::Settings;
 use crate::spool::{Usage, is_in_reserve};
 use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::tail::Tail;
 use crate::window::Window;
-use crate::writer::{Opened, Written};
+use crate::writer::Written;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -101,18 +103,8 @@ pub(crate) struct State {
     /// The committer has ended; nothing will be written any more.
     pub closed: bool,
     pub failures_in_a_row: u32,
-    /// In order; the last may be the active one.
-    pub segments: VecDeque<Segment>,
-    /// Segments that are due for removal, and still cost space.
-    pub doomed: Vec<Segment>,
-    /// Bytes of all sealed segments, those due for removal included.
-    pub sealed_bytes: u64,
-    pub tail: VecDeque<Stored>,
-    pub tail_bytes: u64,
-    /// When set, records from here on must be read from disk before the tail is served.
-    pub behind: Option<Position>,
-    /// Everything up to here is not in the tail.
-    pub evicted_last: Position,
+    pub held: Held,
+    pub tail: Tail,
     pub window: Window,
     pub unconfirmed: u64,
     pub damaged: u64,
@@ -170,12 +162,7 @@ impl Shared {
             state.damaged += count;
         }
         if lost.len > 0 && lost.kept_as.is_none() {
-            let holds = |s: &&mut Segment| s.name.file_name() == lost.segment;
-            let segment = state.segments.iter_mut().find(holds);
-            // Where not even its end could be read, nobody knows what was acknowledged.
-            if let Some(segment) = segment.filter(|s| lost.acknowledged || s.open_ended) {
-                segment.pinned = true;
-            }
+            state.held.pin(&lost.segment, lost.acknowledged);
         }
         drop(state);
         let (first, last) = (lost.sequences.start(), lost.sequences.end());
@@ -226,7 +213,7 @@ impl Shared {
         if state.queue_bytes + frame_len > settings.queue_bytes {
             return Err(AppendError::Overloaded);
         }
-        if state.used_bytes() + state.queue_bytes + frame_len > settings.bound_bytes() {
+        if state.held.used_bytes() + state.queue_bytes + frame_len > settings.bound_bytes() {
             return Err(AppendError::Full);
         }
         let (reply, waiting) = pair();
@@ -244,13 +231,13 @@ impl Shared {
     pub fn usage(&self) -> Usage {
         let state = self.lock();
         Usage {
-            bytes: state.used_bytes(),
+            bytes: state.held.used_bytes(),
             max_bytes: self.settings.bound_bytes(),
             records: state.unconfirmed,
             oldest_unconfirmed_ms: state.oldest_ms(),
             queued_bytes: state.queue_bytes,
             damaged: state.damaged,
-            segments: state.segments.len() as u64,
+            segments: state.held.len() as u64,
         }
     }
 
@@ -269,13 +256,11 @@ impl Shared {
 
 impl Segments for Shared {
     fn after(&self, key: Option<Key>) -> Option<Segment> {
-        let state = self.lock();
-        let found = state.segments.iter().find(|s| key.is_none_or(|key| s.key() > key));
-        found.cloned()
+        self.lock().held.after(key).cloned()
     }
 
     fn get(&self, key: Key) -> Option<Segment> {
-        self.lock().segments.iter().find(|segment| segment.key() == key).cloned()
+        self.lock().held.get(key).cloned()
     }
 }
 
@@ -287,30 +272,11 @@ impl State {
     /// Whether the one segment that is left holds nothing that is waited for. It goes when it has a
     /// successor.
     pub fn is_drained(&self) -> bool {
-        let is_last = self.segments.len() == 1 && self.doomed.is_empty();
-        is_last && self.unconfirmed == 0 && self.behind.is_none()
-    }
-
-    /// Bytes that segments hold: all of a sealed one, of the active one what is written.
-    pub fn used_bytes(&self) -> u64 {
-        let active = self.segments.back().filter(|segment| !segment.sealed);
-        self.sealed_bytes + active.map_or(0, |segment| segment.end)
-    }
-
-    /// Bytes that segments take on disk, reserved ones included.
-    pub fn reserved_bytes(&self) -> u64 {
-        let active = self.segments.back().filter(|segment| !segment.sealed);
-        self.sealed_bytes + active.map_or(0, |segment| segment.len)
-    }
-
-    /// To be called whenever a segment was sealed or removed.
-    pub fn sum_up(&mut self) {
-        let sealed = self.segments.iter().chain(&self.doomed).filter(|segment| segment.sealed);
-        self.sealed_bytes = sealed.map(|segment| segment.len).sum();
+        self.held.is_single() && self.unconfirmed == 0 && self.tail.behind().is_none()
     }
 
     fn note_filled(&self) {
-        self.filled.bytes.store(self.used_bytes() + self.queue_bytes, Ordering::Relaxed);
+        self.filled.bytes.store(self.held.used_bytes() + self.queue_bytes, Ordering::Relaxed);
         self.filled.queue_bytes.store(self.queue_bytes, Ordering::Relaxed);
     }
 
@@ -318,7 +284,7 @@ impl State {
     pub fn report(&self) {
         self.note_filled();
         metrics::gauge!(m::DEPTH.name).set(self.unconfirmed as f64);
-        metrics::gauge!(m::BYTES.name).set(self.used_bytes() as f64);
+        metrics::gauge!(m::BYTES.name).set(self.held.used_bytes() as f64);
         metrics::gauge!(m::WRITABLE.name).set(f64::from(u8::from(self.is_writable())));
         let oldest = self.oldest_ms().map_or(0.0, |ms| ms as f64 / 1000.0);
         metrics::gauge!(m::AGE.name).set(oldest);
@@ -328,97 +294,38 @@ impl State {
         if self.unconfirmed == 0 {
             return None;
         }
-        let unread = || {
-            let from = self.behind?;
-            let holds = |s: &&Segment| s.key() <= (from.epoch, from.sequence);
-            let segment = self.segments.iter().rev().find(holds).or(self.segments.front())?;
-            segment.header.map(|header| header.created_ms)
-        };
-        let in_tail = || self.tail.front().map(|stored| stored.encoded.received_at_ms());
-        self.window.oldest_ms().or_else(unread).or_else(in_tail)
+        let unread = || self.held.created_ms(self.tail.behind()?);
+        self.window.oldest_ms().or_else(unread).or_else(|| self.tail.oldest_ms())
     }
 
     /// A record was read that nothing had told of.
     pub fn found(&mut self, position: Position) {
         self.unconfirmed += 1;
-        let holds =
-            |segment: &&mut Segment| segment.open_ended && segment.name.epoch == position.epoch;
-        if let Some(segment) = self.segments.iter_mut().rfind(holds) {
-            segment.last = segment.last.max(Some(position.sequence));
-        }
+        self.held.found(position);
     }
 
-    /// All that was on disk has been read; it is known now where each segment ends.
+    /// All that was on disk has been read.
     pub fn caught_up(&mut self) {
-        self.behind = None;
-        for segment in &mut self.segments {
-            segment.open_ended = false;
-        }
-    }
-
-    /// Notes a new active segment.
-    pub fn opened(&mut self, opened: Opened, len: u64) {
-        self.segments.push_back(Segment {
-            name: opened.name,
-            path: opened.path,
-            len,
-            end: HEADER_BLOCK,
-            last: None,
-            open_ended: false,
-            synced: 0,
-            sealed: false,
-            header: Some(opened.header),
-            bad_header_copies: 0,
-            pinned: false,
-        });
-    }
-
-    /// Nothing more goes into the active segment; `next` is the sequence that did not.
-    pub fn seal(&mut self, next: u64) {
-        if let Some(active) = self.segments.back_mut().filter(|segment| !segment.sealed) {
-            active.sealed = true;
-            active.last = Some(next - 1);
-            active.synced = next - 1;
-        }
-        self.sum_up();
+        self.tail.caught_up();
+        self.held.ends_are_known();
     }
 
     /// A group is synced: readers may have it.
     pub fn committed(&mut self, group: Vec<Encoded>, written: Written, tail_bytes: u64) {
-        if let Some(active) = self.segments.back_mut() {
-            active.end = written.end;
-        }
-        let sequences = written.first.sequence..;
+        self.held.grow(written.end);
         self.unconfirmed += group.len() as u64;
-        for (sequence, encoded) in sequences.zip(group) {
+        for (sequence, encoded) in (written.first.sequence..).zip(group) {
             let position = Position { epoch: written.first.epoch, sequence };
-            self.tail_bytes += encoded.weight();
-            self.tail.push_back(Stored { position, encoded });
+            self.tail.push(Stored { position, encoded }, tail_bytes);
         }
         self.failures_in_a_row = 0;
-        while self.tail_bytes > tail_bytes {
-            let Some(evicted) = self.tail.pop_front() else { break };
-            self.tail_bytes -= evicted.encoded.weight();
-            self.behind.get_or_insert(evicted.position);
-            self.evicted_last = evicted.position;
-        }
     }
 
     /// Hands out records from memory, unless some before them are only on disk.
     pub fn take_tail(&mut self, max_records: usize, max_bytes: u64) -> Vec<Stored> {
-        let mut taken = Vec::new();
-        let mut bytes = 0;
-        while self.behind.is_none() && taken.len() < max_records {
-            let Some(next) = self.tail.front() else { break };
-            let weight = next.encoded.weight();
-            bytes += weight;
-            if bytes > max_bytes && !taken.is_empty() {
-                break;
-            }
-            let Some(stored) = self.tail.pop_front() else { break };
-            self.tail_bytes -= weight;
+        let taken = self.tail.take(max_records, max_bytes);
+        for stored in &taken {
             self.window.serve(stored.position, stored.encoded.received_at_ms());
-            taken.push(stored);
         }
         taken
     }

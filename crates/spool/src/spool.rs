@@ -15,6 +15,7 @@ use crate::cursor::{Cursor, Lost, PATIENCE};
 use crate::damaged;
 use crate::disk::{DirLock, Disk};
 use crate::error::{AppendError, During as _, SpoolError};
+use crate::held::Held;
 use crate::keeper::Keeper;
 use crate::metrics as m;
 use crate::position::PositionFile;
@@ -23,6 +24,7 @@ use crate::record::{Encoded, Position};
 use crate::recovery::{self, LastSegment};
 use crate::settings::Settings;
 use crate::shared::{Clock, Shared, State};
+use crate::tail::Tail;
 use crate::window::Window;
 use crate::writer::{Ended, Writer};
 
@@ -246,20 +248,15 @@ pub(crate) fn first_state(catalog: Catalog, last: Option<LastSegment>) -> (State
         },
     });
     let unconfirmed = catalog.unconfirmed() + missing.as_ref().map_or(0, Lost::count);
-    let mut state = State {
+    let state = State {
         queue: std::collections::VecDeque::new(),
         queue_bytes: 0,
         filled: Arc::default(),
         closing: false,
         closed: false,
         failures_in_a_row: 0,
-        segments: catalog.segments.into(),
-        doomed: Vec::new(),
-        sealed_bytes: 0,
-        tail: std::collections::VecDeque::new(),
-        tail_bytes: 0,
-        behind,
-        evicted_last,
+        held: Held::new(catalog.segments),
+        tail: Tail::new(behind, evicted_last),
         window: Window::new(start),
         unconfirmed,
         damaged: 0,
@@ -267,7 +264,6 @@ pub(crate) fn first_state(catalog: Catalog, last: Option<LastSegment>) -> (State
         persisted: Position::default(),
         keeper_stops: false,
     };
-    state.sum_up();
     (state, missing)
 }
 
