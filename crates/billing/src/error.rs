@@ -19,9 +19,6 @@ pub enum BillingError {
         /// What to ask instead.
         hint: &'static str,
     },
-    /// The same work is being done for somebody else.
-    #[error("the checks are already running")]
-    Busy,
     /// Settings that cannot work together, or with what the database holds.
     #[error("{0}")]
     Settings(String),

@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Ledger, TARIFF, callback, get, sighting};
+use common::{Ledger, TARIFF, ask, callback, get, sighting};
 use serde_json::{Value, json};
 use tollgate_billing::CdrItem;
 use tollgate_schema::v1;
@@ -208,19 +208,36 @@ async fn an_odd_question_is_answered_with_what_to_ask_instead() {
         "/v1/charges?record_id=zz",
         "/v1/ledger?limit=0",
         "/v1/ledger?after=12",
+        "/v1/charges?session_id=%FF",
+        "/v1/charges?session=a",
+        "/v1/checks?partition=9",
+        "/v1/tariffs?version=1",
+        "/v1/jobs?job=1",
     ] {
-        let (status, body) = get(&ledger, path).await;
-        assert_eq!(status, 400, "{path}");
+        let (status, comes_again, body) = ask(&ledger, path).await;
+        assert_eq!((status, comes_again), (400, false), "{path}");
         assert!(body["error"].is_string() && body["hint"].is_string(), "{path}: {body}");
     }
 }
 
 #[actix_web::test]
-async fn without_a_database_the_answer_is_503_and_names_no_secret() {
+async fn without_a_database_the_answer_is_503_says_when_to_come_again_and_names_no_secret() {
     let settings = tollgate_store::Settings::for_url("postgres://me:hidden@127.0.0.1:1/nothing");
     let settings = tollgate_store::Settings { connect_timeout_ms: 200, ..settings };
     let ledger = Ledger::open(settings, None);
-    let (status, body) = get(&ledger, "/v1/usage").await;
-    assert_eq!(status, 503);
+    let (status, comes_again, body) = ask(&ledger, "/v1/usage").await;
+    assert_eq!((status, comes_again), (503, true));
     assert!(!body.to_string().contains("hidden"), "{body}");
+}
+
+#[actix_web::test]
+async fn a_database_that_refuses_is_answered_500() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("billing.db");
+    std::fs::write(&file, "no database, ".repeat(1_000)).unwrap();
+    let settings = tollgate_store::Settings::for_url(format!("sqlite:{}", file.display()));
+    let ledger = Ledger::open(settings, None);
+    let (status, comes_again, body) = ask(&ledger, "/v1/usage").await;
+    assert_eq!((status, comes_again), (500, false));
+    assert!(body["error"].is_string() && body["hint"].is_string(), "{body}");
 }

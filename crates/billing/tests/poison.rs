@@ -14,13 +14,11 @@ use tollgate_billing::{Billing, Handle, Options};
 use tollgate_schema::ids::{self, RecordId};
 use tollgate_schema::{time, topics, v1};
 use tollgate_store::Database;
+use tollgate_stream::Outgoing;
+use tollgate_stream::conformance::log;
 use tollgate_stream::consumer::PartitionState;
-use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
+use tollgate_stream::embedded::EmbeddedStream;
 use tollgate_stream::settings::ConsumerSettings;
-use tollgate_stream::{
-    Deliveries, DeliveryError, EmbeddedSettings, Outgoing, Position, ProducerKind, ReadFrom,
-    Stream, Token, TopicSpec,
-};
 use tollgate_testkit::eventually_true;
 
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -47,14 +45,6 @@ const REFUSE: &str = "
     END $$;
     CREATE TRIGGER refuse BEFORE INSERT ON tollgate.billing_ledger
         FOR EACH ROW EXECUTE FUNCTION tollgate.refuse();";
-
-struct Ignore;
-
-impl Deliveries for Ignore {
-    fn delivered(&self, _: Token, outcome: Result<Position, DeliveryError>) {
-        outcome.expect("delivered");
-    }
-}
 
 struct Bench {
     ledger: Ledger,
@@ -88,24 +78,15 @@ impl Bench {
     /// With these records on the topic, and these refused under these codes.
     async fn new(records: usize, refused: &BTreeMap<usize, &str>) -> Self {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let settings =
-            EmbeddedSettings { dir: dir.path().to_owned(), ..EmbeddedSettings::default() };
-        let stream = EmbeddedStream::open(EmbeddedOptions::new(settings)).expect("log");
-        stream.create_topics(&TopicSpec::catalogue(Some(1))).await.expect("topics");
+        let stream = log::open(dir.path()).await;
         let ledger = Ledger::postgres();
         ledger.activate(common::TARIFF).await;
         ledger.sql(REFUSE).await;
-        let bench = Self { ledger, stream, _dir: dir };
         for (number, code) in refused {
-            bench.sql(&format!("INSERT INTO tollgate.refusals VALUES ({number}, '{code}')")).await;
+            ledger.sql(&format!("INSERT INTO tollgate.refusals VALUES ({number}, '{code}')")).await;
         }
-        let producer =
-            bench.stream.producer(ProducerKind::Spooled, Arc::new(Ignore)).expect("producer");
-        for number in 0..records {
-            producer.send(&record(number), number as Token).expect("sent");
-        }
-        producer.flush(DEADLINE).await.expect("flushed");
-        bench
+        log::publish(&*stream, (0..records).map(record)).await;
+        Self { ledger, stream, _dir: dir }
     }
 
     fn pool(&self) -> &sqlx::PgPool {
@@ -113,11 +94,6 @@ impl Bench {
             Database::Postgres(pool) => pool,
             Database::Sqlite(_) => unreachable!("it was made on PostgreSQL"),
         }
-    }
-
-    async fn sql(&self, statement: &str) {
-        let statement = sqlx::AssertSqlSafe(statement.to_owned());
-        sqlx::raw_sql(statement).execute(self.pool()).await.expect("statement");
     }
 
     /// Runs the consumer until this holds, then stops it.
@@ -148,25 +124,6 @@ impl Bench {
         let mut billed: Vec<_> = page.entries.iter().map(of).collect();
         billed.sort_unstable();
         billed
-    }
-
-    /// By the offset that each had on its topic.
-    async fn quarantined(&self) -> BTreeMap<usize, v1::Quarantined> {
-        let mut reader = self
-            .stream
-            .reader(&[topics::QUARANTINE.name], ReadFrom::Earliest)
-            .await
-            .expect("reader");
-        let mut found = BTreeMap::new();
-        while !reader.caught_up().await.expect("caught up") {
-            for record in reader.next(1000, Duration::from_millis(10)).await.expect("records") {
-                let message = v1::Quarantined::decode(record.value.expect("value"));
-                let message = message.expect("message");
-                let offset = message.source.as_ref().expect("a place").offset as usize;
-                assert!(found.insert(offset, message).is_none(), "{offset} is there twice");
-            }
-        }
-        found
     }
 
     /// Whether the partition stands there, and everything has left the outbox.
@@ -200,7 +157,7 @@ async fn each_record_that_postgres_refuses_is_found_and_its_neighbours_are_bille
     let expected: Vec<_> = (0..RECORDS).filter(|number| !poison.contains_key(number)).collect();
     assert_eq!(bench.billed().await, expected);
     bench.ledger.consistent().await;
-    let quarantined = bench.quarantined().await;
+    let quarantined = log::quarantined(&*bench.stream, topics::CDRS.name).await;
     assert!(quarantined.keys().eq(poison.keys()), "{:?}", quarantined.keys());
     for (message, (number, code)) in quarantined.values().zip(&poison) {
         assert_eq!(message.reason(), v1::QuarantineReason::RefusedByDatabase);
@@ -224,9 +181,9 @@ async fn a_hundred_refusals_in_a_row_stop_the_partition_and_a_restart_goes_on_th
         })
         .await;
     assert_eq!(bench.billed().await, (0..10).collect::<Vec<_>>());
-    assert_eq!(bench.quarantined().await.len(), 99);
+    assert_eq!(log::quarantined(&*bench.stream, topics::CDRS.name).await.len(), 99);
 
-    bench.sql("DELETE FROM tollgate.refusals").await;
+    bench.ledger.sql("DELETE FROM tollgate.refusals").await;
     bench.run_until("the rest is applied", async |_| bench.stands_at(140).await).await;
     let expected: Vec<_> = (0..10).chain(109..140).collect();
     assert_eq!(bench.billed().await, expected);

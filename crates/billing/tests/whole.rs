@@ -3,7 +3,6 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use common::{NOW, TARIFF, callback, connect};
@@ -12,22 +11,12 @@ use tokio_util::sync::CancellationToken;
 use tollgate_billing::{Billing, Options};
 use tollgate_schema::ids::{self, RecordId};
 use tollgate_schema::{time, topics, v1};
-use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
-use tollgate_stream::{
-    Deliveries, DeliveryError, EmbeddedSettings, Outgoing, Position, ProducerKind, ReadFrom,
-    Stream, Token, TopicSpec,
-};
+use tollgate_stream::Outgoing;
+use tollgate_stream::conformance::log;
+use tollgate_stream::embedded::EmbeddedStream;
 use tollgate_testkit::eventually_true;
 
 const DEADLINE: Duration = Duration::from_secs(30);
-
-struct Ignore;
-
-impl Deliveries for Ignore {
-    fn delivered(&self, _: Token, outcome: Result<Position, DeliveryError>) {
-        outcome.expect("delivered");
-    }
-}
 
 /// A CDR as an edge publishes it. `revision` tells contents of a record apart.
 fn published(record: u8, revision: u8, seconds: i64) -> Outgoing {
@@ -47,25 +36,13 @@ fn published(record: u8, revision: u8, seconds: i64) -> Outgoing {
     Outgoing::event(&topics::CDRS, key, &message.event_id, None, message.encode_to_vec())
 }
 
-async fn publish(stream: &Arc<EmbeddedStream>, records: &[Outgoing]) {
-    let producer = stream.producer(ProducerKind::Spooled, Arc::new(Ignore)).expect("producer");
-    for (token, record) in records.iter().enumerate() {
-        producer.send(record, token as Token).expect("sent");
-    }
-    producer.flush(DEADLINE).await.expect("flushed");
-}
-
 /// Every distinct entry of topic rated-cdrs.
-async fn rated(stream: &Arc<EmbeddedStream>) -> BTreeMap<String, v1::RatedCdr> {
-    let mut reader =
-        stream.reader(&[topics::RATED_CDRS.name], ReadFrom::Earliest).await.expect("reader");
+async fn rated(stream: &EmbeddedStream) -> BTreeMap<String, v1::RatedCdr> {
     let mut entries = BTreeMap::new();
-    while !reader.caught_up().await.expect("caught up") {
-        for record in reader.next(1000, Duration::from_millis(50)).await.expect("records") {
-            let entry = v1::RatedCdr::decode(record.value.expect("value")).expect("RatedCdr");
-            assert_eq!(record.key, entry.record_id);
-            entries.insert(entry.entry_id.clone(), entry);
-        }
+    for record in log::read(stream, topics::RATED_CDRS.name).await {
+        let entry = v1::RatedCdr::decode(record.value.expect("value")).expect("RatedCdr");
+        assert_eq!(record.key, entry.record_id);
+        entries.insert(entry.entry_id.clone(), entry);
     }
     entries
 }
@@ -73,9 +50,7 @@ async fn rated(stream: &Arc<EmbeddedStream>) -> BTreeMap<String, v1::RatedCdr> {
 #[tokio::test(flavor = "multi_thread")]
 async fn topic_and_ledger_agree_after_repeats_revisions_poison_and_restarts() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let settings = EmbeddedSettings { dir: dir.path().join("log"), ..EmbeddedSettings::default() };
-    let stream = EmbeddedStream::open(EmbeddedOptions::new(settings)).expect("log");
-    stream.create_topics(&TopicSpec::catalogue(Some(1))).await.expect("topics");
+    let stream = log::open(&dir.path().join("log")).await;
     let url = format!("sqlite:{}", dir.path().join("billing.db").display());
     let database = connect(&tollgate_store::Settings::for_url(url));
 
@@ -102,7 +77,7 @@ async fn topic_and_ledger_agree_after_repeats_revisions_poison_and_restarts() {
             records.push(poison);
         }
         expected_records += 10;
-        publish(&stream, &records).await;
+        log::publish(&*stream, records).await;
 
         eventually_true("everything is billed and published", DEADLINE, async || {
             let Ok(checks) = store.checks().await else { return false };
@@ -128,8 +103,5 @@ async fn topic_and_ledger_agree_after_repeats_revisions_poison_and_restarts() {
             .collect();
         assert_eq!(rated(&stream).await, ledger, "round {round}");
     }
-    let mut quarantined =
-        stream.reader(&[topics::QUARANTINE.name], ReadFrom::Earliest).await.expect("reader");
-    let found = quarantined.next(10, DEADLINE).await.expect("records");
-    assert_eq!(found.len(), 1);
+    assert_eq!(log::quarantined(&*stream, topics::CDRS.name).await.len(), 1);
 }

@@ -8,33 +8,12 @@ use tollgate_spool::{AppendError, DeadLetters, Encoded, Position, Spool};
 use tollgate_stream::Outgoing;
 
 use crate::admission::Share;
+use crate::dead_letters::keep;
 use crate::decode::Decoder;
 use crate::delivered::{Delivered, Delivery};
-use crate::publisher::keep;
+use crate::meters::Held;
 use crate::refusal::Refusal;
 use crate::settings::Ack;
-
-/// What holds an acknowledged notification.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
-    /// The spool, synced.
-    Spooled,
-    /// Kafka, confirmed.
-    Delivered,
-    /// The spool, because Kafka did not confirm in time.
-    Fallback,
-}
-
-impl Held {
-    /// Label of the metric.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Spooled => "spooled",
-            Self::Delivered => "delivered",
-            Self::Fallback => "fallback",
-        }
-    }
-}
 
 /// Makes notifications durable under either contract.
 #[derive(Clone)]

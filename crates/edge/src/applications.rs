@@ -1,6 +1,7 @@
 //! Whose notification is it: the configured applications and how a request names one.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use jiff::tz::Offset;
@@ -64,6 +65,28 @@ pub struct Application {
     pub utc_offset_minutes: i16,
 }
 
+impl Application {
+    /// Refuses what contradicts itself.
+    fn check(&self, has_path_secret: bool) -> Result<(), &'static str> {
+        if self.enforce_authentication && self.app_secret_file.is_none() {
+            return Err("enforce_authentication needs app_secret_file");
+        }
+        if self.utc_offset_minutes.unsigned_abs() > 14 * 60 {
+            return Err("utc_offset_minutes is beyond 14 hours");
+        }
+        if self.utc_offset_minutes != 0 && !has_path_secret {
+            return Err(
+                "utc_offset_minutes needs path_secret_file, since only the path tells a source before its times are read",
+            );
+        }
+        Ok(())
+    }
+
+    fn refused(&self, reason: &str) -> SettingsError {
+        refused(format!("application {}: {reason}", self.name))
+    }
+}
+
 /// An application with its secrets read.
 #[derive(Clone)]
 pub struct Known {
@@ -90,57 +113,57 @@ impl Applications {
         public_url: Option<&str>,
     ) -> Result<Self, SettingsError> {
         let mut this = Self::default();
-        for (index, application) in configured.iter().enumerate() {
-            let secret = path_secret(application)?;
-            let refuse = |reason: String| Err(SettingsError::Refused(format!("  {reason}")));
-            if application.app_key.is_empty() || application.name.is_empty() {
-                return refuse("applications need a name and an app_key".into());
-            }
-            if application.enforce_authentication && application.app_secret_file.is_none() {
-                return refuse(format!(
-                    "application {}: enforce_authentication needs app_secret_file",
-                    application.name
-                ));
-            }
-            if application.utc_offset_minutes.unsigned_abs() > 14 * 60 {
-                return refuse(format!(
-                    "application {}: utc_offset_minutes is beyond 14 hours",
-                    application.name
-                ));
-            }
-            if application.utc_offset_minutes != 0 && secret.is_none() {
-                return refuse(format!(
-                    "application {}: utc_offset_minutes needs path_secret_file, since only the path tells a source before its times are read",
-                    application.name
-                ));
-            }
-            if this.by_key.insert(application.app_key.clone(), index).is_some() {
-                return refuse(format!("application {}: its app_key is taken", application.name));
-            }
-            if configured[..index].iter().any(|other| other.name == application.name) {
-                return refuse(format!("application {}: its name is taken", application.name));
-            }
-            if let Some(secret) = &secret
-                && this.by_path.insert(digest(secret), index).is_some()
-            {
-                return refuse(format!(
-                    "application {}: its path_secret is taken",
-                    application.name
-                ));
-            }
-            let urls = urls(public_url, secret.as_deref());
-            for url in &urls {
-                check_url_length(url, &application.name)
-                    .map_err(|reason| SettingsError::Refused(format!("  {reason}")))?;
-            }
-            let app_secret = application
-                .app_secret_file
-                .as_deref()
-                .map(|path| read_secret("applications.app_secret_file", path))
-                .transpose()?;
-            this.known.push(Known { settings: application.clone(), app_secret, urls });
+        for application in configured {
+            this.add(application, public_url)?;
         }
         Ok(this)
+    }
+
+    fn add(
+        &mut self,
+        application: &Application,
+        public_url: Option<&str>,
+    ) -> Result<(), SettingsError> {
+        let path_secret = path_secret(application)?;
+        if application.app_key.is_empty() || application.name.is_empty() {
+            return Err(refused("applications need a name and an app_key"));
+        }
+        application
+            .check(path_secret.is_some())
+            .and_then(|()| self.enter(application, path_secret.as_deref()))
+            .map_err(|reason| application.refused(reason))?;
+        let urls = urls(public_url, path_secret.as_deref());
+        for url in &urls {
+            check_url_length(url, &application.name).map_err(refused)?;
+        }
+        let app_secret = application
+            .app_secret_file
+            .as_deref()
+            .map(|path| read_secret("applications.app_secret_file", path))
+            .transpose()?;
+        self.known.push(Known { settings: application.clone(), app_secret, urls });
+        Ok(())
+    }
+
+    /// Enters what an application is found by, which must be its own, as its name must.
+    fn enter(
+        &mut self,
+        application: &Application,
+        path_secret: Option<&str>,
+    ) -> Result<(), &'static str> {
+        let index = self.known.len();
+        if self.by_key.insert(application.app_key.clone(), index).is_some() {
+            return Err("its app_key is taken");
+        }
+        if self.known.iter().any(|other| other.settings.name == application.name) {
+            return Err("its name is taken");
+        }
+        if let Some(secret) = path_secret
+            && self.by_path.insert(digest(secret), index).is_some()
+        {
+            return Err("its path_secret is taken");
+        }
+        Ok(())
     }
 
     /// The application of a path's secret segment. Takes as long for a near miss as for any
@@ -179,10 +202,12 @@ fn digest(secret: &str) -> [u8; 32] {
     Sha256::digest(secret.as_bytes()).into()
 }
 
+fn refused(reason: impl Display) -> SettingsError {
+    SettingsError::Refused(format!("  {reason}"))
+}
+
 fn path_secret(application: &Application) -> Result<Option<String>, SettingsError> {
-    let refuse = |reason: &str| {
-        Err(SettingsError::Refused(format!("  application {}: {reason}", application.name)))
-    };
+    let refuse = |reason| Err(application.refused(reason));
     let secret = match (&application.path_secret, &application.path_secret_file) {
         (Some(_), Some(_)) => return refuse("path_secret and path_secret_file exclude each other"),
         (Some(secret), None) => secret.clone(),
@@ -245,16 +270,53 @@ mod tests {
     }
 
     #[test]
-    fn doubled_secrets_and_weak_secrets_are_refused() {
-        let same = [
-            application("one", Some("a-long-enough-secret")),
-            application("two", Some("a-long-enough-secret")),
+    fn what_is_weak_doubled_or_contradictory_is_refused_by_name() {
+        let one = || application("one", Some("a-long-enough-secret"));
+        let other = Application { name: "other".into(), app_key: "key-other".into(), ..one() };
+        let cases = [
+            (
+                vec![Application { app_key: String::new(), ..one() }],
+                "applications need a name and an app_key",
+            ),
+            (
+                vec![Application { path_secret_file: Some("file".into()), ..one() }],
+                "application one: path_secret and path_secret_file exclude each other",
+            ),
+            (
+                vec![application("one", Some("short"))],
+                "application one: its path secret must be 16 or more letters, digits and hyphens",
+            ),
+            (
+                vec![application("one", Some("under_score_under_score"))],
+                "application one: its path secret must be 16 or more letters, digits and hyphens",
+            ),
+            (
+                vec![Application { enforce_authentication: true, ..one() }],
+                "application one: enforce_authentication needs app_secret_file",
+            ),
+            (
+                vec![Application { utc_offset_minutes: 841, ..one() }],
+                "application one: utc_offset_minutes is beyond 14 hours",
+            ),
+            (
+                vec![Application { utc_offset_minutes: 840, ..application("one", None) }],
+                "application one: utc_offset_minutes needs path_secret_file, since only the path tells a source before its times are read",
+            ),
+            (
+                vec![one(), Application { app_key: one().app_key, ..other.clone() }],
+                "application other: its app_key is taken",
+            ),
+            (
+                vec![one(), Application { name: one().name, ..other.clone() }],
+                "application one: its name is taken",
+            ),
+            (vec![one(), other], "application other: its path_secret is taken"),
         ];
-        assert!(Applications::new(&same, None).is_err());
-        assert!(Applications::new(&[application("one", Some("short"))], None).is_err());
-        assert!(
-            Applications::new(&[application("one", Some("under_score_under_score"))], None)
-                .is_err()
-        );
+        for (configured, reason) in cases {
+            let Err(SettingsError::Refused(said)) = Applications::new(&configured, None) else {
+                panic!("not refused: {reason}");
+            };
+            assert_eq!(said, format!("  {reason}"));
+        }
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tollgate_spool::{Position as SpoolPosition, Stored};
 use tollgate_stream::{Deliveries, DeliveryError, Outgoing, Position, Token};
 
-use crate::lanes::{Entry, Lanes};
+use crate::lanes::{Entry, Lanes, Part};
 use crate::metrics::RETRIED;
 use crate::numbered::Numbered;
 
@@ -84,15 +84,6 @@ struct Waiting {
     stored: Stored,
     records: usize,
     announced: Instant,
-}
-
-/// A record, by its request and its place there; in the order of the spool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Part {
-    /// Of the request, as [`Flight::announce`] gave it.
-    pub number: u64,
-    /// Among the request's records.
-    pub index: usize,
 }
 
 /// A request all of whose records are confirmed or kept as dead letters.

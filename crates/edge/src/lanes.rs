@@ -6,13 +6,21 @@ use std::time::{Duration, Instant};
 
 use tollgate_stream::{Name, Outgoing};
 
-use crate::flight::Part;
 use crate::meters::Published;
 
 /// How long a topic rests before what was not confirmed is sent again: what was refused once in a
 /// moment is likely refused again in it. Twice as long each time, until something is confirmed.
 const FIRST_REST: Duration = Duration::from_millis(20);
 const LONGEST_REST: Duration = Duration::from_secs(1);
+
+/// A record, by its request and its place there; in the order of the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Part {
+    /// Of the request, as `Flight::announce` gave it.
+    pub number: u64,
+    /// Among the request's records.
+    pub index: usize,
+}
 
 /// A record as the books know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,12 +8,32 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tollgate_schema::topics::{CALL_EVENTS, CDRS, QUARANTINE};
 use tollgate_schema::v1::Authenticity;
 
-use crate::ack::Held;
 use crate::applications::Applications;
 use crate::metrics::{
     ACK_SECONDS, ACKNOWLEDGED, AUTHENTICITY, AWAITING_INSTRUCTIONS, LAST_NOTIFICATION, PUBLISHED,
     RECEIVED_BYTES, RECORDS, REQUESTS,
 };
+
+/// What holds an acknowledged notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// The spool, synced.
+    Spooled,
+    /// Kafka, confirmed.
+    Delivered,
+    /// The spool, because Kafka did not confirm in time.
+    Fallback,
+}
+
+impl Held {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Spooled => "spooled",
+            Self::Delivered => "delivered",
+            Self::Fallback => "fallback",
+        }
+    }
+}
 
 /// Of requests answered 200.
 pub struct Acknowledged {
@@ -28,7 +48,7 @@ impl Acknowledged {
         let held = [Held::Spooled, Held::Delivered, Held::Fallback];
         Self {
             answered: counter!(REQUESTS.name, "status" => "200"),
-            held: held.map(|held| counter!(ACKNOWLEDGED.name, "contract" => held.as_str())),
+            held: held.map(|held| counter!(ACKNOWLEDGED.name, "contract" => held.label())),
             seconds: histogram!(ACK_SECONDS.name),
             bytes: counter!(RECEIVED_BYTES.name),
         }

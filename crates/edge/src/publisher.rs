@@ -11,15 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tollgate_spool::{Confirmer, DeadLetter, DeadLetters, Position, Reader, SpoolError, Stored};
-use tollgate_stream::Outgoing;
+use tollgate_spool::{Confirmer, DeadLetters, Reader, Stored};
+use tollgate_stream::now_ms;
 
 use crate::background::Haste;
+use crate::dead_letters::keep;
 use crate::delivered::Delivery;
 use crate::flight::{Done, Landed};
 use crate::metrics::{IN_FLIGHT, PUBLISH_SECONDS};
-use crate::receive::now_ms;
 use crate::sending::{Refused, Sending};
+use crate::settings::Settings;
 
 /// How long a confirmation may wait for company while there is nothing else to do.
 const SETTLE: Duration = Duration::from_millis(5);
@@ -41,20 +42,47 @@ const DISK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Publishes what the spool holds, until told to stop.
 pub struct Publisher {
-    pub(crate) reader: Reader,
+    reader: Reader,
     /// Read and not sent: at most one reading.
-    pub(crate) at_hand: VecDeque<Stored>,
-    pub(crate) confirmer: Confirmer,
-    pub(crate) sending: Sending,
-    pub(crate) haste: Haste,
-    pub(crate) dead_letters: Arc<DeadLetters>,
-    pub(crate) delivery: Option<Arc<Delivery>>,
-    pub(crate) max_in_flight: usize,
-    pub(crate) max_in_flight_bytes: usize,
-    pub(crate) flush_deadline: Duration,
+    at_hand: VecDeque<Stored>,
+    confirmer: Confirmer,
+    sending: Sending,
+    haste: Haste,
+    dead_letters: Arc<DeadLetters>,
+    delivery: Option<Arc<Delivery>>,
+    max_in_flight: usize,
+    max_in_flight_bytes: usize,
+    flush_deadline: Duration,
 }
 
 impl Publisher {
+    /// Nothing published yet.
+    pub fn new(
+        settings: &Settings,
+        reader: Reader,
+        sending: Sending,
+        dead_letters: Arc<DeadLetters>,
+        delivery: Option<Arc<Delivery>>,
+    ) -> Self {
+        Self {
+            confirmer: reader.confirmer(),
+            reader,
+            at_hand: VecDeque::new(),
+            sending,
+            haste: Haste::default(),
+            dead_letters,
+            delivery,
+            max_in_flight: settings.max_in_flight,
+            max_in_flight_bytes: settings.max_in_flight_bytes,
+            flush_deadline: Duration::from_millis(settings.flush_deadline_ms),
+        }
+    }
+
+    /// What it says of itself to the threads it runs in.
+    pub fn haste(&self) -> Haste {
+        self.haste.clone()
+    }
+
     /// Runs until the spool is closed and all of it is published, or until the flush deadline
     /// after `stop`. What is left then stays in the spool.
     pub async fn run(mut self, stop: CancellationToken) {
@@ -186,26 +214,4 @@ impl Publisher {
             tokio::time::sleep(DISK_PAUSE).await;
         }
     }
-}
-
-/// Keeps a record that no topic will ever take. Blocks on the disk.
-pub fn keep(
-    letters: &DeadLetters,
-    record: Outgoing,
-    position: Position,
-    reason: String,
-) -> Result<(), SpoolError> {
-    letters.append(&DeadLetter {
-        topic: record.topic.to_string(),
-        key: record.key,
-        value: record.value,
-        headers: record
-            .headers
-            .into_iter()
-            .map(|(name, value)| (name.to_string(), value))
-            .collect(),
-        reason,
-        position,
-        refused_at_ms: now_ms(),
-    })
 }

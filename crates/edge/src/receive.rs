@@ -5,36 +5,34 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_http::body::BoxBody;
-use actix_http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use actix_http::{ConnectionType, HttpMessage as _, Method, Payload, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use tollgate_schema::v1::Authenticity;
 use tollgate_spool::{Encoded, Request};
+use tollgate_stream::now_ms;
 use tollgate_voicecall::{Peek, is_well_formed, peek};
 
-use crate::ack::{Acknowledger, Held};
+use crate::ack::Acknowledger;
 use crate::admission::Budget;
 use crate::applications::{Applications, Known};
 use crate::body::{self, Body, Limits, NoBody};
 use crate::connections::Busy;
 use crate::decode::Decoder;
-use crate::meters::Acknowledged;
+use crate::meters::{Acknowledged, Held};
 use crate::metrics::{ABORTED, REFUSED, REQUESTS};
 use crate::quota::Quota;
-use crate::refusal::Refusal;
-use crate::settings::Ack;
+use crate::refusal::{JSON, Refusal};
+use crate::settings::{Ack, Settings};
 
 /// Where notifications are taken, by themselves and behind a path secret.
 pub const PATHS: [&str; 2] = ["/status", "/fee"];
 
 /// What the platform reads when its notification was taken.
 const SUCCESS: &str = r#"{"resultcode":"0","resultdesc":"Success"}"#;
-
-/// What it and every other answer is.
-pub const JSON: HeaderValue = HeaderValue::from_static("application/json;charset=UTF-8");
 
 const X_AKSK: HeaderName = HeaderName::from_static("x-aksk");
 const X_WSSE: HeaderName = HeaderName::from_static("x-wsse");
@@ -45,39 +43,39 @@ const HEADER_BYTES: usize = 4096;
 /// Everything a request needs, shared by all workers.
 pub struct Receiver {
     /// Name of this edge.
-    pub edge_id: String,
+    edge_id: String,
     /// Contract where the application does not say.
-    pub ack: Ack,
+    ack: Ack,
     /// Limits of a body.
-    pub limits: Limits,
+    limits: Limits,
     /// Memory of bodies.
-    pub budget: Budget,
+    budget: Budget,
     /// Malformed bytes by path.
-    pub quota: Arc<Quota>,
+    quota: Arc<Quota>,
     /// Who is configured.
-    pub applications: Arc<Applications>,
+    applications: Arc<Applications>,
     /// Reads bodies, where a rule needs it before the answer.
-    pub decoder: Arc<Decoder>,
+    decoder: Arc<Decoder>,
     /// Makes it durable.
-    pub acknowledger: Acknowledger,
+    acknowledger: Acknowledger,
     /// Set while the process shuts down: connections are closed after their answer.
-    pub draining: AtomicBool,
+    draining: AtomicBool,
     /// How many there are.
-    pub progress: Progress,
+    progress: Progress,
     /// Counts those.
-    pub meters: Acknowledged,
+    meters: Acknowledged,
 }
 
 /// Written by all workers for each request, so apart from what they only read.
 #[derive(Default)]
 #[repr(align(128))]
-pub struct Progress {
+struct Progress {
     /// Requests between head and answer.
-    pub open: AtomicUsize,
+    open: AtomicUsize,
     /// Notifications that came since the start.
-    pub taken: AtomicU64,
+    taken: AtomicU64,
     /// Those answered 200.
-    pub acknowledged: AtomicU64,
+    acknowledged: AtomicU64,
 }
 
 /// Answers one request.
@@ -110,7 +108,7 @@ pub async fn answer(
         // Read only by a sender that broke off and still listens.
         Err(NoBody::Aborted) => Refusal::BrokenBody.response(payload),
     };
-    if receiver.draining.load(Ordering::Relaxed) {
+    if receiver.is_draining() {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
     Ok(response)
@@ -163,6 +161,57 @@ impl Drop for Open<'_> {
 }
 
 impl Receiver {
+    /// No request yet.
+    pub fn new(
+        settings: &Settings,
+        applications: Arc<Applications>,
+        quota: Arc<Quota>,
+        decoder: Arc<Decoder>,
+        acknowledger: Acknowledger,
+    ) -> Self {
+        Self {
+            edge_id: settings.edge_id.clone(),
+            ack: settings.ack,
+            limits: Limits {
+                max_bytes: settings.max_body_bytes,
+                deadline: Duration::from_millis(settings.body_deadline_ms),
+            },
+            budget: Budget::new(settings.body_budget_bytes),
+            quota,
+            applications,
+            decoder,
+            acknowledger,
+            draining: AtomicBool::new(false),
+            progress: Progress::default(),
+            meters: Acknowledged::new(),
+        }
+    }
+
+    /// Connections are closed after their answer from now on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether they are.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Requests between head and answer.
+    pub fn open(&self) -> usize {
+        self.progress.open.load(Ordering::Relaxed)
+    }
+
+    /// Notifications that came since the start.
+    pub fn taken(&self) -> u64 {
+        self.progress.taken.load(Ordering::Relaxed)
+    }
+
+    /// Those answered 200.
+    pub fn acknowledged(&self) -> u64 {
+        self.progress.acknowledged.load(Ordering::Relaxed)
+    }
+
     /// What a path says about the application: nothing (`/status`, `/fee`), or its secret
     /// (`/<secret>/status`, `/<secret>/fee`).
     fn path(&self, path: &str) -> Result<Option<&Known>, Refusal> {
@@ -283,11 +332,6 @@ fn header(request: &actix_http::Request, name: HeaderName) -> Option<Cow<'_, str
 
 fn announced(request: &actix_http::Request) -> Option<usize> {
     request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Milliseconds since 1970.
-pub fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use actix_http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use actix_http::{Payload, Response, StatusCode};
 use actix_web::web::Bytes;
 
-use crate::receive::JSON;
+/// What every answer is, a 200 too.
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json;charset=UTF-8");
 
 /// Why a notification was not taken. Nothing of it has been stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,11 +8,11 @@ use tollgate_spool::{Adopted, Adoption, DeadLetters, Finding, Settings, SpoolErr
 use tollgate_stream::{ProducerKind, Stream};
 
 use crate::applications::Applications;
+use crate::dead_letters::keep;
 use crate::decode::Decoder;
+use crate::error::EdgeError;
 use crate::flight::{Flight, Landed, Reports};
-use crate::publisher::keep;
 use crate::sending::{Refused, Sending};
-use crate::service::EdgeError;
 
 /// Requests read, published and confirmed together.
 const CHUNK: usize = 500;

@@ -12,8 +12,8 @@ use tollgate_spool::{Position, Stored};
 use tollgate_stream::{EnqueueError, Outgoing, Producer};
 
 use crate::decode::Decoder;
-use crate::flight::{Flight, Landed, Part};
-use crate::lanes::Entry;
+use crate::flight::{Flight, Landed};
+use crate::lanes::{Entry, Part};
 use crate::metrics::RETRIED;
 
 /// How long to wait for room in the producer's queue.

@@ -16,8 +16,8 @@ use actix_web::rt::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::connections::{Connection, Connections, Patience};
+use crate::error::EdgeError;
 use crate::receive::{Receiver, answer};
-use crate::service::EdgeError;
 use crate::settings::Settings;
 use crate::socket::{Socket, Stream};
 use crate::tls;

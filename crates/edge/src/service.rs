@@ -1,9 +1,7 @@
 //! The edge as a whole: what starts in which order, and what stops in which.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
@@ -11,62 +9,27 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tollgate_runtime::listener::{ListenError, bind};
-use tollgate_runtime::{Health, SettingsError, limits};
+use tollgate_runtime::listener::bind;
+use tollgate_runtime::{Health, limits};
 use tollgate_spool::disk::Disk;
-use tollgate_spool::{DeadLetters, Spool, SpoolError, Usage};
+use tollgate_spool::{DeadLetters, Reader, Spool, SpoolError, Usage};
 use tollgate_stream::{ProducerKind, Stream, StreamError};
 
 use crate::ack::Acknowledger;
-use crate::admission::Budget;
 use crate::applications::{Application, Applications};
-use crate::background::Haste;
-use crate::body::Limits;
 use crate::decode::Decoder;
 use crate::delivered::Delivery;
+use crate::error::EdgeError;
 use crate::flight::{Flight, Reports};
-use crate::meters::Acknowledged;
 use crate::publisher::Publisher;
 use crate::quota::Quota;
-use crate::receive::{Progress, Receiver};
+use crate::receive::Receiver;
 use crate::sending::Sending;
 use crate::settings::{Ack, Settings};
 use crate::{background, server, tls, topics_guard};
 
 /// A disk that takes longer for a write hangs: others had better get the notifications.
 const DISK_PATIENCE: Duration = Duration::from_secs(5);
-
-/// The edge cannot start, or has failed.
-#[derive(Debug, thiserror::Error)]
-pub enum EdgeError {
-    /// The settings contradict each other.
-    #[error("settings are refused:\n  {0}")]
-    Inconsistent(String),
-    /// The settings cannot be used.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// The port cannot be opened.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// The spool cannot be used.
-    #[error(transparent)]
-    Spool(#[from] SpoolError),
-    /// The stream refuses to be set up.
-    #[error(transparent)]
-    Stream(#[from] StreamError),
-    /// The certificate cannot be used.
-    #[error("cannot serve https: {0}")]
-    Tls(String),
-    /// The HTTP server failed.
-    #[error("http server failed: {0}")]
-    Server(#[from] std::io::Error),
-    /// A part of the edge ended by a panic.
-    #[error("a part of the edge failed: {0}")]
-    Part(#[from] tokio::task::JoinError),
-    /// A part of the edge ended although nobody told it to.
-    #[error("the edge's {0} has ended by itself; see the log for the reason")]
-    Ended(&'static str),
-}
 
 /// What an edge is started with.
 pub struct Edge {
@@ -117,8 +80,8 @@ impl Watch {
     pub fn counts(&self) -> Counts {
         let delivered = self.delivery.as_ref().map_or(0, |delivery| delivery.published());
         Counts {
-            taken: self.receiver.progress.taken.load(Ordering::Relaxed),
-            acknowledged: self.receiver.progress.acknowledged.load(Ordering::Relaxed),
+            taken: self.receiver.taken(),
+            acknowledged: self.receiver.acknowledged(),
             published: self.reports.published() + delivered,
         }
     }
@@ -157,16 +120,7 @@ impl Edge {
         let address = listener.local_addr()?;
         let connections = admitted(settings.max_connections(spool_settings.tail_bytes));
 
-        let started_at_us = jiff::Timestamp::now().as_microsecond() as u64;
-        let (spool, reader) = Spool::open(
-            tollgate_spool::Options { settings: spool_settings.clone(), started_at_us },
-            Arc::clone(&disk),
-        )?;
-        let dead_letters = Arc::new(DeadLetters::open(
-            &spool_settings.dir,
-            spool_settings.dead_letters_max_bytes,
-            disk,
-        )?);
+        let (spool, reader, dead_letters) = open_spool(spool_settings, disk)?;
         let quota = Arc::new(Quota::new(settings.malformed_quota_bytes));
         let decoder = Arc::new(Decoder::new(Arc::clone(&applications), Arc::clone(&quota)));
         let reports = Arc::new(Reports::default());
@@ -176,44 +130,26 @@ impl Edge {
         let delivery = delivery(&settings, &applications, stream.as_ref())?;
 
         let on_their_way = TaskTracker::new();
-        let receiver = Arc::new(Receiver {
-            edge_id: settings.edge_id.clone(),
-            ack: settings.ack,
-            limits: Limits {
-                max_bytes: settings.max_body_bytes,
-                deadline: Duration::from_millis(settings.body_deadline_ms),
-            },
-            budget: Budget::new(settings.body_budget_bytes),
-            quota,
-            applications,
+        let acknowledger = Acknowledger {
+            spool: spool.clone(),
             decoder: Arc::clone(&decoder),
-            acknowledger: Acknowledger {
-                spool: spool.clone(),
-                decoder: Arc::clone(&decoder),
-                delivery: delivery.clone(),
-                dead_letters: Arc::clone(&dead_letters),
-                fallback: settings.delivered_fallback,
-                on_their_way: on_their_way.clone(),
-                runtime: Handle::current(),
-            },
-            draining: AtomicBool::new(false),
-            progress: Progress::default(),
-            meters: Acknowledged::new(),
-        });
+            delivery: delivery.clone(),
+            dead_letters: Arc::clone(&dead_letters),
+            fallback: settings.delivered_fallback,
+            on_their_way: on_their_way.clone(),
+            runtime: Handle::current(),
+        };
+        let receiver = Arc::new(Receiver::new(
+            &settings,
+            applications,
+            quota,
+            Arc::clone(&decoder),
+            acknowledger,
+        ));
         let closing = CancellationToken::new();
         let server = server::serve(&settings, connections, listener, &receiver, closing.clone())?;
-        let publisher = Publisher {
-            confirmer: reader.confirmer(),
-            reader,
-            at_hand: VecDeque::new(),
-            sending: Sending::new(decoder, producer, Flight::new(Arc::clone(&reports))),
-            haste: Haste::default(),
-            dead_letters,
-            delivery: delivery.clone(),
-            max_in_flight: settings.max_in_flight,
-            max_in_flight_bytes: settings.max_in_flight_bytes,
-            flush_deadline: Duration::from_millis(settings.flush_deadline_ms),
-        };
+        let sending = Sending::new(decoder, producer, Flight::new(Arc::clone(&reports)));
+        let publisher = Publisher::new(&settings, reader, sending, dead_letters, delivery.clone());
         add_health(&health, spool.clone(), &receiver);
         let weak = settings.allow_weak_topics;
         topics_guard::spawn(Arc::clone(&stream), spool.clone(), weak, stop.clone());
@@ -279,7 +215,7 @@ async fn supervise(
     let handle = server.handle();
     let mut serving = tokio::spawn(server);
     let stop_publishing = CancellationToken::new();
-    let haste = publisher.haste.clone();
+    let haste = publisher.haste();
     let publishing = publisher.run(stop_publishing.clone());
     let mut publishing = background::spawn("publisher", publishing, haste)
         .map_err(|_| EdgeError::Ended("publisher"))?;
@@ -293,7 +229,7 @@ async fn supervise(
         }),
         _ = &mut publishing => Some(EdgeError::Ended("publisher")),
     };
-    receiver.draining.store(true, Ordering::Relaxed);
+    receiver.drain();
     if let Some(error) = &failed {
         tracing::error!(%error, "edge stops");
     } else {
@@ -321,13 +257,25 @@ async fn supervise(
 
 async fn stop_serving(handle: &ServerHandle, receiver: &Receiver) {
     handle.stop(true).await;
-    let open = receiver.progress.open.load(Ordering::Relaxed);
+    let open = receiver.open();
     if open > 0 {
         tracing::warn!(
             open,
             "requests were cut off by the shutdown's time limit; none of them was answered 200"
         );
     }
+}
+
+fn open_spool(
+    settings: tollgate_spool::Settings,
+    disk: Arc<dyn Disk>,
+) -> Result<(Spool, Reader, Arc<DeadLetters>), SpoolError> {
+    let (dir, letters_max_bytes) = (settings.dir.clone(), settings.dead_letters_max_bytes);
+    let started_at_us = jiff::Timestamp::now().as_microsecond() as u64;
+    let options = tollgate_spool::Options { settings, started_at_us };
+    let (spool, reader) = Spool::open(options, Arc::clone(&disk))?;
+    let dead_letters = DeadLetters::open(&dir, letters_max_bytes, disk)?;
+    Ok((spool, reader, Arc::new(dead_letters)))
 }
 
 fn delivery(
@@ -358,7 +306,10 @@ fn add_health(health: &Health, spool: Spool, receiver: &Arc<Receiver>) {
     });
     let receiver = receiver.clone();
     health.add("edge", move || {
-        if receiver.draining.load(Ordering::Relaxed) { Err("draining".into()) } else { Ok(()) }
+        if receiver.is_draining() {
+            return Err("draining".into());
+        }
+        Ok(())
     });
 }
 

@@ -6,7 +6,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::service::EdgeError;
+use crate::error::EdgeError;
 use crate::settings::Settings;
 
 /// The server's configuration, if a certificate is configured.

@@ -5,6 +5,7 @@
 //!  SIGTERM, SIGINT ──▶ shutdown::signal ──▶ CancellationToken ──▶ every service
 //!  metrics recorder, Health ──▶ listener: /livez /readyz /metrics   (no personal data)
 //!  query routes             ──▶ listener: loopback, or a token
+//!  query string             ──▶ query: typed parameters, or a refusal with a hint
 //! ```
 //!
 //! What every service needs and none is about. This crate never knows what a notification, a
@@ -14,6 +15,7 @@ pub mod health;
 pub mod limits;
 pub mod listener;
 pub mod metrics;
+pub mod query;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
-use actix_web::error::InternalError;
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpResponse, HttpServer, ResponseError as _, web};
 use subtle::ConstantTimeEq;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::limits;
 use crate::metrics::QUERY_REQUESTS;
+use crate::query::Refusal;
 
 /// Connections at a time for whoever looks how a process is.
 const MAX_OPEN: usize = 64;
@@ -108,10 +109,8 @@ fn serve_patiently(
 }
 
 async fn not_found() -> HttpResponse {
-    HttpResponse::NotFound().json(serde_json::json!({
-        "error": "no such page",
-        "hint": "see docs/api.md for the paths",
-    }))
+    Refusal::new(StatusCode::NOT_FOUND, "no such page", "see docs/api.md for the paths")
+        .error_response()
 }
 
 async fn guard(
@@ -129,23 +128,25 @@ async fn guard(
         let right = shown.is_some_and(|shown| bool::from(shown.as_bytes().ct_eq(token.as_bytes())));
         if !right {
             metrics::counter!(QUERY_REQUESTS.name, "status" => "401").increment(1);
-            let answer = HttpResponse::Unauthorized()
-                .insert_header(("WWW-Authenticate", "Bearer"))
-                .json(serde_json::json!({
-                    "error": "a token is needed",
-                    "hint": "send `Authorization: Bearer …` with the content of listeners.query_token_file",
-                }));
+            let refusal = Refusal::new(
+                StatusCode::UNAUTHORIZED,
+                "a token is needed",
+                "send `Authorization: Bearer …` with the content of listeners.query_token_file",
+            );
+            let mut answer = refusal.error_response();
+            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return Ok(request.into_response(answer).map_into_right_body());
         }
     }
     let counted = matches!(access, Access::Token(_));
     let Ok(response) = timeout(patience, next.call(request)).await else {
         metrics::counter!(QUERY_REQUESTS.name, "status" => "5xx").increment(1);
-        let answer = HttpResponse::ServiceUnavailable().json(serde_json::json!({
-            "error": "the database does not answer",
-            "hint": "ask again; if that helps nothing, look at the database and the network to it",
-        }));
-        return Err(InternalError::from_response("no answer", answer).into());
+        let refusal = Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the database does not answer",
+            "ask again; if that helps nothing, look at the database and the network to it",
+        );
+        return Err(refusal.into());
     };
     let response = response?;
     if counted {
@@ -183,6 +184,8 @@ mod tests {
         let access = Access::Token(Some("open-sesame".into()));
         let serving = tokio::spawn(serve(listener, access, routes, stop.clone()).unwrap());
         assert_eq!(get(address, None).await, 401);
+        let refused = reqwest::get(format!("http://{address}/page")).await.unwrap();
+        assert_eq!(refused.headers()["www-authenticate"], "Bearer");
         assert_eq!(get(address, Some("wrong")).await, 401);
         assert_eq!(get(address, Some("open-sesame")).await, 200);
         stop.cancel();

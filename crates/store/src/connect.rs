@@ -11,7 +11,7 @@ use tollgate_spool::disk::{Disk as _, RealDisk};
 use tollgate_stream::{Claim, Fence, Pending, Source, StoreError};
 
 use crate::settings::Target;
-use crate::{Settings, error::classify_own, postgres, sqlite};
+use crate::{Settings, Step, error::classify_own, postgres, sqlite};
 
 /// The write-ahead log of SQLite is cut back to this after a checkpoint.
 const WAL_LIMIT_BYTES: &str = "67108864";
@@ -56,12 +56,12 @@ impl Database {
         }
     }
 
-    /// Removes published rows from the outbox. See [`postgres::delete_outbox`].
+    /// Removes published rows from the outbox, in a fenced transaction of its own. See
+    /// [`postgres::delete_outbox_rows`].
     pub async fn delete_outbox(&self, claim: &Claim, up_to: i64) -> Result<(), StoreError> {
-        match self {
-            Self::Postgres(pool) => postgres::delete_outbox(pool, claim, up_to).await,
-            Self::Sqlite(pools) => sqlite::delete_outbox(pools, claim, up_to).await,
-        }
+        let mut tx = self.transaction(&Step::Hold(claim)).await?;
+        tx.sql().delete_outbox_rows(claim, up_to).await?;
+        tx.commit().await
     }
 
     /// Whether the database answers.

@@ -15,7 +15,8 @@
 //! ```
 //!
 //! The modules [`postgres`] and [`sqlite`] have the same functions, and both pass one conformance
-//! suite.
+//! suite. A domain writes once, through [`sql`], what reads the same in both dialects, and once per
+//! dialect what it does in bulk.
 //!
 //! This crate never knows what a record means, never holds a transaction open for anything but
 //! the database, and never lets a value from a row into an error text: SQLSTATE and constraint
@@ -24,10 +25,10 @@
 //! # A store of a domain, in short
 //!
 //! ```text
-//! let mut tx = postgres::transaction(pool, &Step::advance(batches)).await?;
-//! sqlx::query("INSERT INTO …").bind(id).execute(&mut *tx).await.map_err(classify)?;
-//! postgres::append_outbox(&mut tx, &[(claim, outgoing)]).await?;
-//! postgres::commit(tx).await?;
+//! let mut tx = database.transaction(&Step::advance(batches)).await?;
+//! tx.sql().execute("INSERT INTO … VALUES ($1)", vec![id.into()]).await?;
+//! tx.sql().append_outbox(&[(claim, outgoing)]).await?;
+//! tx.commit().await?;
 //! ```
 
 mod connect;
@@ -37,12 +38,16 @@ pub mod metrics;
 mod migrate;
 pub mod new_rows;
 pub mod postgres;
+mod rows;
 mod settings;
 mod source;
+pub mod sql;
 pub mod sqlite;
+mod transaction;
 
 pub use connect::{Database, SqlitePools, connect};
 pub use error::classify;
 pub use migrate::{Migration, Schema};
 pub use settings::Settings;
 pub use source::{Advance, Step, source_id};
+pub use transaction::Transaction;

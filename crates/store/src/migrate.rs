@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Row, Transaction};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool, Row};
 use tokio::sync::OnceCell;
 use tokio::task::JoinError;
 use tokio::time::timeout;
@@ -38,8 +38,18 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How long it waits for what it finds: a database that is gone without a word never answers.
 const ANSWER: Duration = Duration::from_mins(1);
 
+/// What was applied of a domain.
+const APPLIED: &str =
+    "SELECT version, digest FROM tollgate_schema WHERE domain = $1 ORDER BY version";
+
+/// Records a step that was applied.
+const RECORD: &str = "INSERT INTO tollgate_schema (domain, version, digest) VALUES ($1, $2, $3)";
+
 /// `tollgate` in ASCII; the advisory lock under which schemas are changed.
 const LOCK: i64 = 0x746f_6c6c_6761_7465;
+
+/// Its name, its tables and its steps.
+type Domain = (&'static str, &'static [&'static str], &'static [Migration]);
 
 /// A domain's schema, brought up to date once per process when it is first needed, so that a
 /// consumer can start while the database is down.
@@ -82,6 +92,11 @@ impl Schema {
         migrated.await.unwrap_or_else(failed)
     }
 
+    /// What is brought up to date, in this order: the name, the tables and the steps of each.
+    fn domains(&self) -> [Domain; 2] {
+        [("store", OWN_TABLES, OWN), (self.domain, self.tables, self.migrations)]
+    }
+
     /// Waits until a newer release has migrated the schema further than this program knows it; says
     /// what to do.
     pub async fn outgrown(&self, database: &Database) -> String {
@@ -113,15 +128,29 @@ impl Schema {
 
 async fn migrate_postgres(pool: &PgPool, schema: &Schema) -> Result<(), StoreError> {
     let mut tx = pool.begin().await.map_err(classify_own)?;
+    prepare_postgres(&mut tx).await.map_err(classify_own)?;
+    for (domain, tables, migrations) in schema.domains() {
+        let applied = sqlx::query_as(APPLIED).bind(domain).fetch_all(&mut *tx).await;
+        let steps: Vec<_> = migrations.iter().map(|migration| migration.postgres).collect();
+        let missing = missing(domain, &steps, &applied.map_err(classify_own)?)?;
+        if !missing.is_empty() {
+            lock(&mut tx, tables).await.map_err(classify_own)?;
+        }
+        for (version, sql) in missing {
+            sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(classify_own)?;
+            let record = sqlx::query(RECORD).bind(domain).bind(version).bind(digest(sql));
+            record.execute(&mut *tx).await.map_err(classify_own)?;
+            tracing::info!(domain, version, "schema migrated");
+        }
+    }
+    tx.commit().await.map_err(classify_own)
+}
+
+/// Waits until nobody else migrates, and makes the schema and the table of versions.
+async fn prepare_postgres(tx: &mut PgConnection) -> sqlx::Result<()> {
     // Building an index may take as long as it takes; the lock too, while another builds.
-    tx.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
-        .await
-        .map_err(classify_own)?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)")
-        .bind(LOCK)
-        .execute(&mut *tx)
-        .await
-        .map_err(classify_own)?;
+    tx.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0").await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *tx).await?;
     // Asked first, since CREATE … IF NOT EXISTS needs the permission even when there is nothing
     // to do.
     let row = sqlx::query(
@@ -131,17 +160,14 @@ async fn migrate_postgres(pool: &PgPool, schema: &Schema) -> Result<(), StoreErr
                     AS versioned",
     )
     .fetch_one(&mut *tx)
-    .await
-    .map_err(classify_own)?;
-    let name: String = row.try_get("name").map_err(classify_own)?;
-    let found: bool = row.try_get("found").map_err(classify_own)?;
-    let versioned: bool = row.try_get("versioned").map_err(classify_own)?;
+    .await?;
+    let name: String = row.try_get("name")?;
+    let found: bool = row.try_get("found")?;
+    let versioned: bool = row.try_get("versioned")?;
     if !found {
         // Safe: the settings allow lower-case letters, digits and underscores only.
-        sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA \"{name}\"")))
-            .execute(&mut *tx)
-            .await
-            .map_err(classify_own)?;
+        let statement = AssertSqlSafe(format!("CREATE SCHEMA \"{name}\""));
+        sqlx::raw_sql(statement).execute(&mut *tx).await?;
     }
     if !versioned {
         tx.execute(
@@ -149,61 +175,27 @@ async fn migrate_postgres(pool: &PgPool, schema: &Schema) -> Result<(), StoreErr
                  domain text NOT NULL, version integer NOT NULL, digest text NOT NULL,
                  applied_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (domain, version))",
         )
-        .await
-        .map_err(classify_own)?;
+        .await?;
     }
-    for (domain, tables, migrations) in
-        [("store", OWN_TABLES, OWN), (schema.domain, schema.tables, schema.migrations)]
-    {
-        let applied: Vec<(i32, String)> = sqlx::query_as(
-            "SELECT version, digest FROM tollgate_schema WHERE domain = $1 ORDER BY version",
-        )
-        .bind(domain)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(classify_own)?;
-        let steps: Vec<_> = migrations.iter().map(|migration| migration.postgres).collect();
-        let missing = missing(domain, &steps, &applied)?;
-        if !missing.is_empty() {
-            lock(&mut tx, tables).await?;
-        }
-        for (version, sql) in missing {
-            sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(classify_own)?;
-            sqlx::query(
-                "INSERT INTO tollgate_schema (domain, version, digest) VALUES ($1, $2, $3)",
-            )
-            .bind(domain)
-            .bind(version)
-            .bind(digest(sql))
-            .execute(&mut *tx)
-            .await
-            .map_err(classify_own)?;
-            tracing::info!(domain, version, "schema migrated");
-        }
-    }
-    tx.commit().await.map_err(classify_own)
+    Ok(())
 }
 
 /// Locks those of the tables that are there, all before anything is changed. Consumers of an older
 /// release may be at work: a step that came to the tables in another order than they do would end in
 /// a deadlock, perhaps after minutes of work.
-async fn lock(
-    tx: &mut Transaction<'_, Postgres>,
-    tables: &'static [&'static str],
-) -> Result<(), StoreError> {
+async fn lock(tx: &mut PgConnection, tables: &'static [&'static str]) -> sqlx::Result<()> {
     let found: Option<String> = sqlx::query_scalar(
         "SELECT string_agg(name, ', ' ORDER BY place)
          FROM unnest($1::text[]) WITH ORDINALITY AS own (name, place)
          WHERE to_regclass(name) IS NOT NULL",
     )
     .bind(tables)
-    .fetch_one(&mut **tx)
-    .await
-    .map_err(classify_own)?;
+    .fetch_one(&mut *tx)
+    .await?;
     if let Some(tables) = found {
         // Safe: the program's own names.
         let statement = AssertSqlSafe(format!("LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE"));
-        sqlx::raw_sql(statement).execute(&mut **tx).await.map_err(classify_own)?;
+        sqlx::raw_sql(statement).execute(tx).await?;
     }
     Ok(())
 }
@@ -218,24 +210,13 @@ async fn migrate_sqlite(pools: &SqlitePools, schema: &Schema) -> Result<(), Stor
     )
     .await
     .map_err(classify_own)?;
-    for (domain, migrations) in [("store", OWN), (schema.domain, schema.migrations)] {
-        let applied: Vec<(i32, String)> = sqlx::query_as(
-            "SELECT version, digest FROM tollgate_schema WHERE domain = ? ORDER BY version",
-        )
-        .bind(domain)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(classify_own)?;
+    for (domain, _, migrations) in schema.domains() {
+        let applied = sqlx::query_as(APPLIED).bind(domain).fetch_all(&mut *tx).await;
         let steps: Vec<_> = migrations.iter().map(|migration| migration.sqlite).collect();
-        for (version, sql) in missing(domain, &steps, &applied)? {
+        for (version, sql) in missing(domain, &steps, &applied.map_err(classify_own)?)? {
             sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(classify_own)?;
-            sqlx::query("INSERT INTO tollgate_schema (domain, version, digest) VALUES (?, ?, ?)")
-                .bind(domain)
-                .bind(version)
-                .bind(digest(sql))
-                .execute(&mut *tx)
-                .await
-                .map_err(classify_own)?;
+            let record = sqlx::query(RECORD).bind(domain).bind(version).bind(digest(sql));
+            record.execute(&mut *tx).await.map_err(classify_own)?;
             tracing::info!(domain, version, "schema migrated");
         }
     }

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
-use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, PgPool, Postgres, Row, Transaction};
-use tollgate_stream::{Claim, Fence, Mark, Outgoing, Pending, Source, StoreError};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use tollgate_stream::{Claim, Fence, Outgoing, Pending, Source, StoreError};
 
 use crate::error::{classify, classify_own};
 use crate::metrics::{self, counted};
 use crate::new_rows::{NewRows, bigint, bytea, text};
+use crate::rows::{read_fence, read_pending};
+use crate::sql::Row;
 use crate::{Advance, Step, headers, source_id};
 
 /// A transaction of this database.
@@ -39,7 +39,7 @@ pub async fn fence(pool: &PgPool, source: &Source) -> Result<Fence, StoreError> 
     }
     let row = row.map_err(classify_own)?;
     ::metrics::counter!(metrics::FENCES.name).increment(1);
-    read_fence(&row).map_err(classify_own)
+    read_fence(&row.into())
 }
 
 fn is_lock_timeout(error: &sqlx::Error) -> bool {
@@ -67,18 +67,6 @@ async fn end_stopped_copies(pool: &PgPool) -> Result<(), StoreError> {
         );
     }
     Ok(())
-}
-
-fn read_fence(row: &PgRow) -> Result<Fence, sqlx::Error> {
-    let mark = match row.try_get::<Option<i64>, _>("mark_offset")? {
-        None => None,
-        Some(offset) => Some(Mark {
-            offset,
-            timestamp_ms: row.try_get("mark_timestamp")?,
-            event_id: String::from_utf8_lossy(row.try_get("mark_event_id")?).into_owned(),
-        }),
-    };
-    Ok(Fence { epoch: row.try_get("epoch")?, next_offset: row.try_get("next_offset")?, mark })
 }
 
 /// Begins a transaction without a fence: for what no partition owns, such as commands.
@@ -238,29 +226,7 @@ pub async fn read_outbox(
     .fetch_all(pool)
     .await
     .map_err(classify_own)?;
-    rows.iter().map(read_pending).collect::<Result<_, _>>().map_err(classify_own)
-}
-
-fn read_pending(row: &PgRow) -> Result<Pending, sqlx::Error> {
-    let headers = headers::decode(row.try_get("headers")?)
-        .ok_or_else(|| sqlx::Error::ColumnNotFound("headers".to_owned()))?;
-    Ok(Pending {
-        position: row.try_get("position")?,
-        record: Outgoing {
-            topic: tollgate_stream::name(row.try_get("topic")?),
-            key: row.try_get::<Vec<u8>, _>("key")?.into(),
-            value: row.try_get::<Option<Vec<u8>>, _>("value")?.map(Bytes::from),
-            headers,
-        },
-    })
-}
-
-/// Removes the rows of the partition's outbox up to this position, in a fenced transaction of
-/// its own.
-pub async fn delete_outbox(pool: &PgPool, claim: &Claim, up_to: i64) -> Result<(), StoreError> {
-    let mut tx = transaction(pool, &Step::Hold(claim)).await?;
-    delete_outbox_rows(&mut tx, claim, up_to).await?;
-    commit(tx).await
+    Row::all(rows).iter().map(read_pending).collect()
 }
 
 /// Removes the rows of the partition's outbox up to this position, within a fenced transaction.

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{AssertSqlSafe, Row, Sqlite, SqliteConnection, Transaction};
-use tollgate_stream::{Claim, Fence, Mark, Outgoing, Pending, Source, StoreError};
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection, Transaction};
+use tollgate_stream::{Claim, Fence, Outgoing, Pending, Source, StoreError};
 
 use crate::error::{classify, classify_own};
 use crate::metrics::{self, counted};
+use crate::rows::{read_fence, read_pending};
+use crate::sql::Row;
 use crate::{Advance, SqlitePools, Step, headers, source_id};
 
 /// A transaction of this database.
@@ -32,7 +33,7 @@ pub async fn each<T: Sync>(
     statement: &'static str,
     items: &[T],
     bind: impl Fn(Bound, &T) -> Bound + Send,
-) -> Result<Vec<SqliteRow>, StoreError> {
+) -> Result<Vec<Row>, StoreError> {
     let mut rows = Vec::new();
     let mut left = items;
     for copies in COPIES {
@@ -43,7 +44,7 @@ pub async fn each<T: Sync>(
         while let Some((now, later)) = left.split_at_checked(copies) {
             let query = sqlx::query(AssertSqlSafe(Arc::clone(&text)));
             let query = now.iter().fold(query, &bind);
-            rows.append(&mut query.fetch_all(&mut *tx).await.map_err(classify)?);
+            rows.extend(Row::all(query.fetch_all(&mut *tx).await.map_err(classify)?));
             left = later;
         }
     }
@@ -70,19 +71,7 @@ pub async fn fence(pools: &SqlitePools, source: &Source) -> Result<Fence, StoreE
     .await
     .map_err(classify_own)?;
     ::metrics::counter!(metrics::FENCES.name).increment(1);
-    read_fence(&row).map_err(classify_own)
-}
-
-fn read_fence(row: &SqliteRow) -> Result<Fence, sqlx::Error> {
-    let mark = match row.try_get::<Option<i64>, _>("mark_offset")? {
-        None => None,
-        Some(offset) => Some(Mark {
-            offset,
-            timestamp_ms: row.try_get("mark_timestamp")?,
-            event_id: String::from_utf8_lossy(row.try_get("mark_event_id")?).into_owned(),
-        }),
-    };
-    Ok(Fence { epoch: row.try_get("epoch")?, next_offset: row.try_get("next_offset")?, mark })
+    read_fence(&row.into())
 }
 
 /// Begins a transaction without a fence: for what no partition owns, such as commands.
@@ -229,33 +218,7 @@ pub async fn read_outbox(
     .fetch_all(&pools.readers)
     .await
     .map_err(classify_own)?;
-    rows.iter().map(read_pending).collect::<Result<_, _>>().map_err(classify_own)
-}
-
-fn read_pending(row: &SqliteRow) -> Result<Pending, sqlx::Error> {
-    let headers = headers::decode(row.try_get("headers")?)
-        .ok_or_else(|| sqlx::Error::ColumnNotFound("headers".to_owned()))?;
-    Ok(Pending {
-        position: row.try_get("position")?,
-        record: Outgoing {
-            topic: tollgate_stream::name(row.try_get("topic")?),
-            key: row.try_get::<Vec<u8>, _>("key")?.into(),
-            value: row.try_get::<Option<Vec<u8>>, _>("value")?.map(Bytes::from),
-            headers,
-        },
-    })
-}
-
-/// Removes the rows of the partition's outbox up to this position, in a fenced transaction of
-/// its own.
-pub async fn delete_outbox(
-    pools: &SqlitePools,
-    claim: &Claim,
-    up_to: i64,
-) -> Result<(), StoreError> {
-    let mut tx = transaction(pools, &Step::Hold(claim)).await?;
-    delete_outbox_rows(&mut tx, claim, up_to).await?;
-    commit(tx).await
+    Row::all(rows).iter().map(read_pending).collect()
 }
 
 /// Removes the rows of the partition's outbox up to this position, within a fenced transaction.

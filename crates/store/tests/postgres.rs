@@ -131,7 +131,7 @@ async fn a_slow_statement_is_ended_and_transient() -> anyhow::Result<()> {
         ..settings("slow")?
     };
     let fixture = Fixture::new(settings).await?;
-    let mut tx = common::Tx::Postgres(postgres::begin(pool(&fixture)).await?);
+    let mut tx = common::Tx(fixture.database.begin().await?);
     let error = failure(tx.run("SELECT pg_sleep(60)").await);
     assert!(matches!(&error, StoreError::Transient(e) if e.contains("57014")), "{error}");
     Ok(())

@@ -193,15 +193,15 @@ async fn a_statement_is_run_for_each_item_in_order() -> anyhow::Result<()> {
     let insert = "INSERT INTO item (half, number) VALUES (?, ?) RETURNING number, half";
     let bind = |query: Bound, it: &i64| query.bind(*it / 2).bind(*it);
     let rows = each(&mut tx, insert, &items, bind).await?;
-    let found: Vec<(i64, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    assert_eq!(found, items.iter().map(|it| (*it, it / 2)).collect::<Vec<_>>());
+    let found = rows.iter().map(|row| row.ints(0)).collect::<Result<Vec<_>, _>>()?;
+    assert_eq!(found, items.iter().map(|it| [*it, it / 2]).collect::<Vec<_>>());
 
     // One of a message fails: nothing after it is done, and the same statement works again.
     let refused = each(&mut tx, insert, &[91, 90, 74, 92], bind).await;
     assert!(matches!(refused, Err(StoreError::Rejected(_))), "{refused:?}");
     let select = "SELECT number FROM item WHERE number = ?";
     let rows = each(&mut tx, select, &[92, 74, 90, 91], |query, it| query.bind(*it)).await?;
-    let found: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+    let found = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<_>, _>>()?;
     assert_eq!(found, [74, 90, 91]);
     assert_eq!(each(&mut tx, insert, &[101, 102, 103, 104], bind).await?.len(), 4);
     assert_eq!(each(&mut tx, insert, &[], bind).await?.len(), 0);

@@ -11,6 +11,7 @@
 //! records mean.
 
 mod api;
+mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod consumer;
@@ -30,6 +31,7 @@ pub use api::{
     Consumer, ConsumerOptions, Deliveries, Event, Position, Producer, ProducerKind, ReadFrom,
     Relay, Stream, Token, TopicDescription, TopicReader, TopicSpec,
 };
+pub use clock::now_ms;
 pub use error::{DeliveryError, EnqueueError, RelayError, StreamError};
 pub use event::name;
 pub use record::{Headers, Incoming, Name, Outgoing, TopicPartition};

@@ -180,6 +180,13 @@ pub enum StoreError {
     Refused(String),
 }
 
+impl StoreError {
+    /// Whether it passes by itself.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Transient(_))
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} in group {}", self.partition, self.group)

@@ -16,6 +16,7 @@ use tollgate_spool::disk::RealDisk;
 use tollgate_store::Database;
 use tollgate_stream::{Stream, StreamError};
 use tollgate_telemetry::Metric;
+use tollgate_user_state::UserState;
 
 use crate::commands::Refused;
 use crate::config::Config;
@@ -168,18 +169,17 @@ fn rating_service(service: tollgate_edge::Service) -> tollgate_rating::Service {
     }
 }
 
-/// What user-state is started with.
-pub fn user_state_options(
+/// User-state on this stream and database.
+pub fn user_state(
     config: &Config,
     stream: Arc<dyn Stream>,
     database: Database,
-) -> tollgate_user_state::Options {
-    tollgate_user_state::Options {
-        stream,
-        database,
+) -> anyhow::Result<UserState> {
+    let options = tollgate_user_state::Options {
         settings: config.user_state.clone(),
         consumer: config.consumer.clone(),
-    }
+    };
+    Ok(UserState::new(stream, database, options)?)
 }
 
 /// How long a command waits for a cluster that does not answer, or whose topics have no leader yet.

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use actix_web::{HttpResponse, web};
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, web};
 use anyhow::Context;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
+use tollgate_runtime::query::{Refusal, read};
 use tollgate_schema::topics::Topic;
 use tollgate_stream::{Incoming, ReadFrom, Stream, StreamError, TopicPartition, TopicReader};
 
@@ -26,6 +28,8 @@ const MAX_LIMIT: usize = 5000;
 
 /// How long a request waits for a record.
 const WAIT: Duration = Duration::from_millis(200);
+
+const HINT: &str = "GET /v1/topics/{name}/records takes limit (1 to 5000), from (latest) and after";
 
 /// One page of a topic.
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,6 +50,7 @@ struct Shown {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Query {
     after: Option<String>,
     limit: Option<usize>,
@@ -143,31 +148,32 @@ pub fn routes(
         let readings = Arc::clone(&readings);
         config.route(
             "/v1/topics/{name}/records",
-            web::get().to(move |name: web::Path<String>, query: web::Query<Query>| {
-                answer(Arc::clone(&readings), name.into_inner(), query.into_inner())
+            web::get().to(move |name: web::Path<String>, request: HttpRequest| {
+                answer(Arc::clone(&readings), name.into_inner(), request)
             }),
         );
     }
 }
 
-async fn answer(readings: Arc<Readings>, name: String, query: Query) -> HttpResponse {
-    let Some(topic) = Topic::named(&name) else {
-        return HttpResponse::NotFound().json(serde_json::json!({
-            "error": "no such topic",
-            "hint": "see docs/topics.md for their names",
-        }));
-    };
-    match readings.page(topic, &query).await {
-        Ok(Some(page)) => HttpResponse::Ok().json(page),
-        Ok(None) => HttpResponse::Gone().json(serde_json::json!({
-            "error": "this reading is closed",
-            "hint": "begin again without `after`",
-        })),
-        Err(error) => HttpResponse::ServiceUnavailable().json(serde_json::json!({
-            "error": error.to_string(),
-            "hint": "try again",
-        })),
-    }
+async fn answer(
+    readings: Arc<Readings>,
+    name: String,
+    request: HttpRequest,
+) -> Result<web::Json<Page>, Refusal> {
+    let topic = Topic::named(&name).ok_or_else(|| {
+        Refusal::new(StatusCode::NOT_FOUND, "no such topic", "see docs/topics.md for their names")
+    })?;
+    let query = read(request.query_string(), HINT)?;
+    let page = readings.page(topic, &query).await.map_err(|error| {
+        Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            error.to_string(),
+            "ask again in a few seconds",
+        )
+    })?;
+    page.map(web::Json).ok_or_else(|| {
+        Refusal::new(StatusCode::GONE, "this reading is closed", "begin again without `after`")
+    })
 }
 
 /// Follows a topic of a running `tollgate dev`.
@@ -204,5 +210,37 @@ impl Pages {
         let page: Page = answer.error_for_status()?.json().await?;
         self.after = Some(page.next);
         page.records.into_iter().map(|record| record.into_incoming(self.topic)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::App;
+    use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
+    use serde_json::Value;
+    use tempfile::TempDir;
+    use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
+    use tollgate_stream::settings::EmbeddedSettings;
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn an_odd_question_is_answered_with_what_to_ask_instead() {
+        let dir = TempDir::new().unwrap();
+        let log = EmbeddedSettings { dir: dir.path().to_owned(), ..EmbeddedSettings::default() };
+        let stream = EmbeddedStream::open(EmbeddedOptions::new(log)).unwrap();
+        let app = init_service(App::new().configure(routes(Readings::new(stream)))).await;
+        for (path, expected) in [
+            ("/v1/topics/nothing/records", 404),
+            ("/v1/topics/cdrs/records?limti=5", 400),
+            ("/v1/topics/cdrs/records?limit=five", 400),
+            ("/v1/topics/cdrs/records?after=cdrs-7", 410),
+        ] {
+            let request = TestRequest::get().uri(path).to_request();
+            let response = call_service(&app, request).await;
+            assert_eq!(response.status(), expected, "{path}");
+            let body: Value = read_body_json(response).await;
+            assert!(body["error"].is_string() && body["hint"].is_string(), "{path}: {body}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use crate::Error;
+use crate::UserStateError;
 
 /// Identity of a session or of a number: 128 bits of SHA-256 over its kind and its text.
 pub type Key = [u8; 16];
@@ -56,16 +56,16 @@ impl Pseudonyms {
     }
 
     /// With the key in this file, blanks around it removed.
-    pub fn from_file(path: &Path) -> Result<Self, Error> {
+    pub fn from_file(path: &Path) -> Result<Self, UserStateError> {
         let text = std::fs::read(path).map_err(|error| {
             let path = path.display();
-            Error::Settings(format!(
+            UserStateError::Settings(format!(
                 "pseudonym_key_file names {path}, which cannot be read: {error}"
             ))
         })?;
         let key = text.trim_ascii();
         if key.len() < 16 {
-            return Err(Error::PseudonymKeyTooShort);
+            return Err(UserStateError::PseudonymKeyTooShort);
         }
         Ok(Self::new(key))
     }

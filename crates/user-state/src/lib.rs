@@ -30,6 +30,6 @@ pub mod settings;
 pub mod store;
 
 pub use api::{Api, routes};
-pub use error::Error;
-pub use service::{Handle, Options, start};
+pub use error::UserStateError;
+pub use service::{Handle, Options, UserState};
 pub use settings::Settings;

@@ -1,14 +1,15 @@
-//! The running service: a consumer of two topics, the live feed, and the census.
+//! Options, service, handle: a consumer of two topics, the live feed, and the census.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tollgate_schema::topics::{CALL_EVENTS, CDRS};
 use tollgate_store::Database;
-use tollgate_stream::consumer::{ConsumerHandle, ConsumerService, ConsumerServiceOptions};
+use tollgate_stream::consumer::{
+    ConsumerError, ConsumerHandle, ConsumerService, ConsumerServiceOptions,
+};
 use tollgate_stream::settings::ConsumerSettings;
 use tollgate_stream::{ConsumerOptions, Stream};
 
@@ -17,7 +18,7 @@ use crate::fold::Presence;
 use crate::item::Decoder;
 use crate::keys::Pseudonyms;
 use crate::store::{Options as StoreOptions, UserStateStore};
-use crate::{Error, Settings, metrics};
+use crate::{Settings, UserStateError, metrics};
 
 /// Pause before topics that are not there yet are looked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -25,79 +26,89 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long a count may take; a database that is gone without a word never answers.
 const CENSUS: Duration = Duration::from_mins(2);
 
-/// What the service is made of.
+/// Everything user-state is told.
+#[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Where the events come from and the states go to.
-    pub stream: Arc<dyn Stream>,
-    /// Where calls, legs and numbers are kept.
-    pub database: Database,
     /// What an operator chose.
     pub settings: Settings,
     /// How the consumer joins, batches, retries and relays.
     pub consumer: ConsumerSettings,
 }
 
-/// A service that was started.
+/// A member of user-state's consumer group: runs until told to stop.
+pub struct UserState {
+    stream: Arc<dyn Stream>,
+    store: UserStateStore,
+    feed: Feed,
+    census_interval: Duration,
+    consumer: ConsumerService<UserStateStore, Decoder>,
+}
+
+/// What can be asked of user-state while it runs.
+#[derive(Clone)]
 pub struct Handle {
     /// Answers queries, with [`crate::routes`].
     pub api: Arc<Api>,
     /// Asks the consumer what it is doing.
     pub consumer: ConsumerHandle,
-    running: JoinHandle<Result<(), Error>>,
 }
 
-impl Handle {
-    /// Waits until the service has stopped: after the shutdown it was started with, or earlier
-    /// with an error that trying again cannot mend.
-    pub async fn join(self) -> Result<(), Error> {
-        match self.running.await {
-            Ok(result) => result,
-            Err(_) => Err(Error::Consumer("its task has panicked; see the log".to_owned())),
+impl UserState {
+    /// Prepares everything; nothing happens until [`UserState::run`]. Succeeds while stream and
+    /// database are down: only settings that can never work are an error.
+    pub fn new(
+        stream: Arc<dyn Stream>,
+        database: Database,
+        options: Options,
+    ) -> Result<Self, UserStateError> {
+        let Options { settings, consumer } = options;
+        settings.validate().map_err(UserStateError::Settings)?;
+        consumer.validate().map_err(UserStateError::Settings)?;
+        let pseudonyms =
+            settings.pseudonym_key_file.as_deref().map(Pseudonyms::from_file).transpose()?;
+        let store = UserStateStore::new(
+            database,
+            StoreOptions { expiry: settings.expiry(), keep_ms: settings.keep_ms(), pseudonyms },
+        );
+        let feed = Feed::new(&settings);
+        let census_interval = Duration::from_secs(settings.census_interval_seconds.into());
+        let consumer = ConsumerService::new(
+            Arc::clone(&stream),
+            Arc::new(store.clone()),
+            Arc::new(Decoder),
+            ConsumerServiceOptions {
+                consumer: ConsumerOptions {
+                    group: settings.group,
+                    topics: vec![CALL_EVENTS.name.to_owned(), CDRS.name.to_owned()],
+                    instance_id: consumer.instance_id.clone(),
+                },
+                settings: consumer,
+            },
+        );
+        Ok(Self { stream, store, feed, census_interval, consumer })
+    }
+
+    /// What can be asked while it runs.
+    pub fn handle(&self) -> Handle {
+        Handle {
+            api: Arc::new(Api::new(self.store.clone(), self.feed.clone())),
+            consumer: self.consumer.handle(),
         }
     }
-}
 
-/// Starts the service within the current tokio runtime. It waits for its database, its topics
-/// and its cluster as long as it takes; only settings that can never work are an error.
-pub fn start(options: Options, shutdown: CancellationToken) -> Result<Handle, Error> {
-    let Options { stream, database, settings, consumer } = options;
-    settings.validate().map_err(Error::Settings)?;
-    consumer.validate().map_err(Error::Settings)?;
-    let pseudonyms =
-        settings.pseudonym_key_file.as_deref().map(Pseudonyms::from_file).transpose()?;
-    let store = UserStateStore::new(
-        database,
-        StoreOptions { expiry: settings.expiry(), keep_ms: settings.keep_ms(), pseudonyms },
-    );
-    let feed = Feed::new(&settings, shutdown.clone());
-    let api = Arc::new(Api::new(store.clone(), feed.clone()));
-    let service = ConsumerService::new(
-        Arc::clone(&stream),
-        Arc::new(store.clone()),
-        Arc::new(Decoder),
-        ConsumerServiceOptions {
-            consumer: ConsumerOptions {
-                group: settings.group.clone(),
-                topics: vec![CALL_EVENTS.name.to_owned(), CDRS.name.to_owned()],
-                instance_id: consumer.instance_id.clone(),
-            },
-            settings: consumer,
-        },
-    );
-    let handle = service.handle();
-    let interval = Duration::from_secs(settings.census_interval_seconds.into());
-    let running = tokio::spawn(async move {
-        let side_tasks = CancellationToken::new();
-        let _stops_with_the_consumer = side_tasks.clone().drop_guard();
-        tokio::spawn(feed.run(Arc::clone(&stream), side_tasks.clone()));
-        tokio::spawn(census(store.clone(), interval, side_tasks));
-        let Some(partitions) = count_partitions(&*stream, &shutdown).await else {
+    /// Consumes until `shutdown`, which ends the live feed as well. Waits for its topics as long as
+    /// it takes; ends early only with an error that trying again cannot mend.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ConsumerError> {
+        let stop = shutdown.child_token();
+        let _stops_with_the_consumer = stop.clone().drop_guard();
+        tokio::spawn(self.feed.run(Arc::clone(&self.stream), stop.clone()));
+        tokio::spawn(census(self.store.clone(), self.census_interval, stop));
+        let Some(partitions) = count_partitions(&*self.stream, &shutdown).await else {
             return Ok(());
         };
-        store.relay_over(partitions);
-        service.run(shutdown).await.map_err(|error| Error::Consumer(error.to_string()))
-    });
-    Ok(Handle { api, consumer: handle, running })
+        self.store.relay_over(partitions);
+        self.consumer.run(shutdown).await
+    }
 }
 
 /// How many partitions call-events has, as soon as the cluster can say. `None` when told to stop

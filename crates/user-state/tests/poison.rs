@@ -10,18 +10,16 @@ use std::time::Duration;
 use common::{Bench, Record, status};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
-use tollgate_schema::topics::{CALL_EVENTS, QUARANTINE, USER_STATES};
+use tollgate_schema::topics::{CALL_EVENTS, USER_STATES};
 use tollgate_schema::v1::{self, EventType};
 use tollgate_store::Database;
+use tollgate_stream::conformance::log;
 use tollgate_stream::consumer::PartitionState;
-use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
-use tollgate_stream::{
-    ConsumerSettings, Deliveries, DeliveryError, EmbeddedSettings, Incoming, Outgoing, Position,
-    ProducerKind, ReadFrom, Stream, Token, TopicSpec,
-};
+use tollgate_stream::embedded::EmbeddedStream;
+use tollgate_stream::{ConsumerSettings, Outgoing};
 use tollgate_testkit::{TestDir, eventually_true};
 use tollgate_user_state::keys::{number_key, session_key};
-use tollgate_user_state::{Handle, Options, Settings, start};
+use tollgate_user_state::{Handle, Options, Settings, UserState};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -50,14 +48,6 @@ const REFUSE: &str = "
         RETURN NEW;
     END $$;";
 
-struct Ignore;
-
-impl Deliveries for Ignore {
-    fn delivered(&self, _: Token, outcome: Result<Position, DeliveryError>) {
-        outcome.expect("delivered");
-    }
-}
-
 struct World {
     bench: Bench,
     stream: Arc<EmbeddedStream>,
@@ -84,9 +74,7 @@ impl World {
     /// With these records on the topic, and these refused: in which of the places, and how.
     async fn new(records: usize, refused: &BTreeMap<usize, (usize, &str)>) -> anyhow::Result<Self> {
         let dir = TestDir::new("user-state-poison")?;
-        let log = EmbeddedSettings { dir: dir.path().to_owned(), ..EmbeddedSettings::default() };
-        let stream = EmbeddedStream::open(EmbeddedOptions::new(log))?;
-        stream.create_topics(&TopicSpec::catalogue(Some(1))).await?;
+        let stream = log::open(dir.path()).await;
         let bench = Bench::postgres()?;
         // The tables are made when they are first needed.
         bench.call_events(0).await?;
@@ -113,11 +101,7 @@ impl World {
                 ))
                 .await?;
         }
-        let producer = world.stream.producer(ProducerKind::Spooled, Arc::new(Ignore))?;
-        for number in 0..records {
-            producer.send(&record(number), number as Token)?;
-        }
-        producer.flush(DEADLINE).await?;
+        log::publish(&*world.stream, (0..records).map(record)).await;
         Ok(world)
     }
 
@@ -147,16 +131,13 @@ impl World {
             ..ConsumerSettings::default()
         };
         let shutdown = CancellationToken::new();
-        let options = Options {
-            stream: self.stream.clone(),
-            database: self.bench.database.clone(),
-            settings: Settings::default(),
-            consumer,
-        };
-        let handle = start(options, shutdown.clone())?;
+        let options = Options { settings: Settings::default(), consumer };
+        let users = UserState::new(self.stream.clone(), self.bench.database.clone(), options)?;
+        let handle = users.handle();
+        let running = tokio::spawn(users.run(shutdown.clone()));
         eventually_true(what, DEADLINE, async || met(&handle).await).await;
         shutdown.cancel();
-        handle.join().await?;
+        running.await??;
         Ok(())
     }
 
@@ -194,31 +175,9 @@ impl World {
         Ok(())
     }
 
-    async fn read(&self, topic: &str) -> anyhow::Result<Vec<Incoming>> {
-        let mut reader = self.stream.reader(&[topic], ReadFrom::Earliest).await?;
-        let mut records = Vec::new();
-        while !reader.caught_up().await? {
-            records.extend(reader.next(1000, Duration::from_millis(10)).await?);
-        }
-        Ok(records)
-    }
-
-    /// By the offset that each had on its topic.
-    async fn quarantined(&self) -> anyhow::Result<BTreeMap<usize, v1::Quarantined>> {
-        let mut found = BTreeMap::new();
-        for record in self.read(QUARANTINE.name).await? {
-            let message = v1::Quarantined::decode(record.value.expect("a value"))?;
-            let source = message.source.as_ref().expect("a place");
-            assert_eq!(source.topic, CALL_EVENTS.name);
-            let offset = source.offset as usize;
-            assert!(found.insert(offset, message).is_none(), "{offset} is there twice");
-        }
-        Ok(found)
-    }
-
     /// Numbers whose states are on the topic.
     async fn published(&self) -> anyhow::Result<Vec<String>> {
-        let records = self.read(USER_STATES.name).await?;
+        let records = log::read(&*self.stream, USER_STATES.name).await;
         let states =
             records.into_iter().map(|it| v1::UserState::decode(it.value.expect("a value")));
         let mut numbers =
@@ -252,7 +211,7 @@ async fn each_record_that_postgres_refuses_is_found_and_its_neighbours_are_kept(
     let expected: Vec<_> = (0..RECORDS).filter(|number| !poison.contains_key(number)).collect();
     world.holds(&expected).await?;
     assert_eq!(world.published().await?, expected.iter().map(|it| called(*it)).collect::<Vec<_>>());
-    let quarantined = world.quarantined().await?;
+    let quarantined = log::quarantined(&*world.stream, CALL_EVENTS.name).await;
     assert!(quarantined.keys().eq(poison.keys()), "{:?}", quarantined.keys());
     for (message, (number, (_, code))) in quarantined.values().zip(&poison) {
         assert_eq!(message.reason(), v1::QuarantineReason::RefusedByDatabase);
@@ -280,7 +239,7 @@ async fn a_hundred_refusals_in_a_row_stop_the_partition_and_a_restart_goes_on_th
         })
         .await?;
     world.holds(&(0..10).collect::<Vec<_>>()).await?;
-    assert_eq!(world.quarantined().await?.len(), 99);
+    assert_eq!(log::quarantined(&*world.stream, CALL_EVENTS.name).await.len(), 99);
 
     world.sql("DELETE FROM tollgate.refusals").await?;
     world.run_until("the rest is applied", async |_| world.stands_at(140).await).await?;

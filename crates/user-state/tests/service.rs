@@ -10,11 +10,13 @@ use std::time::Duration;
 use actix_web::{App, HttpServer};
 use common::{Record, at, callback, callback_cdr, status};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tollgate_schema::time::rfc3339;
 use tollgate_schema::topics;
 use tollgate_schema::v1::EventType;
 use tollgate_store::{Settings as DatabaseSettings, connect};
+use tollgate_stream::consumer::ConsumerError;
 use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
 use tollgate_stream::settings::{ConsumerSettings, EmbeddedSettings};
 use tollgate_stream::{Deliveries, DeliveryError, Position, Producer, ProducerKind, Stream, Token};
@@ -22,7 +24,7 @@ use tollgate_testkit::{Postgres, TestDir, eventually, eventually_true};
 use tollgate_user_state::api::Feed;
 use tollgate_user_state::keys::Pseudonyms;
 use tollgate_user_state::store::{Options as StoreOptions, UserStateStore};
-use tollgate_user_state::{Api, Handle, Options, Settings, routes, start};
+use tollgate_user_state::{Api, Options, Settings, UserState, routes};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -44,7 +46,7 @@ struct World {
     sent: AtomicUsize,
     database: String,
     stop: CancellationToken,
-    handle: Handle,
+    running: JoinHandle<Result<(), ConsumerError>>,
     address: SocketAddr,
     _dir: TestDir,
 }
@@ -64,20 +66,19 @@ impl World {
         let confirmed = Arc::new(Confirmed::default());
         let producer = stream.producer(ProducerKind::Spooled, Arc::clone(&confirmed) as _)?;
         let stop = CancellationToken::new();
-        let handle = start(
-            Options {
-                stream: Arc::clone(&stream),
-                database: connect(&DatabaseSettings::for_url(database.as_str()))?,
-                settings,
-                consumer: ConsumerSettings { tick_interval_ms: 50, ..ConsumerSettings::default() },
-            },
-            stop.clone(),
+        let consumer = ConsumerSettings { tick_interval_ms: 50, ..ConsumerSettings::default() };
+        let users = UserState::new(
+            Arc::clone(&stream),
+            connect(&DatabaseSettings::for_url(database.as_str()))?,
+            Options { settings, consumer },
         )?;
-        let address = serve(Arc::clone(&handle.api), stop.clone())?;
-        let feed = handle.api.feed();
+        let api = users.handle().api;
+        let running = tokio::spawn(users.run(stop.clone()));
+        let address = serve(Arc::clone(&api), stop.clone())?;
+        let feed = api.feed();
         eventually_true("the feed listens", SOON, async || feed.is_listening()).await;
         let sent = AtomicUsize::new(0);
-        Ok(Self { stream, producer, confirmed, sent, database, stop, handle, address, _dir: dir })
+        Ok(Self { stream, producer, confirmed, sent, database, stop, running, address, _dir: dir })
     }
 
     /// Another instance that consumes nothing, and so owns no number.
@@ -85,7 +86,7 @@ impl World {
         let database = connect(&DatabaseSettings::for_url(self.database.as_str()))?;
         let options = StoreOptions { expiry: settings.expiry(), keep_ms: None, pseudonyms: None };
         let store = UserStateStore::new(database, options);
-        let feed = Feed::new(settings, self.stop.clone());
+        let feed = Feed::new(settings);
         tokio::spawn(feed.clone().run(Arc::clone(&self.stream), self.stop.clone()));
         // It hears of what is sent from then on.
         eventually_true("the feed listens", SOON, async || feed.is_listening()).await;
@@ -118,7 +119,7 @@ impl World {
 
     async fn end(self) -> anyhow::Result<()> {
         self.stop.cancel();
-        self.handle.join().await?;
+        self.running.await??;
         Ok(())
     }
 }

@@ -1,13 +1,12 @@
 //! Questions as they are asked.
 
-use actix_web::web::Query;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use tollgate_runtime::query::{Refusal, read};
+use tollgate_schema::ids::RecordId;
 use tollgate_schema::time;
 
 use crate::calendar::Calendar;
-use crate::error::BillingError;
 use crate::store::{Cursor, Groups, Span};
 
 /// Longest range asked for by the hour, in days: 31 days of hours are some thousand rows.
@@ -45,9 +44,9 @@ struct UsageParams {
 impl UsageQuery {
     /// Reads the question; without a range it is today, in the billing time zone. A range that
     /// cuts an hour is widened to the whole of it.
-    pub fn read(query: &str, calendar: &Calendar, now_ms: i64) -> Result<Self, BillingError> {
+    pub fn read(query: &str, calendar: &Calendar, now_ms: i64) -> Result<Self, Refusal> {
         let params: UsageParams = read(query, USAGE_HINT)?;
-        let odd = |what: &str| invalid(what, USAGE_HINT);
+        let odd = |what: &str| Refusal::invalid(what, USAGE_HINT);
         let today = || calendar.day_around(now_ms).ok_or_else(|| odd("today is out of range"));
         let from_ms = match &params.from {
             Some(text) => instant(text).ok_or_else(|| odd("from is not an RFC 3339 instant"))?,
@@ -78,7 +77,10 @@ impl UsageQuery {
             }
         }
         if groups.span == Span::Hour && to_ms.saturating_sub(from_ms) > MAX_HOURS_DAYS * DAY_MS {
-            return Err(invalid("more than 93 days by the hour", "group by day or month instead"));
+            return Err(Refusal::invalid(
+                "more than 93 days by the hour",
+                "group by day or month instead",
+            ));
         }
         Ok(Self { from_ms, to_ms, groups })
     }
@@ -90,12 +92,12 @@ pub enum ChargesParams {
     /// Of a session.
     Session(String),
     /// Of a record.
-    Record(String),
+    Record(RecordId),
 }
 
 impl ChargesParams {
     /// Reads the question: exactly one of the two.
-    pub fn read(query: &str) -> Result<Self, BillingError> {
+    pub fn read(query: &str) -> Result<Self, Refusal> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Params {
@@ -105,8 +107,13 @@ impl ChargesParams {
         let params: Params = read(query, CHARGES_HINT)?;
         match (params.session_id, params.record_id) {
             (Some(session_id), None) => Ok(Self::Session(session_id)),
-            (None, Some(record_id)) => Ok(Self::Record(record_id)),
-            _ => Err(invalid("give one of session_id and record_id", CHARGES_HINT)),
+            (None, Some(text)) => RecordId::from_hex(&text).map(Self::Record).map_err(|_| {
+                Refusal::invalid(
+                    "record_id is not 32 lower-case hexadecimal digits",
+                    "take it from a CallDetailRecord, a RatedCdr or the ledger",
+                )
+            }),
+            _ => Err(Refusal::invalid("give one of session_id and record_id", CHARGES_HINT)),
         }
     }
 }
@@ -116,7 +123,7 @@ pub struct LedgerParams;
 
 impl LedgerParams {
     /// Reads the question: where to go on, and how many entries.
-    pub fn read(query: &str) -> Result<(Option<Cursor>, usize), BillingError> {
+    pub fn read(query: &str) -> Result<(Option<Cursor>, usize), Refusal> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Params {
@@ -128,33 +135,21 @@ impl LedgerParams {
         let after = after.map(|after| after.parse()).transpose()?;
         let limit = params.limit.unwrap_or(DEFAULT_PAGE);
         if !(1..=MAX_PAGE).contains(&limit) {
-            return Err(invalid("limit is not between 1 and 10000", LEDGER_HINT));
+            return Err(Refusal::invalid("limit is not between 1 and 10000", LEDGER_HINT));
         }
         Ok((after, limit))
     }
-}
-
-/// Reads a query string. A plus sign is a plus sign: session ids and zone offsets contain it, and
-/// none of the parameters contains a blank.
-fn read<T: DeserializeOwned>(query: &str, hint: &'static str) -> Result<T, BillingError> {
-    Query::<T>::from_query(&query.replace('+', "%2B"))
-        .map(Query::into_inner)
-        .map_err(|_| invalid("a parameter is not known, doubled, or malformed", hint))
 }
 
 fn instant(text: &str) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(time::to_millis)
 }
 
-fn invalid(what: &str, hint: &'static str) -> BillingError {
-    BillingError::InvalidQuery { what: what.to_owned(), hint }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn usage(query: &str) -> Result<UsageQuery, BillingError> {
+    fn usage(query: &str) -> Result<UsageQuery, Refusal> {
         let calendar = Calendar::new("Asia/Shanghai").expect("zone");
         let now = instant("2026-11-23T10:00:00Z").expect("instant");
         UsageQuery::read(query, &calendar, now)

@@ -2,11 +2,11 @@
 //! the answer holds also while batches are applied.
 
 use serde::Serialize;
+use tollgate_store::Transaction;
+use tollgate_store::sql::{Row, Sql};
 use tollgate_stream::StoreError;
 
 use super::BillingStore;
-use super::Transaction;
-use super::sql::{Row, Sql};
 use crate::entry::Measures;
 use crate::error::BillingError;
 
@@ -79,7 +79,7 @@ impl BillingStore {
         if let Transaction::Postgres(tx) = &mut tx {
             tx.execute("SET LOCAL statement_timeout = '15min'", vec![]).await?;
         }
-        let sql = tx.tables();
+        let sql = tx.sql();
         let differences = differences(sql).await?;
         let sources = sources(sql).await?;
         let [records] = counts(sql, "SELECT COUNT(*) FROM billing_records").await?;
@@ -110,13 +110,13 @@ impl BillingStore {
 }
 
 async fn counts<const N: usize>(
-    sql: &mut (impl Sql + ?Sized),
+    sql: &mut dyn Sql,
     statement: &'static str,
 ) -> Result<[i64; N], StoreError> {
     sql.row(statement, vec![]).await?.map_or(Ok([0; N]), |row| row.ints(0))
 }
 
-async fn differences(sql: &mut (impl Sql + ?Sized)) -> Result<Vec<Difference>, StoreError> {
+async fn differences(sql: &mut dyn Sql) -> Result<Vec<Difference>, StoreError> {
     // The aggregates count negative: whatever does not come to nothing differs.
     let rows = sql
         .rows(
@@ -159,7 +159,7 @@ async fn differences(sql: &mut (impl Sql + ?Sized)) -> Result<Vec<Difference>, S
     rows.iter().map(difference).collect()
 }
 
-async fn sources(sql: &mut (impl Sql + ?Sized)) -> Result<Vec<SourceCheck>, StoreError> {
+async fn sources(sql: &mut dyn Sql) -> Result<Vec<SourceCheck>, StoreError> {
     let rows = sql
         .rows(
             "SELECT f.cluster_id, f.topic, CAST(f.partition AS bigint), f.next_offset, s.entries,

@@ -4,10 +4,10 @@
 use serde::Serialize;
 use tollgate_schema::ids::RecordId;
 use tollgate_store::Step;
+use tollgate_store::sql::{Row, Sql, Value};
 use tollgate_stream::{Claim, StoreError};
 
-use super::sql::{Row, Sql, Value};
-use super::tables::Numbers;
+use super::tables::{Serials, tables};
 use super::{BillingStore, check_complete, write};
 use crate::error::BillingError;
 use crate::metrics;
@@ -95,9 +95,10 @@ impl BillingStore {
             });
         }
         self.ready().await?;
-        let mut tx = self.begin().await?;
-        tx.tables().stop_rating().await?;
-        let job = add(tx.tables(), JobKind::Rerate, from_ms, to_ms, now_ms).await?;
+        let mut tx = self.database.begin().await?;
+        let tables = tables(&mut tx);
+        tables.stop_rating().await?;
+        let job = add(tables, JobKind::Rerate, from_ms, to_ms, now_ms).await?;
         tx.commit().await?;
         Ok(job)
     }
@@ -106,7 +107,7 @@ impl BillingStore {
     pub async fn jobs(&self) -> Result<Vec<JobStatus>, BillingError> {
         let mut tx = self.snapshot().await?;
         let rows = tx
-            .tables()
+            .sql()
             .rows(
                 "SELECT j.job, j.kind, p.partition, p.examined, p.changed, p.done
                  FROM billing_jobs AS j JOIN billing_job_progress AS p ON p.job = j.job
@@ -132,11 +133,11 @@ impl BillingStore {
     pub(super) async fn run_job(&self, claim: &Claim, now_ms: i64) -> Result<bool, StoreError> {
         let partition = claim.source.partition.partition;
         // Looked at without the fence first: there is nearly never a job.
-        if next(self.snapshot().await?.tables(), partition).await?.is_none() {
+        if next(self.snapshot().await?.sql(), partition).await?.is_none() {
             return Ok(false);
         }
-        let mut tx = self.begin_fenced(&Step::Hold(claim)).await?;
-        let tables = tx.tables();
+        let mut tx = self.database.transaction(&Step::Hold(claim)).await?;
+        let tables = tables(&mut tx);
         tables.hold_tariffs().await?;
         let Some(mut job) = next(tables, partition).await? else { return Ok(false) };
         let book = self.book(tables).await?;
@@ -148,8 +149,8 @@ impl BillingStore {
             .map(|(_, record_id)| Need { record_id: *record_id, event_ids: Vec::new() })
             .collect();
         needs.sort_unstable_by_key(|need| need.record_id);
-        let mut numbers = Numbers::new();
-        let accounts = tables.load(&needs, &mut numbers).await?;
+        let mut serials = Serials::new();
+        let accounts = tables.load(&needs, &mut serials).await?;
         check_complete(needs.len(), accounts.len())?;
         let mut writes = Writes::default();
         for mut account in accounts {
@@ -158,7 +159,7 @@ impl BillingStore {
             }
         }
         let shares = [(claim, writes)];
-        write(tables, now_ms, &shares, &numbers).await?;
+        write(tables, now_ms, &shares, &serials).await?;
         let [(_, writes)] = shares;
 
         job.examined += page.len() as i64;

@@ -15,7 +15,6 @@ mod checks;
 mod jobs;
 mod postgres;
 mod queries;
-mod sql;
 mod sqlite;
 mod tables;
 mod tariffs;
@@ -27,7 +26,7 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 use tollgate_rating::Tariff;
 use tollgate_schema::ids::RecordId;
-use tollgate_store::{Database, Migration, Schema, Step};
+use tollgate_store::{Database, Migration, Schema, Step, Transaction};
 use tollgate_stream::{Batch, Claim, Fence, Pending, Source, Store, StoreError};
 
 use crate::item::CdrItem;
@@ -40,7 +39,7 @@ pub use checks::{Checks, Difference, SourceCheck};
 pub use jobs::{JobKind, JobStatus};
 pub use queries::{Cursor, Groups, LedgerEntry, Page, Period, Span, UsageRow};
 
-use tables::{Numbers, Share, Tables};
+use tables::{Serials, Share, Tables, tables};
 pub use tariffs::{ActivationRow, TariffRow};
 
 /// The tables of billing.
@@ -81,28 +80,6 @@ pub struct BillingStore {
     tariffs: Mutex<HashMap<String, Arc<Tariff>>>,
 }
 
-/// An open transaction of either database.
-enum Transaction {
-    Postgres(tollgate_store::postgres::Tx),
-    Sqlite(tollgate_store::sqlite::Tx),
-}
-
-impl Transaction {
-    fn tables(&mut self) -> &mut dyn Tables {
-        match self {
-            Self::Postgres(tx) => tx,
-            Self::Sqlite(tx) => tx,
-        }
-    }
-
-    async fn commit(self) -> Result<(), StoreError> {
-        match self {
-            Self::Postgres(tx) => tollgate_store::postgres::commit(tx).await,
-            Self::Sqlite(tx) => tollgate_store::sqlite::commit(tx).await,
-        }
-    }
-}
-
 impl BillingStore {
     /// A store over these pools. `zone` is the name of the billing time zone; a database whose
     /// hours were cut by another one is refused.
@@ -137,17 +114,16 @@ impl BillingStore {
 
     /// The first start writes the zone down; a later one must name the same.
     async fn check_zone(&self) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        let tables = tx.tables();
-        tables
-            .execute(
-                "INSERT INTO billing_facts (name, value) VALUES ('time_zone', $1)
-                 ON CONFLICT (name) DO NOTHING",
-                vec![self.zone.as_str().into()],
-            )
-            .await?;
+        let mut tx = self.database.begin().await?;
+        let sql = tx.sql();
+        sql.execute(
+            "INSERT INTO billing_facts (name, value) VALUES ('time_zone', $1)
+             ON CONFLICT (name) DO NOTHING",
+            vec![self.zone.as_str().into()],
+        )
+        .await?;
         let row =
-            tables.row("SELECT value FROM billing_facts WHERE name = 'time_zone'", vec![]).await?;
+            sql.row("SELECT value FROM billing_facts WHERE name = 'time_zone'", vec![]).await?;
         let stored = row.map(|row| row.text(0).map(str::to_owned)).transpose()?;
         tx.commit().await?;
         match stored {
@@ -160,38 +136,9 @@ impl BillingStore {
         }
     }
 
-    async fn begin(&self) -> Result<Transaction, StoreError> {
-        Ok(match &self.database {
-            Database::Postgres(pool) => {
-                Transaction::Postgres(tollgate_store::postgres::begin(pool).await?)
-            }
-            Database::Sqlite(pools) => {
-                Transaction::Sqlite(tollgate_store::sqlite::begin(pools).await?)
-            }
-        })
-    }
-
-    async fn begin_fenced(&self, step: &Step<'_>) -> Result<Transaction, StoreError> {
-        Ok(match &self.database {
-            Database::Postgres(pool) => {
-                Transaction::Postgres(tollgate_store::postgres::transaction(pool, step).await?)
-            }
-            Database::Sqlite(pools) => {
-                Transaction::Sqlite(tollgate_store::sqlite::transaction(pools, step).await?)
-            }
-        })
-    }
-
     async fn snapshot(&self) -> Result<Transaction, StoreError> {
         self.ready().await?;
-        Ok(match &self.database {
-            Database::Postgres(pool) => {
-                Transaction::Postgres(tollgate_store::postgres::snapshot(pool).await?)
-            }
-            Database::Sqlite(pools) => {
-                Transaction::Sqlite(tollgate_store::sqlite::snapshot(pools).await?)
-            }
-        })
+        self.database.snapshot().await
     }
 
     /// Everything about batches but their transaction.
@@ -215,17 +162,17 @@ impl BillingStore {
             .iter()
             .map(|account| shares[share_of(&account.record_id)].0.source.partition.partition)
             .collect();
-        let mut numbers = tables.open(&accounts, &partitions).await?;
+        let mut serials = tables.open(&accounts, &partitions).await?;
         let mut needs = Vec::new();
         for account in accounts {
-            if numbers.contains_key(&account.record_id) {
+            if serials.contains_key(&account.record_id) {
                 shares[share_of(&account.record_id)].1.opened(account);
             } else {
                 let known = sightings.of_record(&account.record_id);
                 needs.push(Need::of(account.record_id, known));
             }
         }
-        let known = tables.load(&needs, &mut numbers).await?;
+        let known = tables.load(&needs, &mut serials).await?;
         check_complete(needs.len(), known.len())?;
         metrics::repeated(known.len());
         for mut account in known {
@@ -233,7 +180,7 @@ impl BillingStore {
             shares[share_of(&account.record_id)].1.changed(account.record_id, change);
         }
         let now_ms = batches.iter().map(|batch| batch.now_ms).max().unwrap_or_default();
-        write(tables, now_ms, &shares, &numbers).await?;
+        write(tables, now_ms, &shares, &serials).await?;
         Ok(shares)
     }
 
@@ -269,11 +216,11 @@ async fn write(
     tables: &mut dyn Tables,
     now_ms: i64,
     shares: &[Share<'_>],
-    numbers: &Numbers,
+    serials: &Serials,
 ) -> Result<(), StoreError> {
     let outboxes: Vec<_> =
         shares.iter().map(|(claim, writes)| (*claim, writes.outgoing())).collect();
-    tables.write(now_ms, shares, &outboxes, numbers).await?;
+    tables.write(now_ms, shares, &outboxes, serials).await?;
     tables.append_outbox(&outboxes).await
 }
 
@@ -302,8 +249,8 @@ impl Store for BillingStore {
     }
 
     async fn apply(&self, batches: &[Batch<'_, CdrItem>]) -> Result<(), StoreError> {
-        let mut tx = self.begin_fenced(&Step::advance(batches)).await?;
-        let shares = self.apply_in(tx.tables(), batches).await?;
+        let mut tx = self.database.transaction(&Step::advance(batches)).await?;
+        let shares = self.apply_in(tables(&mut tx), batches).await?;
         tx.commit().await?;
         for (_, writes) in &shares {
             metrics::committed(writes);

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use tollgate_schema::ids::RecordId;
 use tollgate_store::new_rows::{NewRows, bigint, bytea, text};
+use tollgate_store::sql::{Row, Sql, misfit};
 use tollgate_store::{classify, postgres, source_id};
 use tollgate_stream::{Outgoing, StoreError};
 
@@ -14,8 +15,7 @@ use crate::entry::{Bucket, Entry, Measures};
 use crate::keys;
 use crate::ledger::Account;
 use crate::plan::{Need, Writes};
-use crate::store::sql::Sql;
-use crate::store::tables::{self, Numbers, Outbox, Share, Tables, digest_columns, entry_columns};
+use crate::store::tables::{self, Outbox, Serials, Share, Tables, digest_columns, entry_columns};
 
 type Tx = postgres::Tx;
 
@@ -35,9 +35,9 @@ impl Tables for Tx {
         &mut self,
         accounts: &[Account],
         partitions: &[i32],
-    ) -> Result<Numbers, StoreError> {
+    ) -> Result<Serials, StoreError> {
         if accounts.is_empty() {
-            return Ok(Numbers::new());
+            return Ok(Serials::new());
         }
         let column = |read: fn(&Entry) -> i64| -> Vec<i64> {
             accounts.iter().map(|account| read(&account.charge)).collect()
@@ -59,13 +59,13 @@ impl Tables for Tx {
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
-        inserted.iter().map(|(id, number)| Ok((id_of(id)?, *number))).collect()
+        inserted.iter().map(|(id, serial)| Ok((id_of(id)?, *serial))).collect()
     }
 
     async fn load(
         &mut self,
         needs: &[Need],
-        numbers: &mut Numbers,
+        serials: &mut Serials,
     ) -> Result<Vec<Account>, StoreError> {
         if needs.is_empty() {
             return Ok(Vec::new());
@@ -81,10 +81,10 @@ impl Tables for Tx {
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
-        for (id, number) in &locked {
-            numbers.insert(id_of(id)?, *number);
+        for (id, serial) in &locked {
+            serials.insert(id_of(id)?, *serial);
         }
-        let numbered = |need: &Need| numbers.get(&need.record_id).copied();
+        let serial_of = |need: &Need| serials.get(&need.record_id).copied();
         let charges = sqlx::query(concat!(
             "SELECT ",
             entry_columns!(),
@@ -117,20 +117,18 @@ impl Tables for Tx {
                  ON r.number = d.number
              JOIN tollgate_fence AS f ON f.source = d.source"
         ))
-        .bind(needs.iter().map(numbered).collect::<Vec<_>>())
+        .bind(needs.iter().map(serial_of).collect::<Vec<_>>())
         .bind(limits)
-        .bind(seen().map(|(need, _)| numbered(need)).collect::<Vec<_>>())
+        .bind(seen().map(|(need, _)| serial_of(need)).collect::<Vec<_>>())
         .bind(seen().map(|(_, id)| id.as_bytes().as_slice()).collect::<Vec<_>>())
-        .bind(needs.iter().map(numbered).collect::<Vec<_>>())
+        .bind(needs.iter().map(serial_of).collect::<Vec<_>>())
         .bind(&ids)
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
-        let charges = super::sql::read_all_postgres(&charges)?;
-        let digests = super::sql::read_all_postgres(&digests)?;
         Ok(tables::accounts(
-            charges.iter().map(tables::entry).collect::<Result<_, _>>()?,
-            digests.iter().map(tables::digest).collect::<Result<_, _>>()?,
+            Row::all(charges).iter().map(tables::entry).collect::<Result<_, _>>()?,
+            Row::all(digests).iter().map(tables::digest).collect::<Result<_, _>>()?,
         ))
     }
 
@@ -139,11 +137,11 @@ impl Tables for Tx {
         now_ms: i64,
         shares: &[Share<'_>],
         outboxes: &[Outbox<'_>],
-        numbers: &Numbers,
+        serials: &Serials,
     ) -> Result<(), StoreError> {
-        open_digests(self, shares, numbers).await?;
+        open_digests(self, shares, serials).await?;
         let digests: Vec<_> = shares.iter().flat_map(|(_, writes)| &writes.digests).collect();
-        write_digests(self, &digests, numbers).await?;
+        write_digests(self, &digests, serials).await?;
         let replaced: Vec<_> = shares.iter().flat_map(|(_, writes)| &writes.replaced).collect();
         write_replaced(self, &replaced).await?;
         let entered: Vec<_> = shares
@@ -157,14 +155,10 @@ impl Tables for Tx {
             })
             .collect();
         if !entered.is_empty() {
-            write_entries(self, now_ms, &entered, numbers).await?;
+            write_entries(self, now_ms, &entered, serials).await?;
             write_aggregates(self, &entered).await?;
         }
         Ok(())
-    }
-
-    async fn append_outbox(&mut self, outboxes: &[Outbox<'_>]) -> Result<(), StoreError> {
-        postgres::append_outbox(self, outboxes).await
     }
 }
 
@@ -178,7 +172,7 @@ struct Entered<'a> {
 async fn open_digests(
     tx: &mut Tx,
     shares: &[Share<'_>],
-    numbers: &Numbers,
+    serials: &Serials,
 ) -> Result<(), StoreError> {
     let columns = [
         bigint("number"),
@@ -194,7 +188,7 @@ async fn open_digests(
     let mut rows = NewRows::of("billing_digests", &columns);
     for (record_id, digest) in shares.iter().flat_map(|(_, writes)| &writes.opened) {
         rows.row()
-            .field(tables::number(numbers, record_id)?)
+            .field(tables::serial(serials, record_id)?)
             .field(digest.event_id.as_bytes())
             .field(digest.authenticity as i64)
             .field(digest.first_received_ms)
@@ -210,7 +204,7 @@ async fn open_digests(
 async fn write_digests(
     tx: &mut Tx,
     rows: &[&(RecordId, Digest)],
-    numbers: &Numbers,
+    serials: &Serials,
 ) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
@@ -219,7 +213,7 @@ async fn write_digests(
         rows.iter().map(|(_, digest)| read(digest)).collect()
     };
     let of_records: Vec<i64> =
-        rows.iter().map(|(id, _)| tables::number(numbers, id)).collect::<Result<_, _>>()?;
+        rows.iter().map(|(id, _)| tables::serial(serials, id)).collect::<Result<_, _>>()?;
     sqlx::query(
         "INSERT INTO billing_digests
              (number, event_id, authenticity, first_received_ms, application,
@@ -274,7 +268,7 @@ async fn write_entries(
     tx: &mut Tx,
     now_ms: i64,
     entered: &[Entered<'_>],
-    numbers: &Numbers,
+    serials: &Serials,
 ) -> Result<(), StoreError> {
     let last: Vec<(Vec<u8>, i64)> = sqlx::query_as(
         "INSERT INTO billing_sources AS own (source, entries)
@@ -325,7 +319,7 @@ async fn write_entries(
         for (position, (entry, message)) in (last - count + 1..).zip(entries) {
             let bucket = &entry.bucket;
             rows.row()
-                .field(tables::number(numbers, &entry.record_id)?)
+                .field(tables::serial(serials, &entry.record_id)?)
                 .field(entry.record_id.as_bytes())
                 .field(i64::from(entry.revision))
                 .field(entry.kind as i64)
@@ -418,5 +412,5 @@ fn ints<T>(rows: &[T], read: impl Fn(&T) -> i64) -> Vec<i64> {
 }
 
 fn id_of(bytes: &[u8]) -> Result<RecordId, StoreError> {
-    RecordId::try_from(bytes).map_err(|_| super::sql::misfit(0, "a record id"))
+    RecordId::try_from(bytes).map_err(|_| misfit(0, "a record id"))
 }

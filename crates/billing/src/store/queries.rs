@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use tollgate_rating::Service;
 use tollgate_schema::ids::RecordId;
+use tollgate_store::sql::{Row, Value};
 use tollgate_stream::StoreError;
 
 use super::BillingStore;
-use super::sql::{Row, Value};
 use super::tables::{self, ENTRY_COLUMNS, entry_columns};
 use crate::applications::service_named;
 use crate::entry::{Entry, Measures};
@@ -242,7 +242,7 @@ impl BillingStore {
             MOST_BYTES.into(),
         ];
         let mut tx = self.snapshot().await?;
-        let rows = tx.tables().rows(statement, values).await?;
+        let rows = tx.sql().rows(statement, values).await?;
         let found = rows.first().map_or(Ok(0), |row| row.int(13))?;
         if found > rows.len() as i64 {
             return Err(BillingError::InvalidQuery {
@@ -311,7 +311,7 @@ impl BillingStore {
         let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
         let values = vec![first, second, most.into(), MOST_BYTES.into()];
         let mut tx = self.snapshot().await?;
-        let rows = tx.tables().rows(statement, values).await?;
+        let rows = tx.sql().rows(statement, values).await?;
         let found = rows.first().map_or(Ok(0), |row| row.int(ENTRY_COLUMNS + 2))?;
         let mut entries: Vec<LedgerEntry> =
             rows.iter().map(ledger_entry).collect::<Result<_, StoreError>>()?;
@@ -323,7 +323,7 @@ impl BillingStore {
     pub async fn unrated(&self) -> Result<i64, BillingError> {
         let mut tx = self.snapshot().await?;
         let row = tx
-            .tables()
+            .sql()
             .row(
                 "SELECT COUNT(*) FROM
                      (SELECT 1 FROM billing_records WHERE status = 2 LIMIT 100001) AS waiting",

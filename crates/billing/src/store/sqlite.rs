@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use tollgate_schema::ids::RecordId;
+use tollgate_store::sql::{Sql, Value};
 use tollgate_store::sqlite::{Bound, each};
 use tollgate_store::{source_id, sqlite};
 use tollgate_stream::{Outgoing, StoreError};
@@ -12,9 +13,8 @@ use crate::entry::Entry;
 use crate::keys;
 use crate::ledger::Account;
 use crate::plan::{Need, Writes};
-use crate::store::sql::{Sql, Value, read_all_sqlite};
 use crate::store::tables::{
-    self, ENTRY_COLUMNS, Numbers, Outbox, Share, Tables, digest_columns, entry_columns,
+    self, ENTRY_COLUMNS, Outbox, Serials, Share, Tables, digest_columns, entry_columns,
 };
 
 type Tx = sqlite::Tx;
@@ -34,15 +34,15 @@ impl Tables for Tx {
         &mut self,
         accounts: &[Account],
         partitions: &[i32],
-    ) -> Result<Numbers, StoreError> {
-        let opened: Vec<_> = accounts.iter().zip(partitions).collect();
-        let rows = each(
+    ) -> Result<Serials, StoreError> {
+        let accounts: Vec<_> = accounts.iter().zip(partitions).collect();
+        let opened = each(
             self,
             "INSERT INTO billing_records
                  (record_id, revision, event_id, status, billed_at_ms, partition)
              VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (record_id) DO NOTHING
              RETURNING record_id, number",
-            &opened,
+            &accounts,
             |query, (Account { record_id, charge, .. }, partition)| {
                 query
                     .bind(record_id.as_bytes().as_slice())
@@ -54,14 +54,13 @@ impl Tables for Tx {
             },
         )
         .await?;
-        let opened = read_all_sqlite(&rows)?;
         opened.iter().map(|row| Ok((RecordId::from_bytes(row.key(0)?), row.int(1)?))).collect()
     }
 
     async fn load(
         &mut self,
         needs: &[Need],
-        numbers: &mut Numbers,
+        serials: &mut Serials,
     ) -> Result<Vec<Account>, StoreError> {
         let (mut charges, mut digests) = (Vec::new(), Vec::new());
         for need in needs {
@@ -81,8 +80,8 @@ impl Tables for Tx {
                 .await?;
             let Some(charge) = charge else { continue };
             charges.push(tables::entry(&charge)?);
-            let number = charge.int(ENTRY_COLUMNS)?;
-            numbers.insert(need.record_id, number);
+            let serial = charge.int(ENTRY_COLUMNS)?;
+            serials.insert(need.record_id, serial);
             // One more than are at hand: the greatest of the others is among them.
             let rows = self
                 .rows(
@@ -95,7 +94,7 @@ impl Tables for Tx {
                          ORDER BY d.authenticity DESC, d.first_received_ms DESC, d.event_id DESC
                          LIMIT $2"
                     ),
-                    vec![number.into(), (need.event_ids.len() as i64 + 1).into()],
+                    vec![serial.into(), (need.event_ids.len() as i64 + 1).into()],
                 )
                 .await?;
             let mut found: Vec<_> = rows.iter().map(tables::digest).collect::<Result<_, _>>()?;
@@ -113,7 +112,7 @@ impl Tables for Tx {
                              JOIN tollgate_fence AS f ON f.source = d.source
                              WHERE d.number = $1 AND d.event_id = $2"
                         ),
-                        vec![number.into(), event_id.as_bytes().as_slice().into()],
+                        vec![serial.into(), event_id.as_bytes().as_slice().into()],
                     )
                     .await?;
                 found.extend(row.as_ref().map(tables::digest).transpose()?);
@@ -128,23 +127,19 @@ impl Tables for Tx {
         now_ms: i64,
         shares: &[Share<'_>],
         outboxes: &[Outbox<'_>],
-        numbers: &Numbers,
+        serials: &Serials,
     ) -> Result<(), StoreError> {
         for ((claim, writes), (_, outbox)) in shares.iter().zip(outboxes) {
             let source = source_id(&claim.source);
-            write_digests(self, writes, numbers).await?;
+            write_digests(self, writes, serials).await?;
             write_replaced(self, &writes.replaced).await?;
             if !writes.entries.is_empty() {
-                let placed = Placed { source, now_ms, numbers };
+                let placed = Placed { source, now_ms, serials };
                 write_entries(self, &placed, &writes.entries, outbox).await?;
                 write_aggregates(self, source, writes).await?;
             }
         }
         Ok(())
-    }
-
-    async fn append_outbox(&mut self, outboxes: &[Outbox<'_>]) -> Result<(), StoreError> {
-        sqlite::append_outbox(self, outboxes).await
     }
 }
 
@@ -152,7 +147,7 @@ impl Tables for Tx {
 struct Placed<'a> {
     source: [u8; 16],
     now_ms: i64,
-    numbers: &'a Numbers,
+    serials: &'a Serials,
 }
 
 async fn write_replaced(tx: &mut Tx, charges: &[Entry]) -> Result<(), StoreError> {
@@ -174,10 +169,11 @@ async fn write_replaced(tx: &mut Tx, charges: &[Entry]) -> Result<(), StoreError
     Ok(())
 }
 
-async fn write_digests(tx: &mut Tx, writes: &Writes, numbers: &Numbers) -> Result<(), StoreError> {
-    let numbered = |(record_id, digest)| Ok((tables::number(numbers, record_id)?, digest));
+async fn write_digests(tx: &mut Tx, writes: &Writes, serials: &Serials) -> Result<(), StoreError> {
+    let with_serial = |(record_id, digest)| Ok((tables::serial(serials, record_id)?, digest));
     let digests = writes.opened.iter().chain(&writes.digests).map(|(id, digest)| (id, digest));
-    let digests: Vec<(i64, &Digest)> = digests.map(numbered).collect::<Result<_, StoreError>>()?;
+    let digests: Vec<(i64, &Digest)> =
+        digests.map(with_serial).collect::<Result<_, StoreError>>()?;
     each(
         tx,
         "INSERT INTO billing_digests
@@ -190,9 +186,9 @@ async fn write_digests(tx: &mut Tx, writes: &Writes, numbers: &Numbers) -> Resul
              application = excluded.application,
              application_at_ms = excluded.application_at_ms",
         &digests,
-        |query, (number, digest)| {
+        |query, (serial, digest)| {
             query
-                .bind(*number)
+                .bind(*serial)
                 .bind(digest.event_id.as_bytes().as_slice())
                 .bind(digest.authenticity as i64)
                 .bind(digest.first_received_ms)
@@ -209,7 +205,7 @@ async fn write_digests(tx: &mut Tx, writes: &Writes, numbers: &Numbers) -> Resul
 
 async fn write_entries(
     tx: &mut Tx,
-    Placed { source, now_ms, numbers }: &Placed<'_>,
+    Placed { source, now_ms, serials }: &Placed<'_>,
     entries: &[Entry],
     outbox: &[Outgoing],
 ) -> Result<(), StoreError> {
@@ -225,7 +221,7 @@ async fn write_entries(
         .map_or(Ok(count), |row| row.int(0))?;
     let mut placed: Vec<(i64, i64, &Entry, &Outgoing)> = Vec::with_capacity(entries.len());
     for (position, (entry, message)) in (last - count + 1..).zip(entries.iter().zip(outbox)) {
-        placed.push((tables::number(numbers, &entry.record_id)?, position, entry, message));
+        placed.push((tables::serial(serials, &entry.record_id)?, position, entry, message));
     }
     each(
         tx,
@@ -237,10 +233,10 @@ async fn write_entries(
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
                  ?)",
         &placed,
-        |query, (number, position, entry, message)| {
+        |query, (serial, position, entry, message)| {
             let bucket = &entry.bucket;
             let query = query
-                .bind(*number)
+                .bind(*serial)
                 .bind(entry.record_id.as_bytes().as_slice())
                 .bind(i64::from(entry.revision))
                 .bind(entry.kind as i64)

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tollgate_schema::ids::{EventId, RecordId};
 use tollgate_schema::v1;
+use tollgate_store::Transaction;
+use tollgate_store::sql::{Row, Sql, misfit};
 use tollgate_stream::{Claim, Outgoing, StoreError};
 
 use crate::applications::service_named;
@@ -15,13 +17,12 @@ use crate::entry::{Bucket, Entry, Kind, Measures};
 use crate::item::Content;
 use crate::ledger::Account;
 use crate::plan::{Need, Writes};
-use crate::store::sql::{Row, Sql, misfit};
 use crate::texts;
 
 /// What is written for one partition.
 pub type Share<'a> = (&'a Claim, Writes);
-/// The number of each record, under which its rows stand.
-pub type Numbers = HashMap<RecordId, i64>;
+/// The serial of each record, under which its rows stand: column `number`.
+pub type Serials = HashMap<RecordId, i64>;
 /// What is to be published for one partition.
 pub type Outbox<'a> = (&'a Claim, Vec<Outgoing>);
 
@@ -41,35 +42,40 @@ pub trait Tables: Sql {
         &mut self,
         accounts: &[Account],
         partitions: &[i32],
-    ) -> Result<Numbers, StoreError>;
+    ) -> Result<Serials, StoreError>;
 
-    /// Locks records in the order given and loads their accounts and numbers. A record that is not
+    /// Locks records in the order given and loads their accounts and serials. A record that is not
     /// there is left out.
     async fn load(
         &mut self,
         needs: &[Need],
-        numbers: &mut Numbers,
+        serials: &mut Serials,
     ) -> Result<Vec<Account>, StoreError>;
 
     /// Writes digests, records, ledger entries and aggregates. The outboxes, in the order of the
     /// shares, begin with the messages of the entries: the ledger keeps what is published. Every
-    /// record has a number.
+    /// record has a serial.
     async fn write(
         &mut self,
         now_ms: i64,
         shares: &[Share<'_>],
         outboxes: &[Outbox<'_>],
-        numbers: &Numbers,
+        serials: &Serials,
     ) -> Result<(), StoreError>;
-
-    /// Appends to the partitions' outboxes.
-    async fn append_outbox(&mut self, outboxes: &[Outbox<'_>]) -> Result<(), StoreError>;
 }
 
-/// The number of a record that was opened or loaded.
-pub fn number(numbers: &Numbers, record_id: &RecordId) -> Result<i64, StoreError> {
-    let number = numbers.get(record_id).copied();
-    number.ok_or_else(|| StoreError::Refused("a record has no number".to_owned()))
+/// What this transaction can do.
+pub fn tables(tx: &mut Transaction) -> &mut dyn Tables {
+    match tx {
+        Transaction::Postgres(tx) => tx,
+        Transaction::Sqlite(tx) => tx,
+    }
+}
+
+/// The serial of a record that was opened or loaded.
+pub fn serial(serials: &Serials, record_id: &RecordId) -> Result<i64, StoreError> {
+    let serial = serials.get(record_id).copied();
+    serial.ok_or_else(|| StoreError::Refused("a record has no number".to_owned()))
 }
 
 /// Columns of an entry, in the order in which [`entry`] reads them.

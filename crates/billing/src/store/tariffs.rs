@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tollgate_rating::Tariff;
+use tollgate_store::sql::{Row, Sql};
 use tollgate_stream::StoreError;
 
-use super::sql::{Row, Sql};
+use super::tables::tables;
 use super::{BillingStore, jobs};
 use crate::error::BillingError;
 use crate::store::JobKind;
@@ -87,8 +88,8 @@ impl BillingStore {
             .map_err(|error| BillingError::InvalidTariff(error.to_string()))?;
         let version = tariff.version().to_string();
         self.ready().await?;
-        let mut tx = self.begin().await?;
-        tx.tables()
+        let mut tx = self.database.begin().await?;
+        tx.sql()
             .execute(
                 "INSERT INTO billing_tariffs (version, content, registered_ms)
                  VALUES ($1, $2, $3) ON CONFLICT (version) DO NOTHING",
@@ -112,8 +113,8 @@ impl BillingStore {
         now_ms: i64,
     ) -> Result<ActivationRow, BillingError> {
         self.ready().await?;
-        let mut tx = self.begin().await?;
-        let tables = tx.tables();
+        let mut tx = self.database.begin().await?;
+        let tables = tables(&mut tx);
         tables.stop_rating().await?;
         let registered = tables
             .row("SELECT 1 FROM billing_tariffs WHERE version = $1", vec![version.into()])
@@ -150,8 +151,8 @@ impl BillingStore {
     /// Every registered tariff and every activation, oldest first, from one snapshot.
     pub async fn tariffs(&self) -> Result<(Vec<TariffRow>, Vec<ActivationRow>), BillingError> {
         let mut tx = self.snapshot().await?;
-        let tables = tx.tables();
-        let rows = tables
+        let sql = tx.sql();
+        let rows = sql
             .rows(
                 "SELECT version, registered_ms, content FROM billing_tariffs
                  ORDER BY registered_ms, version",
@@ -166,6 +167,6 @@ impl BillingStore {
             })
         };
         let tariffs = rows.iter().map(tariff).collect::<Result<_, StoreError>>()?;
-        Ok((tariffs, activations(tables).await?))
+        Ok((tariffs, activations(sql).await?))
     }
 }

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use actix_web::http::header::RETRY_AFTER;
 use actix_web::{App, test};
 use bytes::Bytes;
 use prost::Message;
@@ -319,7 +320,8 @@ impl Ledger {
     }
 
     /// Runs SQL behind the program's back.
-    pub async fn sql(&self, statement: &'static str) {
+    pub async fn sql(&self, statement: &str) {
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
         match self.store.database() {
             Database::Postgres(pool) => {
                 sqlx::raw_sql(statement).execute(pool).await.map(drop).expect("statement");
@@ -333,12 +335,19 @@ impl Ledger {
 
 /// Asks the API.
 pub async fn get(ledger: &Ledger, path: &str) -> (u16, Value) {
+    let (status, _, body) = ask(ledger, path).await;
+    (status, body)
+}
+
+/// The status, whether the client is told when to come again, and the body of an answer.
+pub async fn ask(ledger: &Ledger, path: &str) -> (u16, bool, Value) {
     let api = Arc::new(Api::new(Arc::clone(&ledger.store)));
     let app = test::init_service(App::new().configure(routes(api))).await;
     let request = test::TestRequest::get().uri(path).to_request();
     let response = test::call_service(&app, request).await;
     let status = response.status().as_u16();
-    (status, test::read_body_json(response).await)
+    let comes_again = response.headers().contains_key(RETRY_AFTER);
+    (status, comes_again, test::read_body_json(response).await)
 }
 
 pub fn connect(settings: &tollgate_store::Settings) -> Database {

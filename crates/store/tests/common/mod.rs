@@ -3,9 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use bytes::Bytes;
-use sqlx::Row;
-use tollgate_store::{Advance, Database, Migration, Schema, Settings, Step, classify, connect};
-use tollgate_store::{postgres, sqlite};
+use tollgate_store::{Advance, Database, Migration, Schema, Settings, Step, Transaction, connect};
 use tollgate_stream::{Claim, Fence, Mark, Outgoing, Source, StoreError, TopicPartition};
 
 /// A table as a domain would have it.
@@ -35,10 +33,7 @@ impl Fixture {
     }
 
     pub async fn transaction(&self, step: &Step<'_>) -> Result<Tx, StoreError> {
-        Ok(match &self.database {
-            Database::Postgres(pool) => Tx::Postgres(postgres::transaction(pool, step).await?),
-            Database::Sqlite(pools) => Tx::Sqlite(sqlite::transaction(pools, step).await?),
-        })
+        self.database.transaction(step).await.map(Tx)
     }
 
     /// Applies one record: a row, and what is given for the outbox.
@@ -56,14 +51,7 @@ impl Fixture {
     }
 
     pub async fn results(&self) -> Result<i64, StoreError> {
-        let sql = "SELECT count(*) FROM result";
-        match &self.database {
-            Database::Postgres(pool) => sqlx::query(sql).fetch_one(pool).await.map(|r| r.get(0)),
-            Database::Sqlite(pools) => {
-                sqlx::query(sql).fetch_one(&pools.readers).await.map(|r| r.get(0))
-            }
-        }
-        .map_err(classify)
+        Tx(self.database.snapshot().await?).count().await
     }
 
     pub async fn positions_in_outbox(&self, claim: &Claim) -> Result<Vec<i64>, StoreError> {
@@ -72,54 +60,30 @@ impl Fixture {
     }
 }
 
-pub enum Tx {
-    Postgres(postgres::Tx),
-    Sqlite(sqlite::Tx),
-}
+pub struct Tx(pub Transaction);
 
 impl Tx {
     pub async fn insert(&mut self, id: &[u8], note: &str) -> Result<(), StoreError> {
-        match self {
-            Self::Postgres(tx) => {
-                sqlx::query("INSERT INTO result (id, note) VALUES ($1, $2)")
-                    .bind(id)
-                    .bind(note)
-                    .execute(&mut **tx)
-                    .await
-                    .map_err(classify)?;
-            }
-            Self::Sqlite(tx) => {
-                sqlx::query("INSERT INTO result (id, note) VALUES (?, ?)")
-                    .bind(id)
-                    .bind(note)
-                    .execute(&mut **tx)
-                    .await
-                    .map_err(classify)?;
-            }
-        }
-        Ok(())
+        let statement = "INSERT INTO result (id, note) VALUES ($1, $2)";
+        self.0.sql().execute(statement, vec![id.into(), note.into()]).await.map(drop)
     }
 
     pub async fn run(&mut self, sql: &'static str) -> Result<(), StoreError> {
-        match self {
-            Self::Postgres(tx) => sqlx::query(sql).execute(&mut **tx).await.map(drop),
-            Self::Sqlite(tx) => sqlx::query(sql).execute(&mut **tx).await.map(drop),
-        }
-        .map_err(classify)
+        self.0.sql().execute(sql, vec![]).await.map(drop)
+    }
+
+    /// How many results there are.
+    pub async fn count(&mut self) -> Result<i64, StoreError> {
+        let row = self.0.sql().row("SELECT count(*) FROM result", vec![]).await?;
+        row.map_or(Ok(0), |row| row.int(0))
     }
 
     pub async fn append(&mut self, claim: &Claim, records: &[Outgoing]) -> Result<(), StoreError> {
-        match self {
-            Self::Postgres(tx) => postgres::append_outbox(tx, &[(claim, records.to_vec())]).await,
-            Self::Sqlite(tx) => sqlite::append_outbox(tx, &[(claim, records.to_vec())]).await,
-        }
+        self.0.sql().append_outbox(&[(claim, records.to_vec())]).await
     }
 
     pub async fn commit(self) -> Result<(), StoreError> {
-        match self {
-            Self::Postgres(tx) => postgres::commit(tx).await,
-            Self::Sqlite(tx) => sqlite::commit(tx).await,
-        }
+        self.0.commit().await
     }
 }
 

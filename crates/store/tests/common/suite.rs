@@ -1,10 +1,11 @@
 //! What both dialects must do.
 
 use bytes::Bytes;
-use tollgate_store::{Advance, Database, Migration, Schema, Step, postgres, sqlite};
+use tollgate_store::sql::Value;
+use tollgate_store::{Advance, Migration, Schema, Step};
 use tollgate_stream::{Mark, Outgoing, Source, StoreError};
 
-use crate::common::{DOMAIN, Fixture, claim, failure, mark, outgoing, source, step};
+use crate::common::{DOMAIN, Fixture, Tx, claim, failure, mark, outgoing, source, step};
 
 type Result = anyhow::Result<()>;
 
@@ -21,6 +22,7 @@ pub async fn everything(fixture: &Fixture) -> Result {
     what_is_read_of_the_outbox_is_bounded_in_bytes(fixture).await?;
     a_rollback_takes_the_outbox_rows_with_it(fixture).await?;
     a_snapshot_does_not_move(fixture).await?;
+    a_row_reads_the_same_whatever_it_comes_from(fixture).await?;
     a_violated_key_is_the_datas_fault_and_no_value_is_told(fixture).await?;
     a_missing_table_is_not_the_datas_fault(fixture).await?;
     schemas_are_made_once_and_strange_ones_refused(fixture).await
@@ -272,32 +274,42 @@ async fn a_rollback_takes_the_outbox_rows_with_it(fixture: &Fixture) -> Result {
 }
 
 async fn a_snapshot_does_not_move(fixture: &Fixture) -> Result {
-    const COUNT: &str = "SELECT count(*) FROM result";
     let source = source(10);
     let claim = claim(&source, &fixture.database.fence(&source).await?);
     fixture.apply(&claim, 0, &[]).await?;
-    match &fixture.database {
-        Database::Postgres(pool) => {
-            let mut reader = postgres::snapshot(pool).await?;
-            let before: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *reader).await?;
-            fixture.apply(&claim, 1, &[]).await?;
-            let after: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *reader).await?;
-            assert_eq!((before, after), (1, 1));
-            let write = sqlx::query("DELETE FROM result").execute(&mut *reader).await;
-            assert!(write.is_err(), "a snapshot only reads");
-        }
-        Database::Sqlite(pools) => {
-            let mut reader = sqlite::snapshot(pools).await?;
-            let before: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *reader).await?;
-            fixture.apply(&claim, 1, &[]).await?;
-            let after: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *reader).await?;
-            assert_eq!((before, after), (1, 1));
-            let write = sqlx::query("DELETE FROM result").execute(&mut *reader).await;
-            assert!(write.is_err(), "a snapshot only reads");
-        }
-    }
+    let mut reader = Tx(fixture.database.snapshot().await?);
+    let before = reader.count().await?;
+    fixture.apply(&claim, 1, &[]).await?;
+    let after = reader.count().await?;
+    assert_eq!((before, after), (1, 1));
+    assert!(reader.run("DELETE FROM result").await.is_err(), "a snapshot only reads");
+    drop(reader);
     assert_eq!(fixture.results().await?, 2);
     clear(fixture).await
+}
+
+async fn a_row_reads_the_same_whatever_it_comes_from(fixture: &Fixture) -> Result {
+    let key = [7_u8; 16];
+    let mut tx = fixture.database.begin().await?;
+    let sql = tx.sql();
+    let insert = "INSERT INTO result (id, note, n) VALUES ($1, $2, $3)";
+    sql.execute(insert, vec![key.into(), "é".into(), i64::MIN.into()]).await?;
+    let select = "SELECT n, id, note, $2 AS uuid, (SELECT max(n) FROM result WHERE n = 0) AS none
+                  FROM result WHERE id = $1";
+    let row = sql.row(select, vec![key.into(), Value::Uuid([8; 16])]).await?.expect("it is there");
+    assert_eq!((row.int(0)?, row.bytes(1)?, row.text(2)?), (i64::MIN, &key[..], "é"));
+    assert_eq!((row.key("id")?, row.key("uuid")?), (key, [8; 16]));
+    assert_eq!((row.int(4)?, row.bytes(4)?, row.get::<Option<i64>>("none")?), (0, &[][..], None));
+    for misread in [
+        row.int(2).map(drop),
+        row.text(0).map(drop),
+        row.text(4).map(drop),
+        row.key("note").map(drop),
+        row.get::<i64>("nowhere").map(drop),
+    ] {
+        assert!(matches!(failure(misread), StoreError::Refused(_)));
+    }
+    Ok(())
 }
 
 async fn a_violated_key_is_the_datas_fault_and_no_value_is_told(fixture: &Fixture) -> Result {

@@ -10,6 +10,7 @@ pub mod company;
 pub mod consuming;
 pub mod crashing;
 pub mod gated;
+pub mod log;
 pub mod publishing;
 pub mod relaying;
 pub mod runtime;

@@ -8,13 +8,15 @@ use std::time::Instant;
 use metrics::{counter, histogram};
 use tollgate_schema::v1::QuarantineReason;
 
+use super::StopReason;
 use super::commit::Job;
 use super::partition::{Worker, size_of};
 use super::start::mark_of;
 use super::status::PartitionState;
-use super::{StopReason, now_ms};
 use crate::metrics as m;
-use crate::{Decode, Entry, Incoming, Mark, Outcome, Rejection, Store, StoreError, quarantine};
+use crate::{
+    Decode, Entry, Incoming, Mark, Outcome, Rejection, Store, StoreError, now_ms, quarantine,
+};
 
 /// Records that belong together, and what the pure step made of them.
 pub(super) struct Prepared<I> {

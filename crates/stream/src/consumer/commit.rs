@@ -16,9 +16,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::apply::Prepared;
-use super::now_ms;
 use crate::settings::ConsumerSettings;
-use crate::{Batch, Claim, Store, StoreError};
+use crate::{Batch, Claim, Store, StoreError, now_ms};
 
 /// A transaction that takes longer than this keeps the next one waiting no more: it may wait for a
 /// lock that has nothing to do with the others.

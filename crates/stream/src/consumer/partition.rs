@@ -18,9 +18,11 @@ use super::poison::PoisonWatch;
 use super::relay::{RelayEnd, RelayTask};
 use super::start::{First, Plan, compare, plan};
 use super::status::PartitionState;
-use super::{Context, StopReason, now_ms};
+use super::{Context, StopReason};
 use crate::metrics as m;
-use crate::{Claim, Decode, Fence, Incoming, Mark, Source, Store, StoreError, TopicPartition};
+use crate::{
+    Claim, Decode, Fence, Incoming, Mark, Source, Store, StoreError, TopicPartition, now_ms,
+};
 
 /// How long a store call that is under way may still take once the partition is gone.
 const GRACE: Duration = Duration::from_secs(3);

@@ -42,7 +42,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use metrics::{counter, gauge};
@@ -53,7 +52,7 @@ use crate::metrics as m;
 use crate::settings::EmbeddedSettings;
 use crate::{
     Consumer, ConsumerOptions, Deliveries, Producer, ProducerKind, ReadFrom, Relay, Stream,
-    StreamError, TopicDescription, TopicPartition, TopicReader, TopicSpec,
+    StreamError, TopicDescription, TopicPartition, TopicReader, TopicSpec, now_ms,
 };
 
 pub use state::Damage;
@@ -293,10 +292,4 @@ impl Stream for EmbeddedStream {
         let state = self.shared.state();
         Ok(names.iter().filter_map(|name| state.describe(name)).collect())
     }
-}
-
-/// Milliseconds since 1970.
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }

@@ -16,7 +16,7 @@ use super::segment::{Active, Frame};
 use super::state::{Segment, State};
 use crate::metrics as m;
 use crate::partitioner::partition_of;
-use crate::{DeliveryError, Outgoing, Position, RelayError};
+use crate::{DeliveryError, Outgoing, Position, RelayError, now_ms};
 
 /// How soon after the last group a mark is written that it was synced, with what the consumers
 /// have reported since.
@@ -121,7 +121,7 @@ impl Writer {
         let state = self.shared.state();
         let mut draft = Draft::default();
         let now = Instant::now();
-        let now_ms = super::now_ms();
+        let now_ms = now_ms();
         for request in requests {
             match request {
                 Request::Record(pending) => {
@@ -195,7 +195,7 @@ impl Writer {
         let head = self.shared.state().snapshot();
         let number = self.next_number;
         self.next_number += 1;
-        match Active::create(&*self.disk, dir, number, &head, size, super::now_ms()) {
+        match Active::create(&*self.disk, dir, number, &head, size, now_ms()) {
             Ok(active) => {
                 let mut state = self.shared.state();
                 state.segments.push_back(Segment {
@@ -382,7 +382,7 @@ impl Draft {
             sequence: state.sequence + 1,
             // Every group is synced before the next is written.
             synced: state.sequence,
-            time_ms: super::now_ms(),
+            time_ms: now_ms(),
             payload,
         };
         (frame, Group { head, blocks_at })

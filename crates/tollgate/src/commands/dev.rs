@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tollgate_billing::Billing;
 use tollgate_edge::Running;
@@ -14,6 +15,7 @@ use tollgate_rating::SAMPLE_TARIFF;
 use tollgate_schema::topics::ALL;
 use tollgate_simulator::Endless;
 use tollgate_spool::disk::{Disk as _, RealDisk};
+use tollgate_stream::consumer::ConsumerError;
 use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
 use tollgate_stream::{Stream, topics};
 
@@ -53,13 +55,11 @@ pub async fn run(cli: &Cli, arguments: &Dev) -> anyhow::Result<ExitCode> {
     let billing = compose::billing(&config, Arc::clone(&stream), billing_database)?;
     activate_sample(&billing).await?;
     let billing_handle = billing.handle();
-    let users = tollgate_user_state::start(
-        compose::user_state_options(&config, Arc::clone(&stream), user_database),
-        stop_consumers.clone(),
-    )?;
+    let users = compose::user_state(&config, Arc::clone(&stream), user_database)?;
+    let users_handle = users.handle();
     let edge = compose::edge(&config, Arc::clone(&stream), &process, process.stop.clone())?;
     let billing_routes = tollgate_billing::routes(Arc::clone(&billing_handle.api));
-    let user_routes = tollgate_user_state::routes(Arc::clone(&users.api));
+    let user_routes = tollgate_user_state::routes(Arc::clone(&users_handle.api));
     let topic_routes = dev_api::routes(Readings::new(stream));
     query.serve(
         move |config| {
@@ -77,23 +77,14 @@ pub async fn run(cli: &Cli, arguments: &Dev) -> anyhow::Result<ExitCode> {
         LiveLine::new(Sources {
             edge: edge.watch(),
             billing: billing_handle.consumer,
-            users: users.consumer.clone(),
+            users: users_handle.consumer,
             simulation,
         })
         .run(live_line, arguments.quiet, process.stop.clone()),
     );
 
-    // One that cannot go on takes the others with it.
-    let (consumers, stop) = (stop_consumers.clone(), process.stop.clone());
-    let billing = tokio::spawn(async move {
-        let _guard = stop.drop_guard();
-        billing.run(consumers).await
-    });
-    let stop = process.stop.clone();
-    let users = tokio::spawn(async move {
-        let _guard = stop.drop_guard();
-        users.join().await
-    });
+    let billing = supervise(billing.run(stop_consumers.clone()), &process.stop);
+    let users = supervise(users.run(stop_consumers.clone()), &process.stop);
     let result = edge.stopped().await;
     // The consumers stop last, so that what the edge has published on its way out is not left
     // behind longer than it must be. Whatever is: nothing is lost, the next start goes on.
@@ -104,6 +95,18 @@ pub async fn run(cli: &Cli, arguments: &Dev) -> anyhow::Result<ExitCode> {
     billing.await??;
     users.await??;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a consumer. One that cannot go on takes the others with it.
+fn supervise(
+    consumer: impl Future<Output = Result<(), ConsumerError>> + Send + 'static,
+    stop: &CancellationToken,
+) -> JoinHandle<Result<(), ConsumerError>> {
+    let guard = stop.clone().drop_guard();
+    tokio::spawn(async move {
+        let _guard = guard;
+        consumer.await
+    })
 }
 
 /// Flags over settings: everything under one directory, a laptop's weak topics accepted.

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use tollgate_billing::BillingError;
 use tollgate_edge::EdgeError;
 use tollgate_runtime::SettingsError;
+use tollgate_user_state::UserStateError;
 
 use crate::cli::{Cli, Command};
 
@@ -47,7 +48,6 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
 }
 
 fn is_about_settings(cause: &(dyn std::error::Error + 'static)) -> bool {
-    use tollgate_user_state::Error as UserState;
     if let Some(error) = cause.downcast_ref() {
         return matches!(
             error,
@@ -57,10 +57,7 @@ fn is_about_settings(cause: &(dyn std::error::Error + 'static)) -> bool {
     if let Some(error) = cause.downcast_ref() {
         return matches!(error, BillingError::Settings(_));
     }
-    if let Some(error) = cause.downcast_ref() {
-        return matches!(error, UserState::Settings(_) | UserState::PseudonymKeyTooShort);
-    }
-    cause.is::<SettingsError>() || cause.is::<Refused>()
+    cause.is::<SettingsError>() || cause.is::<UserStateError>() || cause.is::<Refused>()
 }
 
 /// Settings that contradict each other, or an argument that makes no sense.

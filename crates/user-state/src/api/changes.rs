@@ -11,29 +11,41 @@
 
 use std::collections::VecDeque;
 
+use actix_web::http::StatusCode;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::Stream;
+use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Interval;
 use tokio_util::sync::CancellationToken;
+use tollgate_runtime::query::{Refusal, read};
 
 use super::Api;
 use super::feed::{Change, Client, state_event};
-use super::handlers::ApiError;
-use super::parameters::parameter;
 use crate::metrics;
+
+/// Which changes are wanted.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Changes {
+    /// Of this number only.
+    number: Option<String>,
+}
 
 pub(super) async fn changes(
     api: web::Data<Api>,
     request: HttpRequest,
-) -> Result<HttpResponse, ApiError> {
-    let number = parameter(request.query_string(), "number")
-        .map_err(|_| ApiError::BadRequest("number must be UTF-8"))?
-        .filter(|text| !text.is_empty());
+) -> Result<HttpResponse, Refusal> {
+    let question: Changes = read(request.query_string(), "GET /v1/changes takes number")?;
+    let number = question.number.filter(|number| !number.is_empty());
     let Some(client) = api.feed.subscribe() else {
         ::metrics::counter!(metrics::CLIENTS_DROPPED.name, "reason" => "too_many").increment(1);
-        return Err(ApiError::Busy("too many clients are connected; try again later"));
+        return Err(Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many clients are connected",
+            "connect again later, or to another instance",
+        ));
     };
     // A first byte, so that the client knows that it is connected.
     let mut ready = VecDeque::from([Bytes::from_static(b": connected\n\n")]);
@@ -47,8 +59,8 @@ pub(super) async fn changes(
     }
     let mut keep_alive = tokio::time::interval(api.feed.keep_alive);
     keep_alive.reset();
-    let stop = api.feed.stop.clone();
-    let listening = Listening { client, only, ready, keep_alive, stop, ending: false };
+    let stopped = api.feed.stopped.clone();
+    let listening = Listening { client, only, ready, keep_alive, stopped, ending: false };
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header(("Cache-Control", "no-store"))
@@ -63,7 +75,7 @@ struct Listening {
     only: Option<(String, u64)>,
     ready: VecDeque<Bytes>,
     keep_alive: Interval,
-    stop: CancellationToken,
+    stopped: CancellationToken,
     ending: bool,
 }
 
@@ -84,7 +96,7 @@ impl Listening {
                 return None;
             }
             tokio::select! {
-                () = self.stop.cancelled() => self.end("shutdown", "bye", "{}"),
+                () = self.stopped.cancelled() => self.end("shutdown", "bye", "{}"),
                 change = self.client.changes.recv() => match change {
                     Ok(change) => self.take(&change),
                     Err(RecvError::Lagged(missed)) => {

@@ -56,12 +56,13 @@ pub struct Feed {
     listening: Arc<AtomicBool>,
     max_clients: u32,
     pub(super) keep_alive: Duration,
-    pub(super) stop: CancellationToken,
+    /// Ends the clients' connections.
+    pub(super) stopped: CancellationToken,
 }
 
 impl Feed {
-    /// A feed that is silent until [`Feed::run`]; `stop` ends its clients' connections.
-    pub fn new(settings: &Settings, stop: CancellationToken) -> Self {
+    /// A feed that is silent until [`Feed::run`].
+    pub fn new(settings: &Settings) -> Self {
         let (changes, _) = broadcast::channel(settings.changes_buffer as usize);
         ::metrics::gauge!(metrics::CLIENTS.name).increment(0.0); // Shown from the start.
         Self {
@@ -70,12 +71,14 @@ impl Feed {
             listening: Arc::default(),
             max_clients: settings.changes_max_clients,
             keep_alive: Duration::from_secs(settings.changes_keep_alive_seconds.into()),
-            stop,
+            stopped: CancellationToken::new(),
         }
     }
 
-    /// Reads the topic until `stop`, beginning again whenever it must.
+    /// Reads the topic until `stop`, beginning again whenever it must. Its clients' connections end
+    /// with it.
     pub async fn run(self, stream: Arc<dyn Stream>, stop: CancellationToken) {
+        let _ends_the_clients = self.stopped.clone().drop_guard();
         loop {
             let reading = tokio::select! {
                 () = stop.cancelled() => return,
@@ -271,7 +274,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_reader_is_asked_whether_it_is_stuck_and_read_on_with_if_nobody_answers() {
         let stop = CancellationToken::new();
-        let feed = Feed::new(&Settings::default(), stop.clone());
+        let feed = Feed::new(&Settings::default());
         let mut client = feed.subscribe().expect("room for a client");
         tokio::spawn(feed.run(Arc::new(Stuck), stop));
         let mut changes = Vec::new();

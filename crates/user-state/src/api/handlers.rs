@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use jiff::Timestamp;
 use serde::Deserialize;
+use tollgate_runtime::query::{Refusal, read, read_none};
 use tollgate_schema::time::to_millis;
-use tollgate_stream::StoreError;
+use tollgate_stream::{StoreError, now_ms};
 
+use super::Api;
 use super::answer::{Freshness, NumberAnswer};
-use super::parameters::parameter;
 use super::timeline::timeline;
-use super::{Api, now_ms};
 use crate::fold::{derive, rewind};
 use crate::keys::{Key, Pseudonyms, number_key, session_key};
 use crate::message::user_state;
@@ -22,39 +22,18 @@ const MAX_NUMBERS: usize = 1_000;
 /// Longest body of a question, in bytes.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// A question that cannot be answered. Says nothing of what was asked for.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ApiError {
-    /// The question is wrong.
-    #[error("{0}")]
-    BadRequest(&'static str),
-    /// There is no such thing.
-    #[error("{0}")]
-    NotFound(&'static str),
-    /// Too much at once.
-    #[error("{0}")]
-    Busy(&'static str),
-    /// The database does not answer.
-    #[error("state cannot be read: {0}")]
-    Store(#[from] StoreError),
-}
+const NUMBER_HINT: &str =
+    "GET /v1/numbers/{number} takes at (RFC 3339, such as 2026-11-23T00:00:00Z)";
+const NUMBERS_HINT: &str = "POST /v1/numbers/query takes {\"numbers\": [text, ...]}, at most 1000 of \
+    them and 1 MiB, and \"at\" (RFC 3339, such as 2026-11-23T00:00:00Z)";
+const CALL_HINT: &str =
+    "GET /v1/calls takes session_id, and at (RFC 3339, such as 2026-11-23T00:00:00Z)";
 
-impl ResponseError for ApiError {
-    fn status_code(&self) -> StatusCode {
-        match self {
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::Busy(_) | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    fn error_response(&self) -> HttpResponse {
-        let mut response = HttpResponse::build(self.status_code());
-        if matches!(self, Self::Busy(_) | Self::Store(_)) {
-            response.insert_header(("Retry-After", "1"));
-        }
-        response.json(serde_json::json!({ "error": self.to_string() }))
-    }
+/// A question about one number.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Number {
+    at: Option<Timestamp>,
 }
 
 /// A list of numbers.
@@ -66,14 +45,22 @@ struct Numbers {
     at: Option<Timestamp>,
 }
 
+/// A question about one call.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Call {
+    session_id: String,
+    at: Option<Timestamp>,
+}
+
 pub(super) async fn number(
     api: web::Data<Api>,
     path: web::Path<String>,
     request: HttpRequest,
-) -> Result<HttpResponse, ApiError> {
-    let at = instant(request.query_string())?;
+) -> Result<HttpResponse, Refusal> {
+    let question: Number = read(request.query_string(), NUMBER_HINT)?;
     let number = path.into_inner();
-    let mut answers = api.numbers(std::slice::from_ref(&number), at, None).await?;
+    let mut answers = api.numbers(std::slice::from_ref(&number), question.at, None).await?;
     let freshness = api.freshness().await?;
     // One answer for one number.
     let answer = answers.pop().map(|it| NumberAnswer { freshness: Some(freshness), ..it });
@@ -82,15 +69,16 @@ pub(super) async fn number(
 
 pub(super) async fn numbers(
     api: web::Data<Api>,
+    request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, ApiError> {
-    let body = read(payload).await?;
-    let question: Numbers = serde_json::from_slice(&body)
-        .map_err(|_| ApiError::BadRequest("body must be {\"numbers\": [text, ...]}"))?;
+) -> Result<HttpResponse, Refusal> {
+    read_none(request.query_string())?;
+    let question: Numbers = serde_json::from_slice(&body(payload).await?)
+        .map_err(|_| Refusal::invalid("body is not such a question", NUMBERS_HINT))?;
     if question.numbers.len() > MAX_NUMBERS {
-        return Err(ApiError::BadRequest("at most 1000 numbers can be asked for at once"));
+        return Err(Refusal::invalid("more than 1000 numbers", NUMBERS_HINT));
     }
-    let answers = api.numbers(&question.numbers, question.at.map(to_millis), None).await?;
+    let answers = api.numbers(&question.numbers, question.at, None).await?;
     let freshness = api.freshness().await?;
     Ok(HttpResponse::Ok()
         .insert_header(("Cache-Control", "no-store"))
@@ -100,17 +88,21 @@ pub(super) async fn numbers(
 pub(super) async fn call(
     api: web::Data<Api>,
     request: HttpRequest,
-) -> Result<HttpResponse, ApiError> {
-    let session_id = parameter(request.query_string(), "session_id")
-        .map_err(|_| ApiError::BadRequest("session_id must be UTF-8"))?
-        .filter(|text| !text.is_empty())
-        .ok_or(ApiError::BadRequest("say which call: ?session_id=..."))?;
+) -> Result<HttpResponse, Refusal> {
+    let question: Call = read(request.query_string(), CALL_HINT)?;
+    if question.session_id.is_empty() {
+        return Err(Refusal::invalid("session_id is empty", CALL_HINT));
+    }
     let now_ms = now_ms();
-    let as_of_ms = instant(request.query_string())?.unwrap_or(now_ms);
-    let row = api.store.call(&session_key(&session_id, &[])).await?;
-    let row = row.ok_or(ApiError::NotFound("no event of such a call has been applied"))?;
+    let as_of_ms = question.at.map_or(now_ms, to_millis);
+    let row = api.store.call(&session_key(&question.session_id, &[])).await.map_err(unread)?;
+    let row = row.ok_or_else(|| {
+        let error = "no event of such a call has been applied";
+        Refusal::new(StatusCode::NOT_FOUND, error, "ask with the whole session_id, as it was sent")
+    })?;
     let freshness = api.freshness().await?;
-    let answer = timeline(&row, api.store.expiry(), as_of_ms, as_of_ms < now_ms, freshness)?;
+    let answer = timeline(&row, api.store.expiry(), as_of_ms, as_of_ms < now_ms, freshness)
+        .map_err(unread)?;
     Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(answer))
 }
 
@@ -120,14 +112,14 @@ impl Api {
     pub(super) async fn numbers(
         &self,
         numbers: &[String],
-        at_ms: Option<i64>,
+        at: Option<Timestamp>,
         pseudonyms: Option<&Pseudonyms>,
-    ) -> Result<Vec<NumberAnswer>, StoreError> {
+    ) -> Result<Vec<NumberAnswer>, Refusal> {
         let now_ms = now_ms();
-        let as_of_ms = at_ms.unwrap_or(now_ms);
-        let past = as_of_ms < now_ms && at_ms.is_some();
+        let as_of_ms = at.map_or(now_ms, to_millis);
+        let past = as_of_ms < now_ms;
         let keys: Vec<Key> = numbers.iter().map(|number| number_key(number)).collect();
-        let found = self.store.numbers(&keys, as_of_ms, past).await?;
+        let found = self.store.numbers(&keys, as_of_ms, past).await.map_err(unread)?;
         let answers: HashMap<Key, NumberAnswer> = found
             .into_iter()
             .map(|it| {
@@ -156,23 +148,20 @@ impl Api {
             .collect())
     }
 
-    async fn freshness(&self) -> Result<Freshness, StoreError> {
-        Ok(Freshness::of(self.store.applied().await?))
+    async fn freshness(&self) -> Result<Freshness, Refusal> {
+        Ok(Freshness::of(self.store.applied().await.map_err(unread)?))
     }
 }
 
-/// The instant asked for, in milliseconds.
-fn instant(query: &str) -> Result<Option<i64>, ApiError> {
-    const WRONG: ApiError =
-        ApiError::BadRequest("at must be RFC 3339, such as 2026-01-31T12:00:00Z");
-    let Some(text) = parameter(query, "at").map_err(|_| WRONG)? else { return Ok(None) };
-    text.parse::<Timestamp>().map(|instant| Some(to_millis(instant))).map_err(|_| WRONG)
+#[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
+fn unread(error: StoreError) -> Refusal {
+    Refusal::of_database(&error, error.is_transient())
 }
 
-async fn read(payload: web::Payload) -> Result<web::Bytes, ApiError> {
+async fn body(payload: web::Payload) -> Result<web::Bytes, Refusal> {
     payload
         .to_bytes_limited(MAX_BODY_BYTES)
         .await
-        .map_err(|_| ApiError::BadRequest("body is larger than 1 MiB"))?
-        .map_err(|_| ApiError::BadRequest("body broke off"))
+        .map_err(|_| Refusal::invalid("body is larger than 1 MiB", NUMBERS_HINT))?
+        .map_err(|_| Refusal::invalid("body broke off", NUMBERS_HINT))
 }

@@ -14,14 +14,11 @@ mod answer;
 mod changes;
 mod feed;
 mod handlers;
-mod parameters;
 mod timeline;
 
 use std::sync::Arc;
 
 use actix_web::web;
-use jiff::Timestamp;
-use tollgate_schema::time::to_millis;
 
 use crate::store::UserStateStore;
 
@@ -57,9 +54,4 @@ pub fn routes(api: Arc<Api>) -> impl Fn(&mut web::ServiceConfig) + Clone + Send 
             .route("/v1/calls", web::get().to(handlers::call))
             .route("/v1/changes", web::get().to(changes::changes));
     }
-}
-
-/// Milliseconds since 1970.
-fn now_ms() -> i64 {
-    to_millis(Timestamp::now())
 }

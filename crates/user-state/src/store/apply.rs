@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use tollgate_store::source_id;
 use tollgate_stream::{Batch, Outcome, Outgoing, StoreError};
 
-use super::rows::{
-    AppliedRow, CallRow, LegPlace, LegRow, NumberRow, Statements, View, Wanted, group,
-};
+use super::rows::{AppliedRow, CallRow, LegPlace, LegRow, NumberRow, View, Wanted, group};
+use super::statements::Statements;
 use crate::fold::{Call, EventSet, Expiry, Inserted, Kind, Leg, NumberLeg, derive, fold};
 use crate::item::Item;
 use crate::keys::{Key, number_key, shard};
@@ -87,8 +86,8 @@ fn outcome_name(outcome: Inserted) -> &'static str {
 }
 
 /// Applies batches within their transaction.
-pub(super) async fn apply<S: Statements>(
-    tx: &mut S,
+pub(super) async fn apply(
+    tx: &mut dyn Statements,
     batches: &[Batch<'_, Item>],
     expiry: &Expiry,
     partitions: i32,
@@ -103,7 +102,7 @@ pub(super) async fn apply<S: Statements>(
     applied.sort_unstable_by_key(|row| row.source);
     tx.note_applied(&applied).await?;
     let outboxes: Vec<_> = batches.iter().map(|batch| (batch.claim, poison(batch))).collect();
-    tx.append(&outboxes).await?;
+    tx.append_outbox(&outboxes).await?;
     if !calls.is_empty() {
         let touched = update_calls(tx, &calls, now_ms, expiry, &mut counts).await?;
         // Last: others wait for these numbers until the commit.
@@ -142,8 +141,8 @@ fn applied_row(batch: &Batch<'_, Item>) -> Option<AppliedRow> {
 /// Calls are folded as if none of their events had been seen before. Those that are new, and most
 /// are where a backlog is worked off, are thereby written once; the others are locked, read and
 /// merged.
-async fn update_calls<S: Statements>(
-    tx: &mut S,
+async fn update_calls(
+    tx: &mut dyn Statements,
     calls: &BTreeMap<Key, Vec<&Item>>,
     now_ms: i64,
     expiry: &Expiry,
@@ -184,8 +183,8 @@ async fn update_calls<S: Statements>(
 }
 
 /// Locks calls, and writes those of which `merge` makes a call that differs.
-async fn update_known<S: Statements>(
-    tx: &mut S,
+async fn update_known(
+    tx: &mut dyn Statements,
     keys: &[Key],
     legs: &mut LegChanges,
     mut merge: impl FnMut(&mut CallRow) -> Result<Option<Call>, StoreError> + Send,
@@ -316,9 +315,9 @@ impl LegChanges {
     }
 
     /// Writes what was noted, and returns the numbers of these legs, before and after.
-    async fn write<S: Statements>(
+    async fn write(
         mut self,
-        tx: &mut S,
+        tx: &mut dyn Statements,
     ) -> Result<BTreeMap<Key, Touched>, StoreError> {
         if !self.removed.is_empty() {
             self.removed.sort_unstable();
@@ -357,8 +356,8 @@ fn leg_rows(
 /// A number that is not there yet has no legs but those of this transaction: whoever wrote another
 /// has written the number too, or waits for this one to be committed. The others are locked, and
 /// their legs read afterwards.
-pub(super) async fn recompute<S: Statements>(
-    tx: &mut S,
+pub(super) async fn recompute(
+    tx: &mut dyn Statements,
     touched: &BTreeMap<Key, Touched>,
     now_ms: i64,
     partitions: i32,

@@ -18,9 +18,11 @@
 
 mod apply;
 mod postgres;
+mod queries;
 mod relay;
 mod rows;
 mod sqlite;
+mod statements;
 mod sweep;
 
 use std::sync::Arc;
@@ -28,7 +30,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use async_trait::async_trait;
 use tollgate_schema::topics::CALL_EVENTS;
-use tollgate_store::{Database, Migration, Schema, Step};
+use tollgate_store::{Database, Migration, Schema, Step, Transaction};
 use tollgate_stream::{Batch, Claim, Fence, Pending, Source, Store, StoreError};
 
 pub(crate) use apply::kind_name;
@@ -37,7 +39,7 @@ pub use rows::{Applied, CallRow, Census, NumberLegs, NumberRow};
 use crate::fold::Expiry;
 use crate::item::Item;
 use crate::keys::{Key, Pseudonyms};
-use rows::Statements;
+use statements::statements;
 
 const MIGRATIONS: &[Migration] = &[
     Migration {
@@ -115,66 +117,31 @@ impl UserStateStore {
         as_of_ms: i64,
         past: bool,
     ) -> Result<Vec<NumberLegs>, StoreError> {
-        self.ensure_schema().await?;
-        match &self.database {
-            Database::Postgres(pool) => {
-                rows::numbers(
-                    &mut tollgate_store::postgres::snapshot(pool).await?,
-                    keys,
-                    as_of_ms,
-                    past,
-                )
-                .await
-            }
-            Database::Sqlite(pools) => {
-                rows::numbers(
-                    &mut tollgate_store::sqlite::snapshot(pools).await?,
-                    keys,
-                    as_of_ms,
-                    past,
-                )
-                .await
-            }
-        }
+        let mut tx = self.snapshot().await?;
+        queries::numbers(statements(&mut tx), keys, as_of_ms, past).await
     }
 
     /// A call, if it is known.
     pub async fn call(&self, key: &Key) -> Result<Option<CallRow>, StoreError> {
-        self.ensure_schema().await?;
-        match &self.database {
-            Database::Postgres(pool) => {
-                rows::call(&mut tollgate_store::postgres::snapshot(pool).await?, key).await
-            }
-            Database::Sqlite(pools) => {
-                rows::call(&mut tollgate_store::sqlite::snapshot(pools).await?, key).await
-            }
-        }
+        let mut tx = self.snapshot().await?;
+        queries::call(statements(&mut tx), key).await
     }
 
     /// What has been applied so far.
     pub async fn applied(&self) -> Result<Option<Applied>, StoreError> {
-        self.ensure_schema().await?;
-        match &self.database {
-            Database::Postgres(pool) => {
-                tollgate_store::postgres::snapshot(pool).await?.applied().await
-            }
-            Database::Sqlite(pools) => {
-                tollgate_store::sqlite::snapshot(pools).await?.applied().await
-            }
-        }
+        let mut tx = self.snapshot().await?;
+        queries::applied(tx.sql()).await
     }
 
     /// How many numbers are not idle, and how many states wait to be published.
     pub async fn census(&self) -> Result<Census, StoreError> {
+        let mut tx = self.snapshot().await?;
+        queries::census(tx.sql()).await
+    }
+
+    async fn snapshot(&self) -> Result<Transaction, StoreError> {
         self.ensure_schema().await?;
-        match &self.database {
-            Database::Postgres(pool) => {
-                tollgate_store::postgres::snapshot(pool).await?.census().await
-            }
-            Database::Sqlite(pools) => {
-                tollgate_store::sqlite::snapshot(pools).await?.census().await
-            }
-        }
+        self.database.snapshot().await
     }
 
     /// What the published states show instead of numbers.
@@ -202,23 +169,11 @@ impl Store for UserStateStore {
     }
 
     async fn apply(&self, batches: &[Batch<'_, Item>]) -> Result<(), StoreError> {
-        let step = Step::advance(batches);
-        match &self.database {
-            Database::Postgres(pool) => {
-                let mut tx = tollgate_store::postgres::transaction(pool, &step).await?;
-                let counts =
-                    apply::apply(&mut tx, batches, &self.options.expiry, self.partitions()).await?;
-                tollgate_store::postgres::commit(tx).await?;
-                counts.record();
-            }
-            Database::Sqlite(pools) => {
-                let mut tx = tollgate_store::sqlite::transaction(pools, &step).await?;
-                let counts =
-                    apply::apply(&mut tx, batches, &self.options.expiry, self.partitions()).await?;
-                tollgate_store::sqlite::commit(tx).await?;
-                counts.record();
-            }
-        }
+        let mut tx = self.database.transaction(&Step::advance(batches)).await?;
+        let (expiry, partitions) = (&self.options.expiry, self.partitions());
+        let counts = apply::apply(statements(&mut tx), batches, expiry, partitions).await?;
+        tx.commit().await?;
+        counts.record();
         Ok(())
     }
 
@@ -234,16 +189,8 @@ impl Store for UserStateStore {
             return Ok(pending);
         }
         let shard = claim.source.partition.partition;
-        let states = match &self.database {
-            Database::Postgres(pool) => {
-                let mut tx = tollgate_store::postgres::snapshot(pool).await?;
-                relay::changed_states(&mut tx, shard, left, &self.options).await?
-            }
-            Database::Sqlite(pools) => {
-                let mut tx = tollgate_store::sqlite::snapshot(pools).await?;
-                relay::changed_states(&mut tx, shard, left, &self.options).await?
-            }
-        };
+        let mut tx = self.database.snapshot().await?;
+        let states = relay::changed_states(statements(&mut tx), shard, left, &self.options).await?;
         pending.extend(states);
         Ok(pending)
     }
@@ -251,26 +198,12 @@ impl Store for UserStateStore {
     async fn published(&self, claim: &Claim, rows: &[Pending]) -> Result<(), StoreError> {
         let done = relay::Published::sort(rows);
         let shard = claim.source.partition.partition;
-        match &self.database {
-            Database::Postgres(pool) => {
-                use tollgate_store::postgres;
-                let mut tx = postgres::transaction(pool, &Step::Hold(claim)).await?;
-                if let Some(up_to) = done.outbox_up_to {
-                    postgres::delete_outbox_rows(&mut tx, claim, up_to).await?;
-                }
-                tx.remove_changed(shard, &done.tickets).await?;
-                postgres::commit(tx).await?;
-            }
-            Database::Sqlite(pools) => {
-                use tollgate_store::sqlite;
-                let mut tx = sqlite::transaction(pools, &Step::Hold(claim)).await?;
-                if let Some(up_to) = done.outbox_up_to {
-                    sqlite::delete_outbox_rows(&mut tx, claim, up_to).await?;
-                }
-                tx.remove_changed(shard, &done.tickets).await?;
-                sqlite::commit(tx).await?;
-            }
+        let mut tx = self.database.transaction(&Step::Hold(claim)).await?;
+        if let Some(up_to) = done.outbox_up_to {
+            tx.sql().delete_outbox_rows(claim, up_to).await?;
         }
+        statements(&mut tx).remove_changed(shard, &done.tickets).await?;
+        tx.commit().await?;
         ::metrics::counter!(crate::metrics::PUBLISHED.name).increment(done.tickets.len() as u64);
         Ok(())
     }
@@ -284,34 +217,16 @@ impl Store for UserStateStore {
             return Ok(false);
         }
         // Looks first without holding anything: most of the time there is nothing to do.
-        match &self.database {
-            Database::Postgres(pool) => {
-                let mut probe = tollgate_store::postgres::snapshot(pool).await?;
-                let due = sweep::Due::find(&mut probe, claim, now_ms, self.options.keep_ms).await?;
-                drop(probe);
-                if due.is_empty() {
-                    return Ok(false);
-                }
-                let mut tx =
-                    tollgate_store::postgres::transaction(pool, &Step::Hold(claim)).await?;
-                let counts = due.work_off(&mut tx, now_ms, self.partitions()).await?;
-                tollgate_store::postgres::commit(tx).await?;
-                counts.record();
-                Ok(due.may_have_more())
-            }
-            Database::Sqlite(pools) => {
-                let mut probe = tollgate_store::sqlite::snapshot(pools).await?;
-                let due = sweep::Due::find(&mut probe, claim, now_ms, self.options.keep_ms).await?;
-                drop(probe);
-                if due.is_empty() {
-                    return Ok(false);
-                }
-                let mut tx = tollgate_store::sqlite::transaction(pools, &Step::Hold(claim)).await?;
-                let counts = due.work_off(&mut tx, now_ms, self.partitions()).await?;
-                tollgate_store::sqlite::commit(tx).await?;
-                counts.record();
-                Ok(due.may_have_more())
-            }
+        let mut probe = self.database.snapshot().await?;
+        let due = sweep::Due::find(probe.sql(), claim, now_ms, self.options.keep_ms).await?;
+        drop(probe);
+        if due.is_empty() {
+            return Ok(false);
         }
+        let mut tx = self.database.transaction(&Step::Hold(claim)).await?;
+        let counts = due.work_off(statements(&mut tx), now_ms, self.partitions()).await?;
+        tx.commit().await?;
+        counts.record();
+        Ok(due.may_have_more())
     }
 }

@@ -1,27 +1,27 @@
 //! The statements in PostgreSQL: one per step, over arrays.
 
 mod legs;
-mod read;
 
 use std::collections::{HashMap, HashSet};
 
+use async_trait::async_trait;
 use sqlx::types::Uuid;
-use sqlx::{Postgres, Transaction};
+use tollgate_store::classify;
 use tollgate_store::new_rows::{NewRows, bigint, boolean, bytea, integer, smallint, uuid};
-use tollgate_store::{classify, postgres};
-use tollgate_stream::{Claim, Outgoing, StoreError};
+use tollgate_store::postgres::Tx;
+use tollgate_store::sql::Row;
+use tollgate_stream::StoreError;
 
-use self::read::{get, get_key, read_call, read_keys, read_leg, read_number};
 use super::rows::{
-    Applied, AppliedRow, CallRow, Census, Changed, DELAY_KNOWN_MS, LegPlace, LegRow, MAX_OPEN_LEGS,
-    NumberRow, Statements, View, Wanted, session_id, text,
+    AppliedRow, CallRow, LegPlace, LegRow, MAX_OPEN_LEGS, NumberRow, View, Wanted, read_call,
+    read_keys, read_leg_row, read_number, read_number_leg,
 };
+use super::statements::Statements;
 use crate::fold::NumberLeg;
 use crate::keys::Key;
 
-type Tx<'c> = Transaction<'c, Postgres>;
-
-impl Statements for Tx<'_> {
+#[async_trait]
+impl Statements for Tx {
     async fn open_calls(&mut self, calls: &[CallRow]) -> Result<HashMap<Key, i64>, StoreError> {
         // Written in the order of the arrays: unnest keeps it.
         let opened = sqlx::query(
@@ -38,9 +38,9 @@ impl Statements for Tx<'_> {
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
-        opened
+        Row::all(opened)
             .iter()
-            .map(|row| Ok((get_key(row, "session_key")?, get(row, "call_serial")?)))
+            .map(|row| Ok((row.key("session_key")?, row.get("call_serial")?)))
             .collect()
     }
 
@@ -53,15 +53,7 @@ impl Statements for Tx<'_> {
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
-        rows.iter().map(|row| Ok((get(row, "call_serial")?, get(row, "bytes")?))).collect()
-    }
-
-    async fn find_call(&mut self, key: &Key) -> Result<Option<i64>, StoreError> {
-        sqlx::query_scalar("SELECT call_serial FROM state_call WHERE session_key = $1")
-            .bind(as_uuid(key))
-            .fetch_optional(&mut **self)
-            .await
-            .map_err(classify)
+        Row::all(rows).iter().map(|row| Ok((row.get("call_serial")?, row.get("bytes")?))).collect()
     }
 
     async fn read_calls(&mut self, calls: &[i64]) -> Result<Vec<CallRow>, StoreError> {
@@ -73,7 +65,7 @@ impl Statements for Tx<'_> {
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
-        rows.iter().map(read_call).collect()
+        Row::all(rows).iter().map(read_call).collect()
     }
 
     async fn legs_of_calls(&mut self, calls: &[i64]) -> Result<Vec<LegRow>, StoreError> {
@@ -86,17 +78,7 @@ impl Statements for Tx<'_> {
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
-        rows.iter()
-            .map(|row| {
-                Ok(LegRow {
-                    place: (get(row, "call_serial")?, get(row, "leg")?),
-                    session_key: get_key(row, "session_key")?,
-                    session_id: session_id(get(row, "session_id")?),
-                    number_key: get_key(row, "number_key")?,
-                    facts: read_leg(row)?,
-                })
-            })
-            .collect()
+        Row::all(rows).iter().map(read_leg_row).collect()
     }
 
     async fn write_calls(&mut self, calls: &[CallRow]) -> Result<(), StoreError> {
@@ -230,7 +212,7 @@ impl Statements for Tx<'_> {
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
-        Ok(read_keys(&opened)?.into_iter().collect())
+        Ok(read_keys(&Row::all(opened))?.into_iter().collect())
     }
 
     async fn lock_numbers(&mut self, keys: &[Key]) -> Result<Vec<NumberRow>, StoreError> {
@@ -242,7 +224,7 @@ impl Statements for Tx<'_> {
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
-        rows.iter().map(read_number).collect()
+        Row::all(rows).iter().map(read_marked).collect()
     }
 
     async fn legs_of_numbers(
@@ -262,16 +244,7 @@ impl Statements for Tx<'_> {
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
-        rows.iter()
-            .map(|row| {
-                let leg = NumberLeg {
-                    session_key: get_key(row, "session_key")?,
-                    session_id: session_id(get(row, "session_id")?),
-                    leg: read_leg(row)?,
-                };
-                Ok((get_key(row, "number_key")?, leg))
-            })
-            .collect()
+        Row::all(rows).iter().map(read_number_leg).collect()
     }
 
     async fn write_numbers(&mut self, numbers: &[NumberRow]) -> Result<(), StoreError> {
@@ -318,7 +291,7 @@ impl Statements for Tx<'_> {
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
-        rows.iter().map(read_number).collect()
+        Row::all(rows).iter().map(read_marked).collect()
     }
 
     async fn note_applied(&mut self, rows: &[AppliedRow]) -> Result<(), StoreError> {
@@ -339,34 +312,6 @@ impl Statements for Tx<'_> {
         Ok(())
     }
 
-    async fn append(&mut self, outboxes: &[(&Claim, Vec<Outgoing>)]) -> Result<(), StoreError> {
-        postgres::append_outbox(&mut *self, outboxes).await
-    }
-
-    async fn changed(&mut self, shard: i32, limit: usize) -> Result<Vec<Changed>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT ticket, number_key, number, version, as_of_ms, busy FROM state_changed
-             WHERE shard = $1 ORDER BY ticket LIMIT $2",
-        )
-        .bind(shard)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&mut **self)
-        .await
-        .map_err(classify)?;
-        rows.iter()
-            .map(|row| {
-                Ok(Changed {
-                    ticket: get(row, "ticket")?,
-                    key: get_key(row, "number_key")?,
-                    number: text(get(row, "number")?),
-                    version: get(row, "version")?,
-                    as_of_ms: get(row, "as_of_ms")?,
-                    is_busy: get(row, "busy")?,
-                })
-            })
-            .collect()
-    }
-
     async fn remove_changed(&mut self, shard: i32, tickets: &[i64]) -> Result<(), StoreError> {
         // A batch locks these rows in another order, so each could wait for the other. What it has
         // locked gets another ticket; if it fails, the state is published once more.
@@ -383,38 +328,6 @@ impl Statements for Tx<'_> {
         Ok(())
     }
 
-    async fn expired(
-        &mut self,
-        shard: i32,
-        now_ms: i64,
-        limit: usize,
-    ) -> Result<Vec<Key>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT number_key AS key FROM state_number
-             WHERE shard = $1 AND next_expiry_ms <= $2 ORDER BY next_expiry_ms LIMIT $3",
-        )
-        .bind(shard)
-        .bind(now_ms)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&mut **self)
-        .await
-        .map_err(classify)?;
-        read_keys(&rows)
-    }
-
-    async fn aged(&mut self, before_ms: i64, limit: usize) -> Result<Vec<Key>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT session_key AS key FROM state_call WHERE touched_ms < $1
-             ORDER BY touched_ms LIMIT $2",
-        )
-        .bind(before_ms)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&mut **self)
-        .await
-        .map_err(classify)?;
-        read_keys(&rows)
-    }
-
     async fn lock_aged(&mut self, keys: &[Key], before_ms: i64) -> Result<Vec<i64>, StoreError> {
         let rows = sqlx::query(
             "SELECT call_serial FROM state_call
@@ -425,7 +338,7 @@ impl Statements for Tx<'_> {
         .fetch_all(&mut **self)
         .await
         .map_err(classify)?;
-        rows.iter().map(|row| get(row, "call_serial")).collect()
+        Row::all(rows).iter().map(|row| row.get("call_serial")).collect()
     }
 
     async fn remove_calls(&mut self, calls: &[i64]) -> Result<(), StoreError> {
@@ -436,49 +349,13 @@ impl Statements for Tx<'_> {
             .map_err(classify)?;
         Ok(())
     }
+}
 
-    async fn applied(&mut self) -> Result<Option<Applied>, StoreError> {
-        let row = sqlx::query(
-            "SELECT max(event_ms) AS event_ms, max(record_ms) AS record_ms,
-                    max(applied_ms) AS applied_ms,
-                    max(applied_ms - record_ms) FILTER (
-                        WHERE applied_ms > (SELECT max(applied_ms) FROM state_applied) - $1
-                    ) AS delay_ms
-             FROM state_applied HAVING count(*) > 0",
-        )
-        .bind(DELAY_KNOWN_MS)
-        .fetch_optional(&mut **self)
-        .await
-        .map_err(classify)?;
-        row.map(|row| {
-            Ok(Applied {
-                event_ms: get(&row, "event_ms")?,
-                record_ms: get(&row, "record_ms")?,
-                applied_ms: get(&row, "applied_ms")?,
-                delay_ms: get(&row, "delay_ms")?,
-            })
-        })
-        .transpose()
-    }
-
-    async fn census(&mut self) -> Result<Census, StoreError> {
-        let rows = sqlx::query(
-            "SELECT presence, count(*) AS numbers FROM state_number
-             WHERE next_expiry_ms IS NOT NULL GROUP BY presence",
-        )
-        .fetch_all(&mut **self)
-        .await
-        .map_err(classify)?;
-        let numbers = rows
-            .iter()
-            .map(|row| Ok((get(row, "presence")?, get(row, "numbers")?)))
-            .collect::<Result<_, StoreError>>()?;
-        let unpublished = sqlx::query_scalar("SELECT count(*) FROM state_changed")
-            .fetch_one(&mut **self)
-            .await
-            .map_err(classify)?;
-        Ok(Census { numbers, unpublished })
-    }
+/// A number, and how its last change was marked.
+fn read_marked(row: &Row) -> Result<NumberRow, StoreError> {
+    let ticket: Option<i64> = row.get("ticket")?;
+    let number = read_number(row)?;
+    Ok(NumberRow { marked: ticket.map(|ticket| (number.shard, ticket)), ..number })
 }
 
 fn column<'a, R, T>(rows: &'a [R], of: impl Fn(&'a R) -> T) -> Vec<T> {

@@ -5,8 +5,9 @@ use tollgate_schema::ids::state_id;
 use tollgate_schema::topics::USER_STATES;
 use tollgate_stream::{Outgoing, Pending, StoreError};
 
-use super::Options;
-use super::rows::{Changed, Statements, View, Wanted, group};
+use super::rows::{Changed, View, Wanted, group};
+use super::statements::Statements;
+use super::{Options, queries};
 use crate::fold::derive;
 use crate::message::user_state;
 
@@ -19,15 +20,15 @@ const ENOUGH_BYTES: usize = 4 * 1024 * 1024;
 ///
 /// Rows of the outbox have positions from 1 on; the ticket of a change is told from them by its
 /// sign.
-pub(super) async fn changed_states<S: Statements>(
-    tx: &mut S,
+pub(super) async fn changed_states(
+    tx: &mut dyn Statements,
     shard: i32,
     limit: usize,
     options: &Options,
 ) -> Result<Vec<Pending>, StoreError> {
     let mut pending = Vec::new();
     let mut bytes = 0;
-    for portion in tx.changed(shard, limit).await?.chunks(NUMBERS_AT_A_TIME) {
+    for portion in queries::changed(tx, shard, limit).await?.chunks(NUMBERS_AT_A_TIME) {
         for row in portion_states(tx, portion, options).await? {
             bytes += row.record.size();
             pending.push(row);
@@ -39,8 +40,8 @@ pub(super) async fn changed_states<S: Statements>(
     Ok(pending)
 }
 
-async fn portion_states<S: Statements>(
-    tx: &mut S,
+async fn portion_states(
+    tx: &mut dyn Statements,
     changed: &[Changed],
     options: &Options,
 ) -> Result<Vec<Pending>, StoreError> {

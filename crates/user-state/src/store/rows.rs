@@ -1,9 +1,9 @@
-//! The rows, and the statements that each database implements.
+//! The rows, and how they are read.
 
-use std::collections::{HashMap, HashSet};
-use std::future::Future;
+use std::collections::HashMap;
 
-use tollgate_stream::{Claim, Outgoing, StoreError};
+use tollgate_store::sql::Row;
+use tollgate_stream::StoreError;
 
 use crate::fold::{Leg, LegSide, MAX_CALLS, NumberLeg};
 use crate::item::{MAX_SESSION_BYTES, truncate};
@@ -91,10 +91,6 @@ impl NumberRow {
     }
 }
 
-/// A partition that nothing was applied from for so long before the latest, milliseconds, says
-/// nothing of delay: it may be no more.
-pub(super) const DELAY_KNOWN_MS: i64 = 86_400_000;
-
 /// A number and its legs at an instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NumberLegs {
@@ -172,190 +168,6 @@ pub(super) enum View {
     Past,
 }
 
-/// The statements of one transaction. All lists of calls, legs and numbers that are written or
-/// locked are sorted by key and without repeats, unless said otherwise.
-pub(super) trait Statements: Send {
-    /// Writes the calls that are not there, in the order of keys. Returns which these were, and
-    /// the number of each.
-    fn open_calls(
-        &mut self,
-        calls: &[CallRow],
-    ) -> impl Future<Output = Result<HashMap<Key, i64>, StoreError>> + Send;
-
-    /// Locks calls, in the order of keys. Returns the number of each, and how many bytes its events
-    /// take.
-    fn lock_calls(
-        &mut self,
-        keys: &[Key],
-    ) -> impl Future<Output = Result<Vec<(i64, i64)>, StoreError>> + Send;
-
-    /// The number of a call, if it is there; nothing is locked.
-    fn find_call(
-        &mut self,
-        key: &Key,
-    ) -> impl Future<Output = Result<Option<i64>, StoreError>> + Send;
-
-    /// Reads calls by their numbers, which may be in any order.
-    fn read_calls(
-        &mut self,
-        calls: &[i64],
-    ) -> impl Future<Output = Result<Vec<CallRow>, StoreError>> + Send;
-
-    /// The legs of the calls with these numbers.
-    fn legs_of_calls(
-        &mut self,
-        calls: &[i64],
-    ) -> impl Future<Output = Result<Vec<LegRow>, StoreError>> + Send;
-
-    /// Writes events and times of calls that are locked.
-    fn write_calls(
-        &mut self,
-        calls: &[CallRow],
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// Writes legs that are not there, of calls that are new or locked; in any order.
-    fn open_legs(&mut self, legs: &[LegRow])
-    -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// Writes legs over those that are there, of calls that are locked; in any order.
-    fn write_legs(
-        &mut self,
-        legs: &[LegRow],
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// Removes legs of calls that are locked.
-    fn remove_legs(
-        &mut self,
-        legs: &[LegPlace],
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// Writes the numbers that are not there, in the order of keys, and marks them as changed.
-    /// Returns which these were.
-    fn open_numbers(
-        &mut self,
-        numbers: &[NumberRow],
-    ) -> impl Future<Output = Result<HashSet<Key>, StoreError>> + Send;
-
-    /// Locks and reads numbers, in the order of keys.
-    fn lock_numbers(
-        &mut self,
-        keys: &[Key],
-    ) -> impl Future<Output = Result<Vec<NumberRow>, StoreError>> + Send;
-
-    /// The legs of each number that are on at its instant, and, to show, of those that are over
-    /// the last.
-    fn legs_of_numbers(
-        &mut self,
-        numbers: &[Wanted],
-        view: View,
-    ) -> impl Future<Output = Result<Vec<(Key, NumberLeg)>, StoreError>> + Send;
-
-    /// Writes numbers that are locked and marks them as changed.
-    fn write_numbers(
-        &mut self,
-        numbers: &[NumberRow],
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// Numbers, without locking.
-    fn read_numbers(
-        &mut self,
-        keys: &[Key],
-    ) -> impl Future<Output = Result<Vec<NumberRow>, StoreError>> + Send;
-
-    /// Notes what was applied from some sources.
-    fn note_applied(
-        &mut self,
-        rows: &[AppliedRow],
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// Appends to outboxes.
-    fn append(
-        &mut self,
-        outboxes: &[(&Claim, Vec<Outgoing>)],
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// The oldest changes of a shard, in order.
-    fn changed(
-        &mut self,
-        shard: i32,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<Changed>, StoreError>> + Send;
-
-    /// Removes changes of a shard that were published and have not changed again; in any order.
-    /// Waits for nobody: what another transaction is changing again is left to it.
-    fn remove_changed(
-        &mut self,
-        shard: i32,
-        tickets: &[i64],
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// Numbers of a shard whose state changed by itself, sorted.
-    fn expired(
-        &mut self,
-        shard: i32,
-        now_ms: i64,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
-
-    /// Calls of which nothing was heard since this instant, sorted by key.
-    fn aged(
-        &mut self,
-        before_ms: i64,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
-
-    /// Locks those of the calls of which still nothing was heard since, in the order of keys.
-    /// Returns the number of each.
-    fn lock_aged(
-        &mut self,
-        keys: &[Key],
-        before_ms: i64,
-    ) -> impl Future<Output = Result<Vec<i64>, StoreError>> + Send;
-
-    /// Removes calls whose legs were removed before.
-    fn remove_calls(
-        &mut self,
-        calls: &[i64],
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// What has been applied.
-    fn applied(&mut self) -> impl Future<Output = Result<Option<Applied>, StoreError>> + Send;
-
-    /// How many numbers are busy.
-    fn census(&mut self) -> impl Future<Output = Result<Census, StoreError>> + Send;
-}
-
-/// A call, if it is known.
-pub(super) async fn call<S: Statements>(
-    tx: &mut S,
-    key: &Key,
-) -> Result<Option<CallRow>, StoreError> {
-    let Some(serial) = tx.find_call(key).await? else { return Ok(None) };
-    Ok(tx.read_calls(&[serial]).await?.into_iter().next())
-}
-
-/// Numbers with their legs, in the order of keys. Numbers never seen are left out.
-pub(super) async fn numbers<S: Statements>(
-    tx: &mut S,
-    keys: &[Key],
-    as_of_ms: i64,
-    past: bool,
-) -> Result<Vec<NumberLegs>, StoreError> {
-    let mut keys = keys.to_vec();
-    keys.sort_unstable();
-    keys.dedup();
-    let rows = tx.read_numbers(&keys).await?;
-    let wanted: Vec<Wanted> =
-        rows.iter().map(|row| Wanted { key: row.key, as_of_ms, is_busy: true }).collect();
-    let view = if past { View::Past } else { View::Show };
-    let legs = tx.legs_of_numbers(&wanted, view).await?;
-    let mut legs = group(legs);
-    Ok(rows
-        .into_iter()
-        .map(|row| NumberLegs { legs: legs.remove(&row.key).unwrap_or_default(), row })
-        .collect())
-}
-
 /// Legs by number.
 pub(super) fn group(legs: Vec<(Key, NumberLeg)>) -> HashMap<Key, Vec<NumberLeg>> {
     let mut groups: HashMap<Key, Vec<NumberLeg>> = HashMap::new();
@@ -365,27 +177,101 @@ pub(super) fn group(legs: Vec<(Key, NumberLeg)>) -> HashMap<Key, Vec<NumberLeg>>
     groups
 }
 
-/// A key as it comes from the database, whose own check makes it 16 bytes.
-pub(super) fn key(bytes: &[u8]) -> Result<Key, StoreError> {
-    bytes.try_into().map_err(|_| {
-        StoreError::Refused("a key is not 16 bytes; was the schema changed by hand?".to_owned())
+/// The keys in column `key`, sorted.
+pub(super) fn read_keys(rows: &[Row]) -> Result<Vec<Key>, StoreError> {
+    let mut keys: Vec<Key> =
+        rows.iter().map(|row| row.key("key")).collect::<Result<_, StoreError>>()?;
+    keys.sort_unstable();
+    Ok(keys)
+}
+
+pub(super) fn read_call(row: &Row) -> Result<CallRow, StoreError> {
+    Ok(CallRow {
+        serial: row.get("call_serial")?,
+        key: row.key("session_key")?,
+        session_id: session_id(row.get("session_id")?),
+        events: row.get("events")?,
+        last_event_ms: row.get("last_event_ms")?,
+        touched_ms: row.get("touched_ms")?,
+    })
+}
+
+/// A number, of which it is not known how its last change was marked.
+pub(super) fn read_number(row: &Row) -> Result<NumberRow, StoreError> {
+    Ok(NumberRow {
+        key: row.key("number_key")?,
+        number: text(row.get("number")?),
+        version: row.get("version")?,
+        as_of_ms: row.get("as_of_ms")?,
+        presence: row.get("presence")?,
+        shard: row.get("shard")?,
+        next_expiry_ms: row.get("next_expiry_ms")?,
+        marked: None,
+    })
+}
+
+/// A leg of a call.
+pub(super) fn read_leg_row(row: &Row) -> Result<LegRow, StoreError> {
+    Ok(LegRow {
+        place: (row.get("call_serial")?, row.get("leg")?),
+        session_key: row.key("session_key")?,
+        session_id: session_id(row.get("session_id")?),
+        number_key: row.key("number_key")?,
+        facts: read_leg(row)?,
+    })
+}
+
+/// A leg of a number.
+pub(super) fn read_number_leg(row: &Row) -> Result<(Key, NumberLeg), StoreError> {
+    let leg = NumberLeg {
+        session_key: row.key("session_key")?,
+        session_id: session_id(row.get("session_id")?),
+        leg: read_leg(row)?,
+    };
+    Ok((row.key("number_key")?, leg))
+}
+
+fn read_leg(row: &Row) -> Result<Leg, StoreError> {
+    Ok(Leg {
+        side: side(row.get("side")?),
+        number: None,
+        started_ms: row.get("started_ms")?,
+        alerting_ms: row.get("alerting_ms")?,
+        answered_ms: row.get("answered_ms")?,
+        ended: row.get("ended")?,
+        until_ms: row.get("until_ms")?,
+        state_code: row.get("state_code")?,
+        release_reason: row.get("release_reason")?,
+        cause: row.get("cause")?,
+        sip_status: row.get("sip_status")?,
+    })
+}
+
+pub(super) fn read_changed(row: &Row) -> Result<Changed, StoreError> {
+    Ok(Changed {
+        ticket: row.get("ticket")?,
+        key: row.key("number_key")?,
+        number: text(row.get("number")?),
+        version: row.get("version")?,
+        as_of_ms: row.get("as_of_ms")?,
+        is_busy: row.get("busy")?,
     })
 }
 
 /// Text as it comes from the database; it was UTF-8 when it was written.
-pub(super) fn text(bytes: Vec<u8>) -> String {
+fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// A session id as it comes from the database; earlier versions wrote longer ones.
-pub(super) fn session_id(bytes: Vec<u8>) -> String {
+fn session_id(bytes: Vec<u8>) -> String {
     let mut text = text(bytes);
     truncate(&mut text, MAX_SESSION_BYTES);
     text
 }
 
 /// A side as it comes from the database.
-pub(super) fn side(number: i16) -> LegSide {
+fn side(number: i16) -> LegSide {
     LegSide::try_from(i32::from(number)).unwrap_or(LegSide::Unspecified)
 }

@@ -2,20 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
-use tollgate_store::sqlite::{Bound, each};
-use tollgate_store::{classify, sqlite};
-use tollgate_stream::{Claim, Outgoing, StoreError};
+use async_trait::async_trait;
+use tollgate_store::sqlite::{Bound, Tx, each};
+use tollgate_stream::StoreError;
 
 use super::rows::{
-    Applied, AppliedRow, CallRow, Census, Changed, DELAY_KNOWN_MS, LegPlace, LegRow, MAX_OPEN_LEGS,
-    NumberRow, Statements, View, Wanted, key, session_id, side, text,
+    AppliedRow, CallRow, LegPlace, LegRow, MAX_OPEN_LEGS, NumberRow, View, Wanted, read_call,
+    read_keys, read_leg_row, read_number, read_number_leg,
 };
-use crate::fold::{Leg, NumberLeg};
+use super::statements::Statements;
+use crate::fold::NumberLeg;
 use crate::keys::Key;
-
-type Tx<'c> = Transaction<'c, Sqlite>;
 
 /// Open legs by everything that is known, of a number at an instant, so many.
 const OPEN: &str = "
@@ -39,7 +36,8 @@ const OVER_PAST: &str = "
     SELECT * FROM state_leg WHERE number_key = ? AND until_ms <= ?
     ORDER BY until_ms DESC, session_key DESC, side DESC LIMIT ?";
 
-impl Statements for Tx<'_> {
+#[async_trait]
+impl Statements for Tx {
     async fn open_calls(&mut self, calls: &[CallRow]) -> Result<HashMap<Key, i64>, StoreError> {
         let opened = each(
             self,
@@ -57,10 +55,7 @@ impl Statements for Tx<'_> {
             },
         )
         .await?;
-        opened
-            .iter()
-            .map(|row| Ok((key(get(row, "session_key")?)?, get(row, "call_serial")?)))
-            .collect()
+        opened.iter().map(|row| Ok((row.key("session_key")?, row.get("call_serial")?))).collect()
     }
 
     async fn lock_calls(&mut self, keys: &[Key]) -> Result<Vec<(i64, i64)>, StoreError> {
@@ -68,15 +63,7 @@ impl Statements for Tx<'_> {
         let statement = "
             SELECT call_serial, length(events) AS bytes FROM state_call WHERE session_key = ?";
         let rows = each(self, statement, keys, bind_key).await?;
-        rows.iter().map(|row| Ok((get(row, "call_serial")?, get(row, "bytes")?))).collect()
-    }
-
-    async fn find_call(&mut self, key: &Key) -> Result<Option<i64>, StoreError> {
-        sqlx::query_scalar("SELECT call_serial FROM state_call WHERE session_key = ?1")
-            .bind(key.as_slice())
-            .fetch_optional(&mut **self)
-            .await
-            .map_err(classify)
+        rows.iter().map(|row| Ok((row.get("call_serial")?, row.get("bytes")?))).collect()
     }
 
     async fn read_calls(&mut self, calls: &[i64]) -> Result<Vec<CallRow>, StoreError> {
@@ -91,17 +78,7 @@ impl Statements for Tx<'_> {
     async fn legs_of_calls(&mut self, calls: &[i64]) -> Result<Vec<LegRow>, StoreError> {
         let statement = "SELECT * FROM state_leg WHERE call_serial = ? ORDER BY leg";
         let rows = each(self, statement, calls, |query, call| query.bind(*call)).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(LegRow {
-                    place: (get(row, "call_serial")?, get(row, "leg")?),
-                    session_key: key(get(row, "session_key")?)?,
-                    session_id: session_id(get(row, "session_id")?),
-                    number_key: key(get(row, "number_key")?)?,
-                    facts: read_leg(row)?,
-                })
-            })
-            .collect()
+        rows.iter().map(read_leg_row).collect()
     }
 
     async fn write_calls(&mut self, calls: &[CallRow]) -> Result<(), StoreError> {
@@ -209,12 +186,7 @@ impl Statements for Tx<'_> {
                 (0..instants).fold(query, |query, _| query.bind(wanted.as_of_ms)).bind(limit)
             };
             for row in &each(self, statement, numbers, bind).await? {
-                let leg = NumberLeg {
-                    session_key: key(get(row, "session_key")?)?,
-                    session_id: session_id(get(row, "session_id")?),
-                    leg: read_leg(row)?,
-                };
-                legs.push((key(get(row, "number_key")?)?, leg));
+                legs.push(read_number_leg(row)?);
             }
         }
         Ok(legs)
@@ -268,70 +240,10 @@ impl Statements for Tx<'_> {
         Ok(())
     }
 
-    async fn append(&mut self, outboxes: &[(&Claim, Vec<Outgoing>)]) -> Result<(), StoreError> {
-        sqlite::append_outbox(&mut *self, outboxes).await
-    }
-
-    async fn changed(&mut self, shard: i32, limit: usize) -> Result<Vec<Changed>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT ticket, number_key, number, version, as_of_ms, busy FROM state_changed
-             WHERE shard = ?1 ORDER BY ticket LIMIT ?2",
-        )
-        .bind(shard)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&mut **self)
-        .await
-        .map_err(classify)?;
-        rows.iter()
-            .map(|row| {
-                Ok(Changed {
-                    ticket: get(row, "ticket")?,
-                    key: key(get(row, "number_key")?)?,
-                    number: text(get(row, "number")?),
-                    version: get(row, "version")?,
-                    as_of_ms: get(row, "as_of_ms")?,
-                    is_busy: get(row, "busy")?,
-                })
-            })
-            .collect()
-    }
-
     async fn remove_changed(&mut self, shard: i32, tickets: &[i64]) -> Result<(), StoreError> {
         let statement = "DELETE FROM state_changed WHERE ticket = ? AND shard = ?";
         each(self, statement, tickets, |query, ticket| query.bind(*ticket).bind(shard)).await?;
         Ok(())
-    }
-
-    async fn expired(
-        &mut self,
-        shard: i32,
-        now_ms: i64,
-        limit: usize,
-    ) -> Result<Vec<Key>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT number_key AS key FROM state_number
-             WHERE shard = ?1 AND next_expiry_ms <= ?2 ORDER BY next_expiry_ms LIMIT ?3",
-        )
-        .bind(shard)
-        .bind(now_ms)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&mut **self)
-        .await
-        .map_err(classify)?;
-        read_keys(&rows)
-    }
-
-    async fn aged(&mut self, before_ms: i64, limit: usize) -> Result<Vec<Key>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT session_key AS key FROM state_call WHERE touched_ms < ?1
-             ORDER BY touched_ms LIMIT ?2",
-        )
-        .bind(before_ms)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&mut **self)
-        .await
-        .map_err(classify)?;
-        read_keys(&rows)
     }
 
     async fn lock_aged(&mut self, keys: &[Key], before_ms: i64) -> Result<Vec<i64>, StoreError> {
@@ -339,7 +251,7 @@ impl Statements for Tx<'_> {
             SELECT call_serial FROM state_call WHERE session_key = ? AND touched_ms < ?";
         let rows =
             each(self, statement, keys, |query, key| bind_key(query, key).bind(before_ms)).await?;
-        rows.iter().map(|row| get(row, "call_serial")).collect()
+        rows.iter().map(|row| row.get("call_serial")).collect()
     }
 
     async fn remove_calls(&mut self, calls: &[i64]) -> Result<(), StoreError> {
@@ -349,52 +261,9 @@ impl Statements for Tx<'_> {
         .await?;
         Ok(())
     }
-
-    async fn applied(&mut self) -> Result<Option<Applied>, StoreError> {
-        let row = sqlx::query(
-            "SELECT max(event_ms) AS event_ms, max(record_ms) AS record_ms,
-                    max(applied_ms) AS applied_ms,
-                    max(applied_ms - record_ms) FILTER (
-                        WHERE applied_ms > (SELECT max(applied_ms) FROM state_applied) - ?1
-                    ) AS delay_ms
-             FROM state_applied HAVING count(*) > 0",
-        )
-        .bind(DELAY_KNOWN_MS)
-        .fetch_optional(&mut **self)
-        .await
-        .map_err(classify)?;
-        row.map(|row| {
-            Ok(Applied {
-                event_ms: get(&row, "event_ms")?,
-                record_ms: get(&row, "record_ms")?,
-                applied_ms: get(&row, "applied_ms")?,
-                delay_ms: get(&row, "delay_ms")?,
-            })
-        })
-        .transpose()
-    }
-
-    async fn census(&mut self) -> Result<Census, StoreError> {
-        let rows = sqlx::query(
-            "SELECT presence, count(*) AS numbers FROM state_number
-             WHERE next_expiry_ms IS NOT NULL GROUP BY presence",
-        )
-        .fetch_all(&mut **self)
-        .await
-        .map_err(classify)?;
-        let numbers = rows
-            .iter()
-            .map(|row| Ok((get(row, "presence")?, get(row, "numbers")?)))
-            .collect::<Result<_, StoreError>>()?;
-        let unpublished = sqlx::query_scalar("SELECT count(*) FROM state_changed")
-            .fetch_one(&mut **self)
-            .await
-            .map_err(classify)?;
-        Ok(Census { numbers, unpublished })
-    }
 }
 
-async fn mark_changed(tx: &mut Tx<'_>, numbers: &[&NumberRow]) -> Result<(), StoreError> {
+async fn mark_changed(tx: &mut Tx, numbers: &[&NumberRow]) -> Result<(), StoreError> {
     // Replacing the row draws a new ticket.
     let statement = "
         INSERT OR REPLACE INTO state_changed (number_key, shard, version, number, as_of_ms, busy)
@@ -434,58 +303,4 @@ fn bind_leg(query: Bound, leg: &LegRow) -> Bound {
         .bind(leg.session_id.as_bytes())
         .bind(leg.place.0)
         .bind(leg.place.1)
-}
-
-fn get<'r, T>(row: &'r SqliteRow, column: &str) -> Result<T, StoreError>
-where
-    T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>,
-{
-    row.try_get(column).map_err(classify)
-}
-
-fn read_keys(rows: &[SqliteRow]) -> Result<Vec<Key>, StoreError> {
-    let mut keys: Vec<Key> =
-        rows.iter().map(|row| key(get(row, "key")?)).collect::<Result<_, StoreError>>()?;
-    keys.sort_unstable();
-    Ok(keys)
-}
-
-fn read_call(row: &SqliteRow) -> Result<CallRow, StoreError> {
-    Ok(CallRow {
-        serial: get(row, "call_serial")?,
-        key: key(get(row, "session_key")?)?,
-        session_id: session_id(get(row, "session_id")?),
-        events: get(row, "events")?,
-        last_event_ms: get(row, "last_event_ms")?,
-        touched_ms: get(row, "touched_ms")?,
-    })
-}
-
-fn read_number(row: &SqliteRow) -> Result<NumberRow, StoreError> {
-    Ok(NumberRow {
-        key: key(get(row, "number_key")?)?,
-        number: text(get(row, "number")?),
-        version: get(row, "version")?,
-        as_of_ms: get(row, "as_of_ms")?,
-        presence: get(row, "presence")?,
-        shard: get(row, "shard")?,
-        next_expiry_ms: get(row, "next_expiry_ms")?,
-        marked: None,
-    })
-}
-
-fn read_leg(row: &SqliteRow) -> Result<Leg, StoreError> {
-    Ok(Leg {
-        side: side(get(row, "side")?),
-        number: None,
-        started_ms: get(row, "started_ms")?,
-        alerting_ms: get(row, "alerting_ms")?,
-        answered_ms: get(row, "answered_ms")?,
-        ended: get(row, "ended")?,
-        until_ms: get(row, "until_ms")?,
-        state_code: get(row, "state_code")?,
-        release_reason: get(row, "release_reason")?,
-        cause: get(row, "cause")?,
-        sip_status: get(row, "sip_status")?,
-    })
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use tollgate_store::sql::Sql;
 use tollgate_stream::{Claim, StoreError};
 
 use super::apply::{Counts, Touched, recompute};
-use super::rows::Statements;
+use super::queries;
+use super::statements::Statements;
 use crate::keys::Key;
 
 /// Numbers and calls dealt with in one transaction.
@@ -21,18 +23,18 @@ pub(super) struct Due {
 
 impl Due {
     /// Looks for it, without locking. Old calls are left to partition 0's owner.
-    pub async fn find<S: Statements>(
-        tx: &mut S,
+    pub async fn find(
+        sql: &mut dyn Sql,
         claim: &Claim,
         now_ms: i64,
         keep_ms: Option<i64>,
     ) -> Result<Self, StoreError> {
         let partition = claim.source.partition.partition;
-        let numbers = tx.expired(partition, now_ms, BATCH).await?;
+        let numbers = queries::expired(sql, partition, now_ms, BATCH).await?;
         let mut due = Self { numbers, ..Self::default() };
         if let Some(keep_ms) = keep_ms.filter(|_| partition == 0) {
             due.forget_before_ms = now_ms.saturating_sub(keep_ms);
-            due.calls = tx.aged(due.forget_before_ms, BATCH).await?;
+            due.calls = queries::aged(sql, due.forget_before_ms, BATCH).await?;
         }
         Ok(due)
     }
@@ -48,9 +50,9 @@ impl Due {
     }
 
     /// Does it, in a fenced transaction: calls before numbers, as everywhere.
-    pub async fn work_off<S: Statements>(
+    pub async fn work_off(
         &self,
-        tx: &mut S,
+        tx: &mut dyn Statements,
         now_ms: i64,
         partitions: i32,
     ) -> Result<Counts, StoreError> {
