@@ -14,6 +14,7 @@ mod scale;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -22,7 +23,7 @@ use attackers::Attackers;
 use common::{Process, address, metric, succeed};
 use scale::Scale;
 use tokio::net::TcpStream;
-use tollgate_testkit::{Kafka, KafkaOptions, TestDir, eventually};
+use tollgate_testkit::{Kafka, KafkaOptions, TestDir, eventually, noise};
 
 const MIB: u64 = 1 << 20;
 
@@ -125,7 +126,7 @@ async fn connections_leave_the_spool_the_files_that_it_opens() -> Result<()> {
     let honest = reqwest::Client::new();
     let status = format!(
         r#"{{"eventType":"answer","statusInfo":{{"sessionId":"s","userData":"{}"}}}}"#,
-        "x".repeat(30_000)
+        noise(30_000)
     );
     let notify = async || {
         let sent = honest.post(format!("http://{listen}/status")).body(status.clone()).send();
@@ -146,6 +147,10 @@ async fn connections_leave_the_spool_the_files_that_it_opens() -> Result<()> {
         ensure!(status == 200, "{status}:\n{}", edge.output());
     }
     edge.kill();
+    let is_segment = |path: &Path| path.extension().is_some_and(|it| it == "segment");
+    let spool = std::fs::read_dir(dir.path().join("spool"))?;
+    let segments = spool.flatten().filter(|entry| is_segment(&entry.path())).count();
+    ensure!(segments > 5, "the spool opened {segments} files");
     Ok(())
 }
 

@@ -249,7 +249,7 @@ fn closed_pipe() -> Result<std::io::PipeWriter> {
 
 /// Makes a spool in which a record that was acknowledged cannot be read any more.
 fn damaged_spool(dir: &Path) -> Result<()> {
-    let text = b"a notification";
+    let text = b"a notification of +8613800000021";
     let settings = Settings { dir: dir.to_owned(), ..Settings::default() };
     let (spool, reader) = Spool::open(Options { settings, started_at_us: 1 }, Arc::new(RealDisk))?;
     for _ in 0..3 {
@@ -294,6 +294,25 @@ fn what_a_check_found_stands_whoever_reads_it() -> Result<()> {
     ensure!(output.status.code() == Some(3), "{output:?}");
     let output = prints_to(full_disk()?, &verify)?;
     ensure!(output.status.code() == Some(1), "{output:?}");
+    Ok(())
+}
+
+#[test]
+fn what_is_left_of_a_damaged_request_is_shown_and_its_numbers_on_request() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    damaged_spool(dir.path())?;
+    // Whoever reads it keeps the bytes.
+    let settings = Settings { dir: dir.path().to_owned(), ..Settings::default() };
+    let options = Options { settings, started_at_us: 1 };
+    let (spool, mut reader) = Spool::open(options, Arc::new(RealDisk))?;
+    while !reader.next_blocking(10, 1 << 20)?.is_empty() {}
+    drop((spool, reader));
+    let kept = fs::read_dir(dir.path().join("damaged"))?.next().context("nothing is kept")??;
+    let file = kept.path().display().to_string();
+    let hidden = succeed(&["spool", "salvage", &file], &[])?;
+    ensure!(hidden.contains("notification of +861") && !hidden.contains("13800000021"), "{hidden}");
+    let shown = succeed(&["spool", "salvage", &file, "--reveal"], &[])?;
+    ensure!(shown.contains("notification of +8613800000021"), "{shown}");
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use common::{PATIENCE, Process, TOLLGATE, address, get, metric, post, succeed};
-use tollgate_testkit::{Server, TestDir, dies_with_us, eventually};
+use tollgate_testkit::{Server, TestDir, dies_with_us, eventually, noise};
 
 const METRICS_PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
 
@@ -110,7 +110,7 @@ async fn an_edge_without_any_broker_is_ready_and_answers_200_until_its_spool_is_
     let status = format!("http://{listen}/status");
     let fee = format!("http://{listen}/fee");
     let filler = serde_json::json!({"eventType": "answer", "statusInfo": {
-        "sessionId": "s", "timestamp": "2026-11-23 07:00:00", "userData": "x".repeat(8000),
+        "sessionId": "s", "timestamp": "2026-11-23 07:00:00", "userData": noise(8000),
     }})
     .to_string();
     let cdr =

@@ -9,6 +9,7 @@ use common::raw::{chunk, head};
 use common::{Bench, Held, Mode, Raw, application, bodies, eventually, post};
 use rustix::process::getpriority_process;
 use tollgate_spool::disk::{FaultPlan, FaultyDisk, Injected, Operation};
+use tollgate_testkit::noise;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unknown_paths_are_404_and_other_methods_are_405() {
@@ -141,7 +142,7 @@ async fn near_the_spools_bound_statuses_are_taken_and_cdrs_are_not_until_it_is_f
     bench.make_small();
     bench.stream.set(Mode::Stall);
     let node = bench.start();
-    let filler = |index: u32| bodies::status_with(&format!("s-{index}"), &"x".repeat(8 << 10));
+    let filler = |index: u32| bodies::status_with(&format!("s-{index}"), &noise(8 << 10));
     let mut taken = 0;
     while !node.watch.spool_usage().is_in_reserve() {
         node.give("/status", bodies::cdr("app", "early")).await;
@@ -194,7 +195,7 @@ async fn publishing_gives_way_until_the_spool_is_in_its_reserve() {
     let node = bench.start();
     let ours = getpriority_process(None).unwrap();
     let gives_way = || bench.stream.sender_niceness() > ours;
-    let status = bodies::status_with("s", &"x".repeat(8 << 10));
+    let status = bodies::status_with("s", &noise(8 << 10));
     node.give("/status", &status).await;
     eventually("it is sent", || bench.stream.stalled() == 1).await;
     assert!(gives_way());

@@ -10,6 +10,7 @@ use common::{Bench, Mode, Report, Topics, bodies, eventually};
 use tollgate_edge::replay;
 use tollgate_spool::disk::RealDisk;
 use tollgate_spool::inspect;
+use tollgate_testkit::noise;
 
 /// The sequences of each epoch.
 fn sequences(topics: &Topics) -> BTreeMap<u64, BTreeSet<u64>> {
@@ -187,7 +188,7 @@ async fn topics_that_cannot_be_trusted_hold_the_spools_segments() {
     // One copy of each partition is all that the embedded log has.
     bench.settings.allow_weak_topics = false;
     let node = bench.start();
-    let body = |index: u32| bodies::status_with(&index.to_string(), &"x".repeat(8 << 10));
+    let body = |index: u32| bodies::status_with(&index.to_string(), &noise(8 << 10));
     let mut taken = 0;
     let refusal = loop {
         let answer = node.post("/status", body(taken)).await;

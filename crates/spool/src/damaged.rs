@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use crate::catalog::DAMAGED;
 use crate::cursor::Lost;
-use crate::disk::{Disk, DiskFile, Listed, read_up_to};
+use crate::disk::{Access, Disk, DiskFile, Listed, read_up_to};
 use crate::error::{During as _, SpoolError};
 use crate::metrics::disk_failed;
+use crate::{frame, packed};
 
 /// Bytes copied at a time.
 const PIECE: usize = 1 << 20;
@@ -23,6 +24,24 @@ pub(crate) fn list(disk: &dyn Disk, spool_dir: &Path) -> Result<Vec<Listed>, Spo
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         listed => listed.during_at("list directory", &dir),
     }
+}
+
+/// What can be read of the requests in a file of `damaged/`, compressed ones unpacked, one a line.
+/// Nothing vouches for it: it is for a person.
+pub fn read_damaged(path: &Path, disk: &dyn Disk) -> Result<Vec<u8>, SpoolError> {
+    let file = disk.open(path, Access::Read).during_at("open", path)?;
+    let len = file.len().during_at("read", path)?;
+    let kept = read_up_to(&*file, 0, len as usize).during_at("read", path)?;
+    let mut readable = Vec::new();
+    let mut rest = kept.as_slice();
+    while let Some((head, behind)) = rest.split_first_chunk() {
+        // It may be what is damaged.
+        let (payload, next) = behind.split_at(frame::payload_len(head).min(behind.len()));
+        readable.extend(packed::salvage(payload));
+        readable.push(b'\n');
+        rest = next;
+    }
+    Ok(readable)
 }
 
 /// Why something is not kept.

@@ -48,6 +48,7 @@ mod window;
 mod writer;
 
 pub use adopt::{Adopted, Adoption};
+pub use damaged::read_damaged;
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::{AppendError, SpoolError};
 pub use examine::{EpochSummary, Finding, FindingKind, Inspection, Verification, inspect, verify};

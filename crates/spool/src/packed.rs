@@ -43,10 +43,7 @@ pub(crate) fn pack(encoding: &[u8], out: &mut Vec<u8>) {
 
 /// The encoding again.
 pub(crate) fn unpack(payload: Bytes) -> Result<Bytes, Undecodable> {
-    let Some((&[PACKED, ref len @ ..], block)) = payload.split_first_chunk::<HEAD>() else {
-        return Ok(payload);
-    };
-    let len = u32::from_le_bytes(*len) as usize;
+    let Some((len, block)) = packed(&payload) else { return Ok(payload) };
     if len > block.len().saturating_mul(HIGHEST_RATIO) {
         return Err(Undecodable);
     }
@@ -54,6 +51,26 @@ pub(crate) fn unpack(payload: Bytes) -> Result<Bytes, Undecodable> {
     match lz4_flex::block::decompress_into(block, &mut encoding) {
         Ok(filled) if filled == len => Ok(encoding.into()),
         _ => Err(Undecodable),
+    }
+}
+
+/// As much of the encoding as can be read of a payload that is not what was written. Behind the
+/// damage it may say anything.
+pub(crate) fn salvage(payload: &[u8]) -> Vec<u8> {
+    let Some((len, block)) = packed(payload) else { return payload.to_vec() };
+    let mut encoding = vec![0; len.min(block.len().saturating_mul(HIGHEST_RATIO))];
+    // What was read up to an error stays.
+    let _ = lz4_flex::block::decompress_into(block, &mut encoding);
+    let end = encoding.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    encoding.truncate(end);
+    encoding
+}
+
+/// Length of the encoding and its block, if it is compressed.
+fn packed(payload: &[u8]) -> Option<(usize, &[u8])> {
+    match payload.split_first_chunk::<HEAD>()? {
+        (&[PACKED, ref len @ ..], block) => Some((u32::from_le_bytes(*len) as usize, block)),
+        _ => None,
     }
 }
 

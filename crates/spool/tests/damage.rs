@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use common::*;
 use tollgate_spool::disk::{Disk as _, FaultPlan, FaultyDisk, Injected, Loss, Operation};
 use tollgate_spool::{
-    Encoded, FORMAT, FindingKind, Position, Request, Settings, SpoolError, verify,
+    Encoded, FORMAT, FindingKind, Position, Request, Settings, SpoolError, read_damaged, verify,
 };
 
 /// A spool that was closed with six requests in it, and its segment.
@@ -72,6 +72,24 @@ fn flip_each_byte((disk, segment): (FaultyDisk, PathBuf)) {
         }
     }
     assert_eq!(lost_of.len(), 6, "each record is hit: {lost_of:?}");
+}
+
+#[test]
+fn what_is_left_of_a_compressed_request_that_is_damaged_can_be_read() {
+    let (disk, segment) = six_of(repetitive);
+    let frame = record(&disk, &segment, 3);
+    let (head, late) = (frame.offset + 9, frame.offset + frame.len - 20);
+    for (at, least) in [(head, 8992), (late, 500)] {
+        let fork = disk.fork();
+        fork.flip(&segment, at, 1);
+        let (_spool, mut reader) = open(&fork);
+        assert_eq!(drain(&mut reader).len(), 5);
+        let kept = Path::new(DIR).join("damaged").join(&kept(&fork)[0]);
+        let readable = read_damaged(&kept, &fork).unwrap();
+        let text = String::from_utf8_lossy(&readable);
+        assert!(text.contains("192.0.2.1:4711") && text.contains("00000003...."), "{text}");
+        assert!(text.matches('.').count() >= least, "byte {at}: {text}");
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ impl Model {
         let numbers: Vec<u64> = (0..count).map(|index| self.next_number + index).collect();
         self.next_number += count;
         let appends: Vec<_> =
-            numbers.iter().map(|number| spool.append(sized(*number, bytes))).collect();
+            numbers.iter().map(|number| spool.append(some_request(*number, bytes))).collect();
         for (number, append) in numbers.into_iter().zip(appends) {
             match append.wait() {
                 Ok(position) => {

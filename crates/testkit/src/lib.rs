@@ -17,6 +17,7 @@
 
 mod kafka;
 mod machine;
+mod noise;
 mod ports;
 mod postgres;
 mod process;
@@ -25,6 +26,7 @@ mod wait;
 
 pub use kafka::{Broker, Kafka, KafkaOptions, PASSWORD, STRANGER, USER};
 pub use machine::{program, run};
+pub use noise::noise;
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Server, dies_with_us};

@@ -133,6 +133,15 @@ pub enum Spool {
         #[arg(long)]
         reveal: bool,
     },
+    /// Print what can be read of a file of `damaged/`, compressed requests unpacked.
+    Salvage {
+        /// The file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Show phone numbers.
+        #[arg(long)]
+        reveal: bool,
+    },
     /// Publish what a dead edge's spool still holds, then confirm it there; exit code 3 if something
     /// cannot be read, or is refused by its topic for good.
     Replay {

@@ -47,7 +47,7 @@ pub fn hide(value: &mut Value) {
 }
 
 /// Hides the middle of each long run of digits.
-fn hide_digits(text: &str) -> String {
+pub fn hide_digits(text: &str) -> String {
     let mut hidden = String::with_capacity(text.len());
     let mut run = String::new();
     for character in text.chars().chain(['\0']) {

@@ -93,6 +93,11 @@ pub fn encode(out: &mut Vec<u8>, salt: Salt, header: &Header, payload: impl FnOn
     head[8..12].copy_from_slice(&crc.to_le_bytes());
 }
 
+/// Length of the payload as a header says that need not be whole.
+pub(crate) fn payload_len(head: &[u8; HEADER_LEN]) -> usize {
+    u32_at(head, 16) as usize
+}
+
 /// Over everything in the header but the CRC itself.
 fn header_crc(head: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&head[..8]), &head[12..HEADER_LEN])

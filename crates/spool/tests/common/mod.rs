@@ -64,6 +64,11 @@ pub fn repetitive(number: u64) -> Encoded {
     with_body(number, std::iter::repeat_n(b'.', 9000))
 }
 
+/// One or the other.
+pub fn some_request(number: u64, bytes: usize) -> Encoded {
+    if number % 5 == 3 { repetitive(number) } else { sized(number, bytes) }
+}
+
 fn with_body(number: u64, filler: impl Iterator<Item = u8>) -> Encoded {
     let mut body = format!("{number:08}").into_bytes();
     body.extend(filler);

@@ -92,8 +92,8 @@ pub async fn run(cli: &Cli, arguments: &Dev) -> anyhow::Result<ExitCode> {
     process.stop.cancel();
     line.await?;
     result?;
-    billing.await??;
-    users.await??;
+    billing.await?.context("billing")?;
+    users.await?.context("user-state")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,4 +1,4 @@
-//! `tollgate spool inspect|verify|replay`.
+//! `tollgate spool`.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,12 +8,13 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use tollgate_edge::Applications;
 use tollgate_spool::disk::{Disk, RealDisk};
-use tollgate_spool::{DeadLetter, dead_letters, inspect, verify};
+use tollgate_spool::{DeadLetter, dead_letters, inspect, read_damaged, verify};
 
 use super::FOUND;
 use crate::cli::{self, Cli};
 use crate::compose;
 use crate::config::{Config, Part};
+use crate::mask;
 use crate::say::{self, say};
 
 pub async fn run(cli: &Cli, command: &cli::Spool) -> anyhow::Result<ExitCode> {
@@ -37,6 +38,12 @@ pub async fn run(cli: &Cli, command: &cli::Spool) -> anyhow::Result<ExitCode> {
             if found.damaged > 0 {
                 say!("{} stretches cannot be read", found.damaged);
             }
+            Ok(ExitCode::SUCCESS)
+        }
+        cli::Spool::Salvage { file, reveal } => {
+            let readable = read_damaged(file, &*disk)?;
+            let text = String::from_utf8_lossy(&readable);
+            say!("{}", if *reveal { text.into_owned() } else { mask::hide_digits(&text) });
             Ok(ExitCode::SUCCESS)
         }
         cli::Spool::Replay { dir } => replay(cli, dir, disk).await,

@@ -31,6 +31,9 @@ use crate::metrics;
 struct Changes {
     /// Of this number only.
     number: Option<String>,
+    /// What some clients send in place of the header, which is ignored as well.
+    #[serde(rename = "lastEventId")]
+    _last_event_id: Option<String>,
 }
 
 pub(super) async fn changes(
