@@ -15,11 +15,13 @@ use crate::machine;
 /// Memory for PostgreSQL's pages, unless another size is asked for.
 pub const BUFFERS: &str = "1GB";
 
-/// PostgreSQL as the tests start it, durable, with memory for what is measured.
-pub fn start_postgres(buffers: &str) -> Result<Postgres> {
+/// PostgreSQL as the tests start it, durable, with memory for what is measured. By default it
+/// would take huge pages wherever there are some, and figures of two machines would differ by that.
+pub fn start_postgres(buffers: &str, huge_pages: bool) -> Result<Postgres> {
     Postgres::start(
         &PostgresOptions::new()
             .setting("shared_buffers", buffers)
+            .setting("huge_pages", if huge_pages { "on" } else { "off" })
             .setting("max_wal_size", "8GB")
             .setting("checkpoint_timeout", "15min"),
     )

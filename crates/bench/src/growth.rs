@@ -37,15 +37,28 @@ pub struct Plan {
     /// Rounds in which each size has its turn
     #[arg(long, default_value_t = 3)]
     rounds: u32,
+    /// Measure this consumer only: billing, user-state
+    #[arg(long, value_parser = consumer)]
+    only: Option<Consumer>,
     /// Leave out what has more rows than this
     #[arg(long, default_value_t = SIZES[2])]
     most: u64,
     /// shared_buffers of PostgreSQL, in which its most used pages should have room
     #[arg(long, default_value = BUFFERS)]
     buffers: String,
+    /// Have PostgreSQL keep them in huge pages, which `sysctl vm.nr_hugepages` has to set aside
+    #[arg(long)]
+    huge_pages: bool,
     /// Write the table to this file too
     #[arg(long)]
     markdown: Option<PathBuf>,
+}
+
+const CONSUMERS: [Consumer; 2] = [Consumer::Billing, Consumer::UserState];
+
+fn consumer(name: &str) -> Result<Consumer, String> {
+    let found = CONSUMERS.into_iter().find(|it| it.name() == name);
+    found.ok_or_else(|| "no such consumer: billing, user-state".to_owned())
 }
 
 pub fn measure(plan: &Plan) -> Result<()> {
@@ -60,7 +73,7 @@ pub fn measure(plan: &Plan) -> Result<()> {
         "both ÷ the fewest rows",
     ]);
     let sizes: Vec<u64> = SIZES.into_iter().filter(|size| *size <= plan.most).collect();
-    for consumer in [Consumer::Billing, Consumer::UserState] {
+    for consumer in CONSUMERS.into_iter().filter(|it| plan.only.is_none_or(|only| only == *it)) {
         // All sizes in each round: a machine that changes by the hour changes for all of them.
         let round = |number| sizes.iter().map(move |size| part(plan, consumer, *size, number));
         let rounds: Vec<Vec<_>> =
@@ -84,10 +97,11 @@ pub fn measure(plan: &Plan) -> Result<()> {
         }
     }
     let report = format!(
-        "{} rounds, halves of {} records, shared_buffers of {}, on {}; median (least–greatest) of the rounds.\n\n{}",
+        "{} rounds, halves of {} records, shared_buffers of {}{}, on {}; median (least–greatest) of the rounds.\n\n{}",
         plan.rounds,
         plan.records,
         plan.buffers,
+        if plan.huge_pages { " in huge pages" } else { "" },
         machine::describe(),
         table.into_text()
     );
@@ -107,14 +121,15 @@ fn part(
     size: u64,
     round: u32,
 ) -> Result<[Consumed; HALVES.len()]> {
-    let name = format!("{}-{size}-{}-{round}.json", consumer.name(), plan.buffers);
+    let pages = if plan.huge_pages { "-huge" } else { "" };
+    let name = format!("{}-{size}-{}{pages}-{round}.json", consumer.name(), plan.buffers);
     let path = plan.state.join(name);
     if let Ok(text) = fs::read_to_string(&path) {
         return serde_json::from_str(&text).with_context(|| {
             format!("cannot read {}; remove it to measure again", path.display())
         });
     }
-    let server = start_postgres(&plan.buffers)?;
+    let server = start_postgres(&plan.buffers, plan.huge_pages)?;
     let db = Db::postgres(&server)?;
     activate_tariff(&db.url)?;
     let seed = write_seed(consumer, &db)?;

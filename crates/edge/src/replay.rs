@@ -46,7 +46,8 @@ pub async fn replay(
     applications: Arc<Applications>,
     progress: impl Fn(u64),
 ) -> Result<Replayed, EdgeError> {
-    let adopted = Adopted::open(&spool.dir, Arc::clone(&disk), Adoption::Exclusive)?;
+    let how = Adoption::Exclusive { damaged_max_bytes: spool.damaged_max_bytes };
+    let adopted = Adopted::open(&spool.dir, Arc::clone(&disk), how)?;
     let bound = spool.dead_letters_max_bytes;
     let letters = DeadLetters::open(&spool.dir, bound, disk)?;
     let reports = Arc::new(Reports::default());

@@ -6,7 +6,7 @@ use tollgate_telemetry::Metric;
 pub const QUERY_REQUESTS: Metric = Metric::counter(
     "tollgate_query_requests_total",
     &["status"],
-    "Requests to the query API by class of status",
+    "Requests to the query API by class of status: 2xx, 4xx or 5xx, and 401 apart",
 );
 
 /// Which build runs; always 1.

@@ -12,7 +12,6 @@ use crate::examine::Finding;
 use crate::position::PositionFile;
 use crate::record::{Position, Stored};
 use crate::recovery;
-use crate::settings::Settings;
 use crate::window::Window;
 
 /// How a directory is adopted.
@@ -20,7 +19,10 @@ use crate::window::Window;
 pub enum Adoption {
     /// Takes the directory's lock and writes the position as records are confirmed: a replay that
     /// is broken off goes on where it was.
-    Exclusive,
+    Exclusive {
+        /// Bound of what is kept in `damaged/`.
+        damaged_max_bytes: u64,
+    },
     /// Writes nothing and takes no lock; works on a read-only volume and beside a living edge,
     /// whose newest records it may miss.
     ReadOnly,
@@ -42,18 +44,19 @@ pub struct Adopted {
 impl Adopted {
     /// Opens a directory that no edge has open.
     pub fn open(dir: &Path, disk: Arc<dyn Disk>, how: Adoption) -> Result<Self, SpoolError> {
-        let exclusive = how == Adoption::Exclusive;
-        let lock = exclusive.then(|| recovery::lock(&*disk, dir)).transpose()?;
+        let lock = match how {
+            Adoption::Exclusive { .. } => Some(recovery::lock(&*disk, dir)?),
+            Adoption::ReadOnly => None,
+        };
         let catalog = Catalog::load(&*disk, dir)?;
         let start = catalog.start();
         let mut position = None;
         let mut keeper = None;
-        if exclusive {
+        if let Adoption::Exclusive { damaged_max_bytes } = how {
             let damaged_dir = dir.join(DAMAGED);
             disk.create_dir(&damaged_dir).during_at("create directory", &damaged_dir)?;
             position = Some(PositionFile::open(disk.clone(), dir, &catalog.position));
-            let max_bytes = Settings::default().damaged_max_bytes;
-            keeper = Some(Keeper::new(disk.clone(), dir, max_bytes));
+            keeper = Some(Keeper::new(disk.clone(), dir, damaged_max_bytes));
         }
         let missing = catalog.segments.first().and_then(|first| missing_before(first, start));
         let missing = missing.map(|sequences| {

@@ -1,5 +1,6 @@
 //! Keeps the bytes that could not be read.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,8 +9,10 @@ use crate::catalog::DAMAGED;
 use crate::cursor::Lost;
 use crate::disk::{Access, Disk, DiskFile, Listed, read_up_to};
 use crate::error::{During as _, SpoolError};
+use crate::frame::{self, Damage, Item, Salt, Scanner};
 use crate::metrics::disk_failed;
-use crate::{frame, packed};
+use crate::packed;
+use crate::segment::{HEADER_BLOCK, SegmentName};
 
 /// Bytes copied at a time.
 const PIECE: usize = 1 << 20;
@@ -26,22 +29,51 @@ pub(crate) fn list(disk: &dyn Disk, spool_dir: &Path) -> Result<Vec<Listed>, Spo
     }
 }
 
-/// What can be read of the requests in a file of `damaged/`, compressed ones unpacked, one a line.
-/// Nothing vouches for it: it is for a person.
+/// What can be read of the requests in a file of `damaged/`, be it a stretch or a whole segment,
+/// compressed ones unpacked, one a line. Nothing vouches for it: it is for a person.
 pub fn read_damaged(path: &Path, disk: &dyn Disk) -> Result<Vec<u8>, SpoolError> {
     let file = disk.open(path, Access::Read).during_at("open", path)?;
     let len = file.len().during_at("read", path)?;
     let kept = read_up_to(&*file, 0, len as usize).during_at("read", path)?;
+    let name = path.file_name().and_then(OsStr::to_str).and_then(SegmentName::parse);
+    let (salt, start) = match name.transpose()? {
+        Some(segment) => (segment.salt, HEADER_BLOCK),
+        None => (salt_of(&kept), 0),
+    };
+    let mut scanner = Scanner::new(kept.as_slice(), salt, start).during_at("read", path)?;
     let mut readable = Vec::new();
-    let mut rest = kept.as_slice();
-    while let Some((head, behind)) = rest.split_first_chunk() {
-        // It may be what is damaged.
-        let (payload, next) = behind.split_at(frame::payload_len(head).min(behind.len()));
-        readable.extend(packed::salvage(payload));
-        readable.push(b'\n');
-        rest = next;
+    while let Some(item) = scanner.next_item().during_at("read", path)? {
+        match item {
+            Item::Frame { payload, .. } => add_request(&payload, &mut readable),
+            Item::Damage(Damage { offset, len, .. }) => {
+                add_stretch(&kept[offset as usize..][..len as usize], &mut readable);
+            }
+        }
     }
     Ok(readable)
+}
+
+/// That of the frame it begins with, unless this is what is damaged.
+fn salt_of(stretch: &[u8]) -> Salt {
+    Salt::new(stretch.first_chunk().map_or(0, |first| u64::from_le_bytes(*first)))
+}
+
+/// Adds the requests of frames that do not prove themselves.
+fn add_stretch(mut stretch: &[u8], readable: &mut Vec<u8>) {
+    while let Some((head, behind)) = stretch.split_first_chunk() {
+        // It may be what is damaged.
+        let (payload, next) = behind.split_at(frame::payload_len(head).min(behind.len()));
+        add_request(payload, readable);
+        stretch = next;
+    }
+}
+
+fn add_request(payload: &[u8], readable: &mut Vec<u8>) {
+    let request = packed::salvage(payload);
+    if !request.is_empty() {
+        readable.extend(request);
+        readable.push(b'\n');
+    }
 }
 
 /// Why something is not kept.

@@ -93,6 +93,20 @@ fn what_is_left_of_a_compressed_request_that_is_damaged_can_be_read() {
 }
 
 #[test]
+fn a_segment_that_was_kept_whole_can_be_read_around_a_damaged_header() {
+    let (disk, segment) = six_of(repetitive);
+    // The length of its payload.
+    disk.flip(&segment, record(&disk, &segment, 3).offset + 17, 1);
+    let readable = read_damaged(&segment, &disk).unwrap();
+    let text = String::from_utf8_lossy(&readable);
+    for number in 1..=6 {
+        assert!(text.contains(&format!("{number:08}....")), "{number}");
+    }
+    assert_eq!((text.lines().count(), text.matches('.').count() / 8992), (6, 6));
+    assert!(!text.starts_with('\0'));
+}
+
+#[test]
 fn damage_is_found_once_and_its_record_is_gone_for_good_after_the_others_are_confirmed() {
     let (disk, segment) = six();
     disk.flip(&segment, record(&disk, &segment, 3).offset + 60, 1);

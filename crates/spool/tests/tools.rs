@@ -10,6 +10,8 @@ use tollgate_spool::{
     Adopted, Adoption, DeadLetter, DeadLetters, FindingKind, Position, SpoolError, inspect, verify,
 };
 
+const EXCLUSIVE: Adoption = Adoption::Exclusive { damaged_max_bytes: 1 << 28 };
+
 /// Two epochs, some records confirmed.
 fn dead_edge() -> (FaultyDisk, Vec<Position>) {
     let disk = FaultyDisk::new(1);
@@ -69,7 +71,7 @@ fn a_directory_may_be_deleted_when_nothing_in_it_is_needed() {
     let (disk, _) = dead_edge();
     let is_deletable = || inspect(Path::new(DIR), &shared(&disk)).unwrap().deletable;
     assert!(!is_deletable(), "what is unconfirmed is needed");
-    let mut adopted = Adopted::open(Path::new(DIR), shared(&disk), Adoption::Exclusive).unwrap();
+    let mut adopted = Adopted::open(Path::new(DIR), shared(&disk), EXCLUSIVE).unwrap();
     let rest: Vec<_> = adopted.by_ref().map(Result::unwrap).collect();
     adopted.confirm(&positions(&rest)).unwrap();
     assert!(is_deletable());
@@ -100,27 +102,41 @@ fn a_spool_in_use_can_be_verified() {
 #[test]
 fn a_dead_edges_directory_is_adopted_and_a_replay_goes_on_where_it_was_broken_off() {
     let (disk, all) = dead_edge();
-    let mut adopted = Adopted::open(Path::new(DIR), shared(&disk), Adoption::Exclusive).unwrap();
-    let taken = Adopted::open(Path::new(DIR), shared(&disk), Adoption::Exclusive);
+    let mut adopted = Adopted::open(Path::new(DIR), shared(&disk), EXCLUSIVE).unwrap();
+    let taken = Adopted::open(Path::new(DIR), shared(&disk), EXCLUSIVE);
     assert!(matches!(taken, Err(SpoolError::Locked { .. })));
     let some: Vec<_> = adopted.by_ref().take(10).map(Result::unwrap).collect();
     assert_eq!(positions(&some), all[12..22]);
     adopted.confirm(&positions(&some[..7])).unwrap();
     drop(adopted);
 
-    let mut adopted = Adopted::open(Path::new(DIR), shared(&disk), Adoption::Exclusive).unwrap();
+    let mut adopted = Adopted::open(Path::new(DIR), shared(&disk), EXCLUSIVE).unwrap();
     let rest: Vec<_> = adopted.by_ref().map(Result::unwrap).collect();
     assert_eq!(positions(&rest), all[19..]);
     adopted.confirm(&positions(&rest)).unwrap();
     assert_eq!(adopted.findings(), []);
     drop(adopted);
-    let mut adopted = Adopted::open(Path::new(DIR), shared(&disk), Adoption::Exclusive).unwrap();
+    let mut adopted = Adopted::open(Path::new(DIR), shared(&disk), EXCLUSIVE).unwrap();
     assert!(adopted.next().is_none());
     drop(adopted);
     // The edge may come back.
     let (spool, mut reader) = open(&disk);
     assert!(drain(&mut reader).is_empty());
     assert_eq!(spool.usage().records, 0);
+}
+
+#[test]
+fn an_adoption_keeps_damaged_bytes_up_to_its_bound() {
+    for (damaged_max_bytes, expected) in [(1 << 28, 1), (500, 0)] {
+        let (disk, _) = dead_edge();
+        let segment = segments(&disk).remove(0);
+        disk.flip(&segment, record(&disk, &segment, 20).offset + 60, 1);
+        let how = Adoption::Exclusive { damaged_max_bytes };
+        let mut adopted = Adopted::open(Path::new(DIR), shared(&disk), how).unwrap();
+        assert_eq!(adopted.by_ref().map(Result::unwrap).count(), 22);
+        assert_eq!(adopted.findings().len(), 1);
+        assert_eq!(kept(&disk).len(), expected, "{damaged_max_bytes}");
+    }
 }
 
 #[test]

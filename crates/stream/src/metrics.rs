@@ -86,8 +86,8 @@ pub const RELAY_ERRORS: Metric = Metric::counter(
 pub const RELAY_REFUSED: Metric = Metric::counter(
     "tollgate_relay_refused_total",
     &["group", "outcome"],
-    "Rows that their topic refuses for good: sent to quarantine in their place, or dropped when \
-     even that was refused",
+    "Rows that their topic refuses for good, by what is tried next: quarantined, then shortened, \
+     then dropped; a row counts at each of these steps",
 );
 /// Time of a relay transaction.
 pub const RELAY_SECONDS: Metric = Metric::histogram(

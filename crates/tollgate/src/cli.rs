@@ -44,7 +44,7 @@ pub enum Command {
     /// Look into a spool directory, verify it, or publish what a dead edge left.
     #[command(subcommand)]
     Spool(Spool),
-    /// List what was quarantined, or feed it to an edge again.
+    /// List what was quarantined, or publish again what can be read now.
     #[command(subcommand)]
     Quarantine(Quarantine),
     /// Check, activate or list tariffs.

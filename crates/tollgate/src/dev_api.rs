@@ -2,7 +2,7 @@
 //! its topics here, to `tollgate tail --dev` and to the simulator's verifier.
 //!
 //! `GET /v1/topics/{name}/records?limit=1000[&from=latest]` opens a reading and answers
-//! `{"records":[…],"next":"…"}`; `?after=<next>` goes on with it. No records: nothing new for the
+//! `{"records":[…],"next":"…"}`; `?after=<next>` goes on with it, on the same topic. No records: nothing new for the
 //! moment. A reading gives each record once; what a client did not receive it reads from the start.
 
 use std::collections::HashMap;
@@ -24,12 +24,14 @@ use tollgate_stream::{Incoming, ReadFrom, Stream, StreamError, TopicPartition, T
 /// Readings kept open; the one unused for longest goes first.
 const OPEN_READINGS: usize = 32;
 
+const DEFAULT_LIMIT: usize = 1000;
 const MAX_LIMIT: usize = 5000;
 
 /// How long a request waits for a record.
 const WAIT: Duration = Duration::from_millis(200);
 
-const HINT: &str = "GET /v1/topics/{name}/records takes limit (1 to 5000), from (latest) and after";
+const HINT: &str = "GET /v1/topics/{name}/records takes limit (1 to 5000) and either from (earliest, latest) or \
+     after (the `next` of the answer before)";
 
 /// One page of a topic.
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,7 +56,25 @@ struct Shown {
 struct Query {
     after: Option<String>,
     limit: Option<usize>,
-    from: Option<String>,
+    from: Option<From>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum From {
+    Earliest,
+    Latest,
+}
+
+/// What is asked for, once it makes sense.
+struct Question {
+    place: Place,
+    limit: usize,
+}
+
+enum Place {
+    Open(ReadFrom),
+    After(String),
 }
 
 /// The readings of all clients.
@@ -65,6 +85,7 @@ pub struct Readings {
 }
 
 struct Reading {
+    topic: &'static str,
     reader: Arc<Mutex<Box<dyn TopicReader>>>,
     used: u64,
 }
@@ -75,31 +96,34 @@ impl Readings {
         Arc::new(Self { stream, open: Mutex::default(), clock: AtomicU64::new(0) })
     }
 
-    /// `None` when the reading is not open any more.
-    async fn page(&self, topic: &Topic, query: &Query) -> Result<Option<Page>, StreamError> {
+    /// `None` when there is no such reading of this topic, or not any more.
+    async fn page(
+        &self,
+        topic: &'static Topic,
+        question: Question,
+    ) -> Result<Option<Page>, StreamError> {
         let now = self.clock.fetch_add(1, Ordering::Relaxed);
-        let (id, reader) = match &query.after {
-            None => self.open(topic, query.from.as_deref() == Some("latest"), now).await?,
-            Some(id) => match self.open.lock().await.get_mut(id) {
-                None => return Ok(None),
-                Some(reading) => {
+        let (id, reader) = match question.place {
+            Place::Open(from) => self.open(topic, from, now).await?,
+            Place::After(id) => match self.open.lock().await.get_mut(&id) {
+                Some(reading) if reading.topic == topic.name => {
                     reading.used = now;
-                    (id.clone(), Arc::clone(&reading.reader))
+                    let reader = Arc::clone(&reading.reader);
+                    (id, reader)
                 }
+                _ => return Ok(None),
             },
         };
-        let limit = query.limit.unwrap_or(1000).clamp(1, MAX_LIMIT);
-        let records = reader.lock().await.next(limit, WAIT).await?;
+        let records = reader.lock().await.next(question.limit, WAIT).await?;
         Ok(Some(Page { records: records.iter().map(Shown::of).collect(), next: id }))
     }
 
     async fn open(
         &self,
-        topic: &Topic,
-        latest: bool,
+        topic: &'static Topic,
+        from: ReadFrom,
         now: u64,
     ) -> Result<(String, Arc<Mutex<Box<dyn TopicReader>>>), StreamError> {
-        let from = if latest { ReadFrom::Latest } else { ReadFrom::Earliest };
         let reader = Arc::new(Mutex::new(self.stream.reader(&[topic.name], from).await?));
         let id = format!("{}-{now}", topic.name);
         let mut open = self.open.lock().await;
@@ -109,8 +133,25 @@ impl Readings {
         {
             open.remove(&oldest);
         }
-        open.insert(id.clone(), Reading { reader: Arc::clone(&reader), used: now });
+        let reading = Reading { topic: topic.name, reader: Arc::clone(&reader), used: now };
+        open.insert(id.clone(), reading);
         Ok((id, reader))
+    }
+}
+
+impl Question {
+    fn of(query: Query) -> Result<Self, Refusal> {
+        let place = match (query.after, query.from) {
+            (Some(_), Some(_)) => return Err(Refusal::invalid("both after and from", HINT)),
+            (Some(id), None) => Place::After(id),
+            (None, Some(From::Latest)) => Place::Open(ReadFrom::Latest),
+            (None, Some(From::Earliest) | None) => Place::Open(ReadFrom::Earliest),
+        };
+        let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            return Err(Refusal::invalid("limit is not between 1 and 5000", HINT));
+        }
+        Ok(Self { place, limit })
     }
 }
 
@@ -163,8 +204,8 @@ async fn answer(
     let topic = Topic::named(&name).ok_or_else(|| {
         Refusal::new(StatusCode::NOT_FOUND, "no such topic", "see docs/topics.md for their names")
     })?;
-    let query = read(request.query_string(), HINT)?;
-    let page = readings.page(topic, &query).await.map_err(|error| {
+    let question = Question::of(read(request.query_string(), HINT)?)?;
+    let page = readings.page(topic, question).await.map_err(|error| {
         Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
             error.to_string(),
@@ -216,9 +257,12 @@ impl Pages {
 #[cfg(test)]
 mod tests {
     use actix_web::App;
-    use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
+    use actix_web::test::{
+        TestRequest, call_and_read_body_json, call_service, init_service, read_body_json,
+    };
     use serde_json::Value;
     use tempfile::TempDir;
+    use tollgate_stream::TopicSpec;
     use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
     use tollgate_stream::settings::EmbeddedSettings;
 
@@ -229,12 +273,22 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let log = EmbeddedSettings { dir: dir.path().to_owned(), ..EmbeddedSettings::default() };
         let stream = EmbeddedStream::open(EmbeddedOptions::new(log)).unwrap();
+        stream.create_topics(&TopicSpec::catalogue(Some(1))).await.unwrap();
         let app = init_service(App::new().configure(routes(Readings::new(stream)))).await;
+        let open = TestRequest::get().uri("/v1/topics/call-events/records?from=earliest");
+        let page: Page = call_and_read_body_json(&app, open.to_request()).await;
+        assert_eq!(page.next, "call-events-0");
         for (path, expected) in [
             ("/v1/topics/nothing/records", 404),
             ("/v1/topics/cdrs/records?limti=5", 400),
             ("/v1/topics/cdrs/records?limit=five", 400),
+            ("/v1/topics/cdrs/records?limit=0", 400),
+            ("/v1/topics/cdrs/records?limit=5001", 400),
+            ("/v1/topics/cdrs/records?from=newest", 400),
+            ("/v1/topics/cdrs/records?from=latest&after=cdrs-0", 400),
             ("/v1/topics/cdrs/records?after=cdrs-7", 410),
+            // Open, but of the other topic.
+            ("/v1/topics/cdrs/records?after=call-events-0", 410),
         ] {
             let request = TestRequest::get().uri(path).to_request();
             let response = call_service(&app, request).await;

@@ -104,7 +104,7 @@ fn consumers(plan: &Plan, number: usize, round: &mut Round) -> Result<()> {
     let (kafka, dir) = (&kafka, dir.path());
     statuses(kafka, dir, 0, plan.records)?;
     cdrs(kafka, dir, 0, plan.records)?;
-    let server = start_postgres(BUFFERS)?;
+    let server = start_postgres(BUFFERS, false)?;
     let mut order = [Consumer::Billing, Consumer::UserState];
     order.rotate_left(number % 2);
     for consumer in order {
