@@ -13,12 +13,15 @@ use common::{TOLLGATE, succeed, tollgate};
 use serde_json::Value;
 use tollgate_spool::disk::RealDisk;
 use tollgate_spool::{Options, Request, Settings, Spool};
+use tollgate_store::{Migration, Schema};
+use tollgate_testkit::Postgres;
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../voicecall/tests/samples");
 
-fn explain(body: &[u8]) -> Result<Value> {
+fn explain(body: &[u8], arguments: &[&str]) -> Result<Value> {
     let mut child = Command::new(TOLLGATE)
         .args(["explain", "-"])
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
@@ -36,7 +39,7 @@ fn explain_shows_legs_minutes_and_charge_of_a_callback() -> Result<()> {
     let document: Value = serde_json::from_str(&text)?;
     let record = &document["records"][0];
     ensure!(record["topic"] == "cdrs");
-    ensure!(record["event"]["a_leg"]["number"] == "+8613800000021");
+    ensure!(record["event"]["a_leg"]["number"] == "+861********21");
     let legs: Vec<_> = record["legs"]
         .as_array()
         .into_iter()
@@ -46,6 +49,22 @@ fn explain_shows_legs_minutes_and_charge_of_a_callback() -> Result<()> {
     ensure!(legs == [(Some(102), Some(2)), (Some(95), Some(2))], "{legs:?}");
     ensure!(record["charge"]["amount"] == "0.720000", "{}", record["charge"]);
     ensure!(document["quarantined"].as_array().is_some_and(Vec::is_empty));
+    Ok(())
+}
+
+/// I12.
+#[test]
+fn explain_shows_numbers_and_contents_to_who_asks_for_them() -> Result<()> {
+    let numbered = br#"{"eventType":"answer","statusInfo":{"timestamp":"2026-11-23 07:00:00",
+        "sessionId":"+8613800000021_+8613800007021_4_627e5c1f_963036_669_1_0",
+        "called":"+8613800000021","userData":"13800000021"}}"#;
+    for body in [&numbered[..], br#"{"feeLst":[{"sessionId":{},"calleeNum":"+8613800000021"}]}"#] {
+        let hidden = explain(body, &[])?.to_string();
+        ensure!(!hidden.contains("13800000021") && hidden.contains("--reveal"), "{hidden}");
+    }
+    let whole = explain(numbered, &["--reveal"])?;
+    let event = &whole["records"][0]["event"];
+    ensure!(event["called"] == "+8613800000021" && event["user_data"] == "13800000021", "{event}");
     Ok(())
 }
 
@@ -67,12 +86,12 @@ fn explain_takes_every_sample() -> Result<()> {
 #[test]
 fn explain_says_what_is_quarantined_and_why() -> Result<()> {
     let document =
-        explain(br#"{"eventType":"fee","feeLst":[{"sessionId":{}},{"sessionId":"s"}]}"#)?;
+        explain(br#"{"eventType":"fee","feeLst":[{"sessionId":{}},{"sessionId":"s"}]}"#, &[])?;
     let bad = &document["quarantined"][0];
     ensure!(bad["reason"] == "QUARANTINE_REASON_UNREADABLE_RECORD", "{bad}");
     ensure!(bad["location"] == "feeLst[0].sessionId", "{bad}");
     ensure!(document["records"][0]["index"] == 1);
-    let document = explain(b"no json")?;
+    let document = explain(b"no json", &[])?;
     ensure!(document["quarantined"][0]["reason"] == "QUARANTINE_REASON_MALFORMED_BODY");
     Ok(())
 }
@@ -110,6 +129,26 @@ fn an_unknown_setting_is_refused_with_its_name_and_exit_code_2() -> Result<()> {
     let check = ["config", "check"];
     refused(&check, &[("TOLLGATE_EDGE__LISTN", value())], &["`listn`", "TOLLGATE_EDGE__LISTN"])?;
     refused(&check, &[("TOLLGATE_EDGE_LISTEN", value())], &["TOLLGATE_EDGE_LISTEN"])
+}
+
+#[test]
+fn what_is_set_on_the_command_line_and_refused_is_said_to_come_from_there() -> Result<()> {
+    refused(&["config", "check", "--set", "edge.lisen=1"], &[], &["edge.lisen", "--set"])?;
+    refused(&["config", "check", "--log", "warning"], &[], &["`warning`", "warn", "debug"])?;
+    refused(&["config", "check", "--set", "log.filter=inof"], &[], &["`inof`", "info"])?;
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().display().to_string();
+    refused(&["config", "check", "--config", &path], &[], &[&path, "is a directory"])
+}
+
+#[test]
+fn what_a_check_of_all_has_not_checked_is_said() -> Result<()> {
+    let text = succeed(&["config", "check"], &[])?;
+    ensure!(text.contains("not checked: the database") && text.contains("billing"), "{text}");
+    let url = [("TOLLGATE_DATABASE__URL", "postgres://db/tollgate".to_owned())];
+    let text = succeed(&["config", "check"], &url)?;
+    ensure!(text.trim() == "settings can be used", "{text}");
+    refused(&["config", "check", "billing"], &[], &["database"])
 }
 
 #[test]
@@ -333,14 +372,103 @@ fn settings_are_shown_without_secrets_and_with_what_follows_from_them() -> Resul
 
 #[test]
 fn a_tariff_is_checked_and_a_wrong_one_refused() -> Result<()> {
-    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../rating/tariffs/sample.toml");
-    let text = succeed(&["tariff", "check", sample], &[])?;
+    let text = succeed(&["tariff", "check", SAMPLE_TARIFF], &[])?;
     ensure!(text.contains("CNY") && text.contains("0.18"), "{text}");
     let dir = tempfile::tempdir()?;
     let wrong = dir.path().join("wrong.toml");
     std::fs::write(&wrong, "name = \"x\"\ncurrency = \"YUAN\"\n")?;
     let output = tollgate(&["tariff", "check", &wrong.display().to_string()], &[])?;
     ensure!(output.status.code() == Some(2), "{}", output.status);
+    Ok(())
+}
+
+const SAMPLE_TARIFF: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../rating/tariffs/sample.toml");
+
+/// Tariffs are listed only where billing's tables are.
+fn lists_nothing(database: &[(&str, String)], words: &[&str]) -> Result<()> {
+    refused(&["tariff", "list"], database, &[words, &["no tables of billing"]].concat())
+}
+
+/// Says where a tariff is kept, and whether anybody uses it.
+fn activates(database: &[(&str, String)], place: &str) -> Result<()> {
+    let text = succeed(&["tariff", "activate", SAMPLE_TARIFF], database)?;
+    ensure!(text.contains(&format!("this stands in {place}")), "{text}");
+    ensure!(text.contains("no billing consumer (group tollgate-billing)"), "{text}");
+    let listed = succeed(&["tariff", "list"], database)?;
+    ensure!(listed.contains("sample") && listed.contains("activated"), "{listed}");
+    Ok(())
+}
+
+#[test]
+fn listing_tariffs_makes_no_schema_and_activating_one_says_in_which_it_is() -> Result<()> {
+    let url = Postgres::shared().create_database("tariffs")?;
+    let database =
+        [("TOLLGATE_DATABASE__URL", url), ("TOLLGATE_DATABASE__SCHEMA", "tolgate".to_owned())];
+    for _ in 0..2 {
+        lists_nothing(&database, &["schema tolgate of postgres://", "database.schema"])?;
+    }
+    activates(&database, "schema tolgate of postgres://")
+}
+
+#[tokio::test]
+async fn listing_tariffs_makes_no_file_and_the_file_of_another_service_is_left_alone() -> Result<()>
+{
+    let dir = tempfile::tempdir()?;
+    let at = |name: &str| {
+        let url = format!("sqlite:{}", dir.path().join(name).display());
+        [("TOLLGATE_DATABASE__URL", url)]
+    };
+    lists_nothing(&at("billing.sqlite"), &["SQLite file", "billing.sqlite"])?;
+    ensure!(fs::read_dir(dir.path())?.next().is_none(), "a file was made");
+    activates(&at("billing.sqlite"), "SQLite file")?;
+
+    let other = at("user-state.sqlite");
+    let step = Migration { postgres: "", sqlite: "CREATE TABLE calls (id INTEGER) STRICT" };
+    let database = tollgate_store::connect(&tollgate_store::Settings::for_url(&other[0].1))?;
+    Schema::new("user-state", &["calls"], vec![step].leak()).ensure(&database).await?;
+    database.close().await;
+    lists_nothing(&other, &["user-state.sqlite"])?;
+    refused(&["tariff", "activate", SAMPLE_TARIFF], &other, &["is the file of user-state"])?;
+    lists_nothing(&other, &["user-state.sqlite"])
+}
+
+#[test]
+fn a_command_names_the_brokers_it_does_not_reach_and_promises_nothing() -> Result<()> {
+    let brokers = common::address().to_string();
+    let output = tollgate(&["tail", "cdrs"], &[("TOLLGATE_KAFKA__BROKERS", brokers.clone())])?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1), "{}: {text}", output.status);
+    for word in [&brokers, "kafka.brokers", "--dev http://"] {
+        ensure!(text.contains(word), "{word} is not in: {text}");
+    }
+    ensure!(!text.contains("tried again"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_directory_that_is_no_spool_is_named_and_nothing_is_written_into_it() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let spool = dir.path().join("spool");
+    damaged_spool(&spool)?;
+    let (parent, spool) = (dir.path().display().to_string(), spool.display().to_string());
+    for command in ["inspect", "verify", "replay", "dead-letters"] {
+        let output = tollgate(&["spool", command, "--dir", &parent], &[])?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(1), "{command}: {}: {text}", output.status);
+        ensure!(text.contains("no spool directory"), "{command}: {text}");
+        ensure!(text.contains(&format!("{spool} is one")), "{command}: {text}");
+        ensure!(fs::read_dir(&parent)?.count() == 1, "{command} has written something");
+        let output = tollgate(&["spool", command, "--dir", "/no/such/spool"], &[])?;
+        ensure!(output.status.code() == Some(1), "{command}: {output:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn tail_says_which_address_of_dev_it_wants() -> Result<()> {
+    for address in ["127.0.0.1:8081", "localhost:8081", "http://"] {
+        refused(&["tail", "cdrs", "--dev", address], &[], &["--dev", "http://127.0.0.1:8081"])?;
+    }
     Ok(())
 }
 

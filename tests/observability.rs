@@ -53,12 +53,18 @@ async fn what_is_scraped_is_what_is_documented() -> Result<()> {
     }
     ensure!(post(&format!("http://{listen}/nowhere"), "x").await? == 404);
     ensure!(post(&format!("http://{listen}/status"), "no json").await? == 200);
+    let endless = r#"{"eventType":"fee","feeLst":[{"sessionId":"endless","icid":"endless","serviceType":"001",
+        "callOutAnswerTime":"2026-11-23 07:00:00"}]}"#;
+    ensure!(post(&format!("http://{listen}/fee"), endless).await? == 200);
+    count += 1.0;
 
     let page = eventually(PATIENCE, async || {
         let page = process.metrics().await?;
         let applied = metric(&page, "tollgate_consumer_records_applied_total");
         ensure!(applied > count, "{applied} records applied so far");
         ensure!(metric(&page, "tollgate_billing_entries_total") > 0.0, "nothing billed yet");
+        let endless = metric(&page, "tollgate_billing_flagged_charges_total{flag=\"no_end\"}");
+        ensure!(endless > 0.0, "the call without an end is not billed yet");
         ensure!(metric(&page, "tollgate_edge_quarantined_total") > 0.0, "nothing quarantined yet");
         anyhow::Ok(page)
     })

@@ -137,8 +137,10 @@ pub fn routes() -> Result<Vec<String>> {
     let mut found = Vec::new();
     for source in sources()? {
         let source = source.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
-        for rest in source.split("route(").skip(1) {
-            let path = rest.trim_start().strip_prefix('"').and_then(|it| it.split('"').next());
+        // As in `.service(get("/livez", …))`.
+        for rest in source.split(".service(").skip(1) {
+            let path = rest.split_once('(').and_then(|(_, it)| it.trim_start().strip_prefix('"'));
+            let path = path.and_then(|it| it.split('"').next());
             found.extend(path.filter(|it| it.starts_with('/')).map(str::to_owned));
         }
     }

@@ -29,6 +29,9 @@ pub struct Options {
     /// Send to here; created with as many partitions
     #[arg(long)]
     to: String,
+    /// Send all of it so many times
+    #[arg(long, default_value_t = 1)]
+    times: u64,
 }
 
 /// What a bare producer did.
@@ -57,9 +60,10 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// Runs a bare producer as a process of its own.
-pub fn send_apart(brokers: &str, from: &str, to: &str) -> Result<Sent> {
+pub fn send_apart(brokers: &str, from: &str, to: &str, times: u64) -> Result<Sent> {
     let mut command = std::process::Command::new(std::env::current_exe()?);
     command.args(["produce", "--brokers", brokers, "--from", from, "--to", to]);
+    command.args(["--times", &times.to_string()]);
     let output = command.output().context("the bare producer cannot be started")?;
     ensure!(
         output.status.success(),
@@ -139,13 +143,16 @@ fn send_again(options: &Options) -> Result<Sent> {
 
     let id = std::process::id();
     let (began, cpu) = (Instant::now(), machine::cpu(id)?);
-    for message in &messages {
-        send(&producer, &options.to, message)?;
+    for _ in 0..options.times {
+        for message in &messages {
+            send(&producer, &options.to, message)?;
+        }
     }
     producer.flush(PATIENCE)?;
     let seconds = began.elapsed().as_secs_f64();
     let records = confirmed.0.load(Ordering::Relaxed);
-    ensure!(records == messages.len() as u64, "{records} of {} are confirmed", messages.len());
+    let sent = options.times * messages.len() as u64;
+    ensure!(records == sent, "{records} of {sent} are confirmed");
     Ok(Sent { records, seconds, cpu_seconds: machine::cpu(id)? - cpu })
 }
 

@@ -14,6 +14,13 @@ pub const ENTRIES: Metric = Metric::counter(
     &["kind", "status"],
     "Ledger entries written, by kind (charge, reversal) and status",
 );
+/// Charges with something odd about them.
+pub const FLAGGED: Metric = Metric::counter(
+    "tollgate_billing_flagged_charges_total",
+    &["flag"],
+    "Charges written whose record is odd, by flag (docs/api.md, flags); one with two flags counts \
+     under each",
+);
 /// Money charged.
 pub const CHARGED: Metric = Metric::counter(
     "tollgate_billing_charged_micros_total",
@@ -52,18 +59,26 @@ pub const UNRATED: Metric = Metric::gauge(
 );
 
 /// Everything above.
-pub const ALL: &[Metric] = &[ENTRIES, CHARGED, REVERSED, MINUTES, REPEATED, REVISIONS, UNRATED];
+pub const ALL: &[Metric] =
+    &[ENTRIES, FLAGGED, CHARGED, REVERSED, MINUTES, REPEATED, REVISIONS, UNRATED];
 
 /// Counts what a transaction wrote, once it is committed.
 pub(crate) fn committed(writes: &Writes) {
     // Summed first: looking a counter up costs more than writing an entry's share of the batch.
     let mut sums: BTreeMap<(Kind, i64, &str), [u64; 3]> = BTreeMap::new();
-    for Entry { kind, bucket, measures, .. } in &writes.entries {
+    let mut flagged: BTreeMap<&str, u64> = BTreeMap::new();
+    for Entry { kind, bucket, measures, message, .. } in &writes.entries {
         let [entries, minutes, micros] =
             sums.entry((*kind, bucket.status, &bucket.currency)).or_default();
         *entries += 1;
         *minutes += measures.billed_minutes.unsigned_abs();
         *micros += measures.amount_micros.unsigned_abs();
+        for flag in message.flags.iter().filter(|_| *kind == Kind::Charge) {
+            *flagged.entry(flag).or_default() += 1;
+        }
+    }
+    for (flag, charges) in flagged {
+        metrics::counter!(FLAGGED.name, "flag" => flag.to_owned()).increment(charges);
     }
     for ((kind, status, currency), [entries, minutes, micros]) in sums {
         let status = i32::try_from(status).ok().and_then(|it| RatingStatus::try_from(it).ok());

@@ -14,6 +14,7 @@ use tollgate_billing::{Application, BillingError, BillingStore, Settings};
 use tollgate_schema::ids::RecordId;
 use tollgate_schema::v1::RatingStatus::{ApplicationMismatch, Implausible, Rated, Unrated};
 use tollgate_schema::{time, topics, v1};
+use tollgate_store::{Found, Migration, Schema};
 use tollgate_stream::{Outgoing, Store, StoreError};
 
 on_both! {
@@ -441,6 +442,37 @@ on_both! {
         let (tariffs, activations) = ledger.store.tariffs().await.unwrap();
         assert_eq!((tariffs.len(), activations.len()), (1, 1));
         assert_eq!(tariffs[0].content, TARIFF);
+    }
+
+    async fn who_only_reads_makes_and_changes_no_tables(ledger: Ledger) {
+        let nothing = |others: &[&str]| {
+            Ok(Found::Nothing { others: others.iter().map(ToString::to_string).collect() })
+        };
+        assert_eq!(ledger.store.find().await, nothing(&[]));
+        assert!(ledger.store.tariffs_there().await.is_err());
+        assert_eq!(ledger.store.find().await, nothing(&[]));
+        let step = Migration {
+            postgres: "CREATE TABLE guests (id bigint)",
+            sqlite: "CREATE TABLE guests (id INTEGER) STRICT",
+        };
+        let guests = Schema::new("guests", &["guests"], vec![step].leak());
+        guests.ensure(ledger.store.database()).await.unwrap();
+        assert_eq!(ledger.store.find().await, nothing(&["guests"]));
+
+        ledger.activate(TARIFF).await;
+        assert_eq!(ledger.store.find().await, Ok(Found::Current));
+        let reader = ledger.again(Vec::new());
+        assert_eq!(reader.tariffs_there().await, ledger.store.tariffs().await);
+        assert!(!reader.has_served("billing").await.unwrap());
+        ledger.join(0).await;
+        assert!(reader.has_served("billing").await.unwrap());
+        assert!(!reader.has_served("user-state").await.unwrap());
+
+        ledger.sql("DELETE FROM tollgate_schema WHERE domain = 'billing' AND version > 1").await;
+        assert_eq!(reader.find().await, Ok(Found::Older));
+        ledger.sql("UPDATE tollgate_schema SET digest = 'other' WHERE domain = 'billing'").await;
+        let error = reader.find().await.unwrap_err().to_string();
+        assert!(error.contains("release line"), "{error}");
     }
 
     async fn a_record_revised_through_another_partition_is_summed_under_the_writer(

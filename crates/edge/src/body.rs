@@ -41,6 +41,12 @@ pub enum NoBody {
     Aborted,
 }
 
+impl From<Refusal> for NoBody {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 /// Reads to the end. One whose length is announced may wait for its share of the budget before
 /// anything of it is read. One that comes in chunks may not in between: while nobody takes them,
 /// actix-http holds 32 KiB of them and 32 bytes for each, a mebibyte where they are of one byte.
@@ -54,72 +60,105 @@ pub async fn read(
     only_small: bool,
     busy: &Busy,
 ) -> Result<Body, NoBody> {
-    let refuse = |refusal| Err(NoBody::Refused(refusal));
-    let too_long = |length| {
-        if length > limits.max_bytes {
-            Some(Refusal::TooLarge)
-        } else if length > FREE_BYTES && only_small {
-            Some(Refusal::Reserved)
-        } else {
-            None
-        }
-    };
-    let expected = announced.unwrap_or(0);
-    if let Some(refusal) = too_long(expected) {
-        return refuse(refusal);
-    }
     let deadline = Instant::now() + limits.deadline;
-    let mut share = budget.share();
-    let mut room = FREE_BYTES;
-    if expected > room {
+    let mut room = Room { share: budget.share(), bytes: FREE_BYTES, limits, only_small };
+    let expected = announced.unwrap_or(0);
+    room.admit(expected)?;
+    if expected > room.bytes {
         busy.hold();
-        grow(&mut share, expected - room, deadline).await?;
+        room.wait_for(expected, deadline).await?;
         busy.go_on();
-        room = expected;
     }
-    let mut whole = Bytes::new();
-    let mut bytes = Vec::new();
-    loop {
-        let chunk = match timeout_at(deadline, payload.next()).await {
-            Err(_) => return refuse(Refusal::SlowBody),
-            Ok(None) => break,
-            Ok(Some(Err(error))) => return Err(broken(&error)),
-            Ok(Some(Ok(chunk))) => chunk,
-        };
+    let mut body = Gathered::default();
+    while let Some(chunk) = next(payload, deadline).await? {
         busy.takes(&chunk);
-        let length = whole.len() + bytes.len() + chunk.len();
-        if let Some(refusal) = too_long(length) {
-            return refuse(refusal);
-        }
-        while length > room {
-            let step = STEP.min(limits.max_bytes - room);
-            if !share.try_grow(step) {
-                return refuse(Refusal::Overloaded);
-            }
-            room += step;
-        }
-        if length == expected && length == chunk.len() {
-            // All of it in one piece, as nearly always.
-            whole = chunk;
-            continue;
-        }
-        if length > bytes.capacity() {
-            // As much as is announced or was paid for; growing by doubling would take more.
-            let enough = if length > expected { room } else { expected };
-            bytes.reserve_exact(enough - bytes.len());
-        }
-        bytes.extend_from_slice(&std::mem::take(&mut whole));
-        bytes.extend_from_slice(&chunk);
+        let length = body.len() + chunk.len();
+        room.admit(length)?;
+        room.grow_to(length)?;
+        body.push(chunk, if length > expected { room.bytes } else { expected });
     }
     busy.hold();
-    let bytes = if whole.is_empty() { bytes.into() } else { whole };
-    Ok(Body { bytes, share })
+    Ok(Body { bytes: body.into_bytes(), share: room.share })
 }
 
-async fn grow(share: &mut Share, bytes: usize, deadline: Instant) -> Result<(), NoBody> {
-    match timeout_at(deadline, share.grow(bytes)).await {
-        Ok(true) => Ok(()),
-        Ok(false) | Err(_) => Err(NoBody::Refused(Refusal::Overloaded)),
+/// What a body may have, and has of it.
+struct Room {
+    share: Share,
+    /// What came with the connection, and the share.
+    bytes: usize,
+    limits: Limits,
+    only_small: bool,
+}
+
+impl Room {
+    /// Whether a body may be so long.
+    fn admit(&self, length: usize) -> Result<(), Refusal> {
+        if length > self.limits.max_bytes {
+            Err(Refusal::TooLarge)
+        } else if length > FREE_BYTES && self.only_small {
+            Err(Refusal::Reserved)
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn wait_for(&mut self, length: usize, deadline: Instant) -> Result<(), Refusal> {
+        match timeout_at(deadline, self.share.grow(length - self.bytes)).await {
+            Ok(true) => self.bytes = length,
+            Ok(false) | Err(_) => return Err(Refusal::Overloaded),
+        }
+        Ok(())
+    }
+
+    fn grow_to(&mut self, length: usize) -> Result<(), Refusal> {
+        while length > self.bytes {
+            let step = STEP.min(self.limits.max_bytes - self.bytes);
+            if !self.share.try_grow(step) {
+                return Err(Refusal::Overloaded);
+            }
+            self.bytes += step;
+        }
+        Ok(())
+    }
+}
+
+/// What has come of a body.
+#[derive(Default)]
+struct Gathered {
+    /// All of it in one piece, as nearly always.
+    whole: Bytes,
+    pieces: Vec<u8>,
+}
+
+impl Gathered {
+    fn len(&self) -> usize {
+        self.whole.len() + self.pieces.len()
+    }
+
+    /// `enough` is as much as is announced or was paid for; growing by doubling would take more.
+    fn push(&mut self, chunk: Bytes, enough: usize) {
+        let length = self.len() + chunk.len();
+        if length == enough && length == chunk.len() {
+            self.whole = chunk;
+            return;
+        }
+        if length > self.pieces.capacity() {
+            self.pieces.reserve_exact(enough - self.pieces.len());
+        }
+        self.pieces.extend_from_slice(&std::mem::take(&mut self.whole));
+        self.pieces.extend_from_slice(&chunk);
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.whole.is_empty() { self.pieces.into() } else { self.whole }
+    }
+}
+
+/// The next part of a body; `None` at its end.
+async fn next(payload: &mut Payload, deadline: Instant) -> Result<Option<Bytes>, NoBody> {
+    match timeout_at(deadline, payload.next()).await {
+        Err(_) => Err(Refusal::SlowBody.into()),
+        Ok(chunk) => chunk.transpose().map_err(|error| broken(&error)),
     }
 }
 

@@ -16,7 +16,7 @@
 //! actix-http also keeps 16 KiB of buffers for a connection whatever it does, of which 8 become
 //! resident. So its dispatcher is dropped when a connection rests, and made anew when something
 //! comes: of 10,000 idle connections 50 MiB of memory are left, of 100. Nothing may be in those
-//! buffers then; see [`Busy::takes`].
+//! buffers then; see [`ReadAhead::takes`].
 //!
 //! A connection is its worker's alone, so nothing here is locked.
 
@@ -27,8 +27,7 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::task::{Context, Poll};
 
 use actix_http::Request;
 use actix_web::web::Bytes;
@@ -37,25 +36,10 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::idleness::{Idleness, Look, Patience, UNTIL_REST};
 use crate::metrics::{CONNECTIONS, CONNECTIONS_ENDED, CONNECTIONS_RESTING};
+use crate::read_ahead::ReadAhead;
 use crate::socket::{Socket, Stream};
-
-/// A connection that has been idle for so long rests.
-const UNTIL_REST: Duration = Duration::from_secs(2);
-
-/// What is read of a connection before what came is looked at. actix-http would read 128 KiB, make
-/// parts of 32 bytes of all chunks in it, and keep the room for both: with chunks of one byte 1.3 MiB
-/// for a connection.
-pub const READ_AT_ONCE: usize = 12 * 1024;
-
-/// How long a connection may ask for nothing.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// When the last answer is gone and not a byte has come since.
-    pub idle: Duration,
-    /// In all; must exceed the time for a head and `idle` together.
-    pub most: Duration,
-}
 
 /// What the connections of one worker share.
 pub struct Connections {
@@ -75,31 +59,10 @@ pub struct Connection {
     /// Address of the sender, as text.
     peer: Box<str>,
     all: Rc<Connections>,
-    /// None while a request is in progress.
-    idle_since: Cell<Option<Instant>>,
-    /// Whether anything has come since.
-    has_heard: Cell<bool>,
-    /// Bytes that may be read before the dispatcher looks at them.
-    readable: Cell<usize>,
-    /// Address behind the last byte that was read.
-    read_to: Cell<usize>,
-    /// Whether that byte was the last one of a body.
-    is_read_up: Cell<bool>,
-    /// Whether nothing is read for the time being.
-    is_held: Cell<bool>,
-    /// To be woken when it is read again, since something has come meanwhile.
-    held_back: Cell<Option<Waker>>,
-    is_flushed: Cell<bool>,
-    has_served: Cell<bool>,
+    idleness: RefCell<Idleness>,
+    ahead: RefCell<ReadAhead>,
+    /// Whether it was ended in the middle of something.
     is_cut: Cell<bool>,
-}
-
-/// What a look at an idle connection says.
-enum Look {
-    /// Look again then.
-    Again(Instant),
-    Rests,
-    Over,
 }
 
 /// A request in progress on a connection; ends when dropped.
@@ -134,41 +97,32 @@ impl Connection {
             stream: RefCell::new(stream),
             peer: peer.map_or_else(Box::default, |peer| peer.ip().to_string().into()),
             all,
-            idle_since: Cell::new(Some(Instant::now())),
-            has_heard: Cell::new(false),
-            readable: Cell::new(READ_AT_ONCE),
-            read_to: Cell::new(0),
-            is_read_up: Cell::new(false),
-            is_held: Cell::new(false),
-            held_back: Cell::new(None),
-            is_flushed: Cell::new(true),
-            has_served: Cell::new(false),
+            idleness: RefCell::new(Idleness::new(Instant::now())),
+            ahead: RefCell::new(ReadAhead::new()),
             is_cut: Cell::new(false),
         }
     }
 
     /// Notes what has come.
     pub fn hears(&self, bytes: &[u8]) {
-        self.has_heard.set(true);
-        self.readable.set(self.readable.get().saturating_sub(bytes.len()));
-        self.read_to.set(bytes.as_ptr_range().end.addr());
-        self.is_read_up.set(false);
+        self.idleness.borrow_mut().hears();
+        self.ahead.borrow_mut().reads(bytes);
     }
 
     /// Bytes that may be read before what has come is looked at.
     pub fn readable(&self) -> usize {
-        self.readable.get()
+        self.ahead.borrow().readable()
     }
 
     /// Reads nothing until [`Self::go_on`].
     pub fn hold(&self) {
-        self.is_held.set(true);
+        self.ahead.borrow_mut().hold();
     }
 
     /// Reads again.
     pub fn go_on(&self) {
-        self.is_held.set(false);
-        if let Some(waker) = self.held_back.take() {
+        let held_back = self.ahead.borrow_mut().go_on();
+        if let Some(waker) = held_back {
             waker.wake();
         }
     }
@@ -176,12 +130,12 @@ impl Connection {
     /// Where nothing is to be read now, what a reader is told: to wait, until that is over or the
     /// connection is broken off.
     pub fn poll_held(&self, cx: &mut Context<'_>) -> Option<Poll<io::Result<()>>> {
-        if !self.is_held.get() {
+        if !self.ahead.borrow().is_held() {
             return None;
         }
         let stream = self.stream.borrow();
         if stream.may_have_something(cx) {
-            self.held_back.set(Some(cx.waker().clone()));
+            self.ahead.borrow_mut().hold_back(cx.waker().clone());
             if let Some(error) = stream.broken_off() {
                 return Some(Poll::Ready(Err(error)));
             }
@@ -191,12 +145,12 @@ impl Connection {
 
     /// Notes whether all that was written has reached the kernel.
     pub fn set_flushed(&self, is_flushed: bool) {
-        self.is_flushed.set(is_flushed);
+        self.idleness.borrow_mut().set_flushed(is_flushed);
     }
 
     /// Whether nothing more is to be read from it.
     pub fn is_over(&self) -> bool {
-        self.all.is_closing.get() && self.idle_since.get().is_some()
+        self.all.is_closing.get() && self.idleness.borrow().since().is_some()
     }
 
     /// Lets `dispatch` serve it until either has had enough.
@@ -208,7 +162,7 @@ impl Connection {
             let mut serving = Some(Box::pin(dispatch(Socket::new(Rc::clone(&self)))));
             while let Some(dispatcher) = &mut serving {
                 let step = poll_fn(|cx| {
-                    self.readable.set(READ_AT_ONCE);
+                    self.ahead.borrow_mut().looked_at();
                     dispatcher.as_mut().poll(cx)
                 });
                 tokio::select! {
@@ -219,7 +173,10 @@ impl Connection {
                     () = &mut timer => match self.look() {
                         Look::Again(then) => timer.as_mut().reset(then),
                         Look::Rests => serving = None,
-                        Look::Over => return,
+                        Look::Over { cut } => {
+                            self.is_cut.set(cut);
+                            return;
+                        }
                     }
                 }
             }
@@ -236,7 +193,7 @@ impl Connection {
         mut timer: Pin<&mut Sleep>,
         closing: Pin<&mut Notified<'_>>,
     ) -> ControlFlow<()> {
-        let since = self.idle_since.get().unwrap_or_else(Instant::now);
+        let since = self.idleness.borrow().since().unwrap_or_else(Instant::now);
         timer.as_mut().reset(since + self.all.patience.idle);
         self.all.resting.increment(1.0);
         let flow = tokio::select! {
@@ -250,29 +207,15 @@ impl Connection {
     }
 
     fn look(&self) -> Look {
-        let now = Instant::now();
-        let patience = self.all.patience;
-        let Some(since) = self.idle_since.get() else { return Look::Again(now + UNTIL_REST) };
-        let is_quiet = self.has_served.get() && !self.has_heard.get() && self.is_flushed.get();
-        let deadline = since + if is_quiet { patience.idle } else { patience.most };
-        let rest = since + UNTIL_REST;
-        if now >= deadline {
-            self.is_cut.set(!is_quiet);
-            Look::Over
-        } else if !is_quiet || !self.is_read_up.get() {
-            Look::Again(deadline)
-        } else if now < rest {
-            Look::Again(rest.min(deadline))
-        } else {
-            Look::Rests
-        }
+        let is_read_up = self.ahead.borrow().is_read_up();
+        self.idleness.borrow().look(Instant::now(), self.all.patience, is_read_up)
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         self.all.open.decrement(1.0);
-        let end = match (self.is_cut.get(), self.has_served.get()) {
+        let end = match (self.is_cut.get(), self.idleness.borrow().has_served()) {
             (true, _) => &self.all.cut,
             (false, true) => &self.all.served,
             (false, false) => &self.all.no_request,
@@ -286,14 +229,11 @@ impl Busy {
     pub fn on(request: &Request) -> Self {
         let connection = request.conn_data::<Rc<Connection>>().cloned();
         if let Some(connection) = &connection {
-            connection.idle_since.set(None);
-            connection.has_served.set(true);
+            connection.idleness.borrow_mut().begins();
         }
         Self(connection)
     }
-}
 
-impl Busy {
     /// Nothing more of the connection is needed until [`Self::go_on`], or until this ends:
     /// actix-http would read, decode and keep sixteen requests ahead with all their bodies.
     pub fn hold(&self) {
@@ -314,13 +254,10 @@ impl Busy {
         self.0.as_ref().map_or("", |connection| &connection.peer)
     }
 
-    /// Notes a part of the request's body as actix-http hands it over. It is a part of the buffer
-    /// that was read into, not a copy, so it tells by its place whether anything was read beyond
-    /// it: bytes of a next request, which must not be dropped with that buffer.
+    /// Notes a part of the request's body as actix-http hands it over.
     pub fn takes(&self, part: &Bytes) {
         if let Some(connection) = &self.0 {
-            let end = part.as_ptr_range().end.addr();
-            connection.is_read_up.set(!part.is_empty() && end == connection.read_to.get());
+            connection.ahead.borrow_mut().takes(part);
         }
     }
 }
@@ -328,8 +265,7 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         if let Some(connection) = &self.0 {
-            connection.idle_since.set(Some(Instant::now()));
-            connection.has_heard.set(false);
+            connection.idleness.borrow_mut().ends(Instant::now());
             connection.go_on();
         }
     }

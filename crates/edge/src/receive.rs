@@ -92,7 +92,7 @@ pub async fn answer(
     let mut open = Open::new(&receiver, &request);
     let taken = match receiver.path(request.path()) {
         Ok(known) => receiver.take(request, &mut payload, known, &open.busy).await,
-        Err(refusal) => Err(NoBody::Refused(refusal)),
+        Err(refusal) => Err(refusal.into()),
     };
     let mut response = match taken {
         Ok((held, length)) => {
@@ -235,7 +235,7 @@ impl Receiver {
         busy: &Busy,
     ) -> Result<(Held, u64), NoBody> {
         if request.method() != Method::POST {
-            return Err(NoBody::Refused(Refusal::Method));
+            return Err(Refusal::Method.into());
         }
         self.progress.taken.fetch_add(1, Ordering::Relaxed);
         let reserved = self.is_reserved();
@@ -243,13 +243,12 @@ impl Receiver {
             body::read(payload, announced(&request), self.limits, &self.budget, reserved, busy)
                 .await?;
         let length = bytes.len() as u64;
-        let encoded =
-            self.encode(&request, &bytes, known, busy.peer(), reserved).map_err(NoBody::Refused)?;
+        let encoded = self.encode(&request, &bytes, known, busy.peer(), reserved)?;
         // The next request gets their memory, while it is in the cache.
         drop((request, bytes));
         let contract = known.and_then(|known| known.settings.ack).unwrap_or(self.ack);
         let held = self.acknowledger.acknowledge(encoded, share, contract).await;
-        Ok((held.map_err(NoBody::Refused)?, length))
+        Ok((held?, length))
     }
 
     fn is_reserved(&self) -> bool {

@@ -15,8 +15,9 @@ use actix_web::dev::{Server, Service, ServiceFactory, fn_factory, fn_service};
 use actix_web::rt::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::connections::{Connection, Connections, Patience};
+use crate::connections::{Connection, Connections};
 use crate::error::EdgeError;
+use crate::idleness::Patience;
 use crate::receive::{Receiver, answer};
 use crate::settings::Settings;
 use crate::socket::{Socket, Stream};

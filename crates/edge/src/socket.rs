@@ -143,7 +143,9 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::connections::{Connections, Patience, READ_AT_ONCE};
+    use crate::connections::Connections;
+    use crate::idleness::Patience;
+    use crate::read_ahead::READ_AT_ONCE;
 
     /// A connection, and its other end.
     async fn accepted() -> (Rc<Connection>, TcpStream) {

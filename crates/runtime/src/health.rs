@@ -6,6 +6,8 @@ use std::sync::{Arc, RwLock};
 use actix_web::{HttpResponse, web};
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use crate::listener::get;
+
 type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// What makes a process ready: that it has started, and every check that a service adds. Cheap to
@@ -54,9 +56,9 @@ pub fn routes(
         let health = health.clone();
         let metrics = metrics.clone();
         config
-            .route("/livez", web::get().to(|| async { HttpResponse::Ok().body("alive\n") }))
-            .route("/readyz", web::get().to(move || ready(health.clone())))
-            .route("/metrics", web::get().to(move || render(metrics.clone())));
+            .service(get("/livez", || async { HttpResponse::Ok().body("alive\n") }))
+            .service(get("/readyz", move || ready(health.clone())))
+            .service(get("/metrics", move || render(metrics.clone())));
     }
 }
 

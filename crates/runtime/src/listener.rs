@@ -4,12 +4,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::body::MessageBody;
+use actix_web::body::{self, BoxBody, MessageBody};
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
-use actix_web::http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use actix_web::guard::{Any, Get, Guard, Head, Post};
+use actix_web::http::header::{ALLOW, AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{App, HttpResponse, HttpServer, ResponseError as _, web};
+use actix_web::{
+    App, FromRequest, Handler, HttpResponse, HttpServer, Resource, Responder, ResponseError as _,
+    web,
+};
 use subtle::ConstantTimeEq;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -108,6 +112,52 @@ fn serve_patiently(
     Ok(server)
 }
 
+/// A page to be looked at: GET, or HEAD, which is answered the same without a body.
+pub fn get<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    page(path, Any(Get()).or(Head()), "GET, HEAD", handler)
+}
+
+/// A page to which a question is posted.
+pub fn post<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    page(path, Post(), "POST", handler)
+}
+
+/// The methods are the route's, not the page's: `ServiceConfig::route` would make a page of each, and
+/// another method find none.
+fn page<F, Args>(
+    path: &str,
+    methods: impl Guard + 'static,
+    allow: &'static str,
+    handler: F,
+) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::resource(path)
+        .route(web::route().guard(methods).to(handler))
+        .default_service(web::to(move || async move { not_allowed(allow) }))
+}
+
+fn not_allowed(allow: &'static str) -> HttpResponse {
+    let error = "this page does not know the method";
+    let hint = "use one that the header `Allow` names";
+    let mut answer = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, error, hint).error_response();
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    answer
+}
+
 async fn not_found() -> HttpResponse {
     Refusal::new(StatusCode::NOT_FOUND, "no such page", "see docs/api.md for the paths")
         .error_response()
@@ -139,6 +189,7 @@ async fn guard(
         }
     }
     let counted = matches!(access, Access::Token(_));
+    let is_head = request.method() == Method::HEAD;
     let Ok(response) = timeout(patience, next.call(request)).await else {
         metrics::counter!(QUERY_REQUESTS.name, "status" => "5xx").increment(1);
         let refusal = Refusal::new(
@@ -157,11 +208,23 @@ async fn guard(
         };
         metrics::counter!(QUERY_REQUESTS.name, "status" => status).increment(1);
     }
+    if is_head {
+        // The body of a feed would never end.
+        return Ok(response.map_body(|_, _| BoxBody::new(body::None::new())).map_into_right_body());
+    }
     Ok(response.map_into_left_body())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use actix_web::body::BodySize;
+    use actix_web::web::Bytes;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
     use super::*;
     use crate::Health;
 
@@ -179,7 +242,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let routes = |config: &mut web::ServiceConfig| {
-            config.route("/page", web::get().to(|| async { "page" }));
+            config.service(super::get("/page", || async { "page" }));
         };
         let access = Access::Token(Some("open-sesame".into()));
         let serving = tokio::spawn(serve(listener, access, routes, stop.clone()).unwrap());
@@ -198,13 +261,80 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let routes = |config: &mut web::ServiceConfig| {
-            config.route("/page", web::get().to(std::future::pending::<HttpResponse>));
+            config.service(super::get("/page", std::future::pending::<HttpResponse>));
         };
         let patience = Duration::from_millis(50);
         let access = Access::Token(None);
         let serving = serve_patiently(listener, access, patience, routes, stop.clone()).unwrap();
         let serving = tokio::spawn(serving);
         assert_eq!(get(address, None).await, 503);
+        stop.cancel();
+        serving.await.unwrap().unwrap();
+    }
+
+    struct Endless;
+
+    impl MessageBody for Endless {
+        type Error = std::io::Error;
+
+        fn size(&self) -> BodySize {
+            BodySize::Stream
+        }
+
+        fn poll_next(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+            Poll::Pending
+        }
+    }
+
+    /// What is answered to this request, and behind it on the same connection to one for `/page`.
+    async fn ask(address: SocketAddr, request: &str) -> String {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        let both = format!(
+            "{request} HTTP/1.1\r\nHost: test\r\n\r\n\
+             GET /page HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+        );
+        connection.write_all(both.as_bytes()).await.unwrap();
+        let mut answers = String::new();
+        let read = connection.read_to_string(&mut answers);
+        timeout(Duration::from_secs(10), read).await.expect("a body without an end").unwrap();
+        answers.to_lowercase()
+    }
+
+    #[actix_web::test]
+    async fn a_page_answers_head_like_get_without_a_body_and_405_to_other_methods() {
+        let listener = bind("test", ([127, 0, 0, 1], 0).into(), 16).unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let routes = |config: &mut web::ServiceConfig| {
+            config
+                .service(super::get("/page", || async { "the body" }))
+                .service(super::get("/feed", || async { HttpResponse::Ok().body(Endless) }))
+                .service(post("/page/question", || async { "the body" }))
+                .service(super::get("/page/{name}", || async { "the body" }));
+        };
+        let access = Access::Token(None);
+        let serving = tokio::spawn(serve(listener, access, routes, stop.clone()).unwrap());
+        for request in ["HEAD /page", "HEAD /feed", "HEAD /page/name"] {
+            let answers = ask(address, request).await;
+            assert_eq!(answers.matches("200 ok").count(), 2, "{request}: {answers}");
+            assert_eq!(answers.matches("the body").count(), 1, "{request}: {answers}");
+        }
+        for (request, allow) in [
+            ("POST /page", "get, head"),
+            ("DELETE /feed", "get, head"),
+            ("GET /page/question", "post"),
+            ("HEAD /page/question", "post"),
+        ] {
+            let answers = ask(address, request).await;
+            assert!(answers.starts_with("http/1.1 405"), "{request}: {answers}");
+            assert!(answers.contains(&format!("allow: {allow}\r\n")), "{request}: {answers}");
+            let has_hint = answers.contains("\"hint\":");
+            assert_eq!(has_hint, !request.starts_with("HEAD"), "{request}: {answers}");
+        }
+        assert!(ask(address, "HEAD /nothing").await.starts_with("http/1.1 404"));
         stop.cancel();
         serving.await.unwrap().unwrap();
     }

@@ -20,9 +20,14 @@ const NOT_SETTINGS: [&str; 1] = ["config"];
 /// The settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// The file that was named is not there.
-    #[error("settings file {0} does not exist; name another with --config, or leave it out")]
-    NoFile(PathBuf),
+    /// The file that was named cannot be read.
+    #[error("settings file {path} {reason}; name another with --config, or leave it out")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A name is unknown, or a value does not fit; one line each.
     #[error("settings are refused:\n{0}")]
     Refused(String),
@@ -46,9 +51,7 @@ pub fn load<T: DeserializeOwned>(
 ) -> Result<T, SettingsError> {
     let mut figment = Figment::new();
     if let Some(path) = file {
-        if !path.is_file() {
-            return Err(SettingsError::NoFile(path.to_owned()));
-        }
+        check_file(path).map_err(|reason| SettingsError::File { path: path.to_owned(), reason })?;
         figment = figment.merge(Toml::file_exact(path));
     }
     let environment = Env::prefixed(ENV_PREFIX)
@@ -60,6 +63,19 @@ pub fn load<T: DeserializeOwned>(
         .merge(Serialized::globals(overrides))
         .extract()
         .map_err(|errors| SettingsError::Refused(describe(errors)))
+}
+
+/// Refuses what is not a file that can be read, and says what it is.
+fn check_file(path: &Path) -> Result<(), String> {
+    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
+    let found = std::fs::metadata(path).map_err(cannot)?;
+    if found.is_dir() {
+        return Err("is a directory".to_owned());
+    }
+    if !found.is_file() {
+        return Err("is not a regular file".to_owned());
+    }
+    std::fs::File::open(path).map(drop).map_err(cannot)
 }
 
 /// Whether Kubernetes has set this variable, given without the prefix. It tells each pod the
@@ -103,6 +119,8 @@ fn source_of(metadata: &figment::Metadata, error: &figment::Error) -> String {
         _ if metadata.name.contains("environment") => {
             format!("{ENV_PREFIX}{}", error.path.join(ENV_SEPARATOR).to_uppercase())
         }
+        // Only the flags come from code.
+        Some(figment::Source::Code(_)) => "--set or a flag".to_owned(),
         _ => metadata.name.to_string(),
     }
 }
@@ -143,7 +161,8 @@ pub fn read_secret(setting: &str, path: &Path) -> Result<String, SettingsError> 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogSettings {
-    /// Filter in the form of `tracing-subscriber`, such as `info` or `info,tollgate_edge=debug`.
+    /// Filter in the form of `tracing-subscriber`, such as `info` or `info,tollgate_edge=debug`:
+    /// levels (`off`, `error`, `warn`, `info`, `debug`, `trace`) and MODULE=LEVEL, by commas.
     /// Default `info`.
     pub filter: String,
     /// `text` for people, `json` for collectors. Default `text`.
@@ -275,9 +294,22 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_named() {
-        let error = load::<Sample>(Some(Path::new("/no/such.toml")), &serde_json::json!({}));
-        assert!(error.unwrap_err().to_string().contains("/no/such.toml"));
+    fn what_a_flag_sets_wrongly_is_said_of_the_flag() {
+        let flags = serde_json::json!({"log": {"filterr": "debug"}});
+        let text = load::<Sample>(None, &flags).unwrap_err().to_string();
+        assert!(text.contains("log.filterr (from --set or a flag): unknown setting"), "{text}");
+    }
+
+    #[test]
+    fn a_settings_file_that_cannot_be_read_is_named_with_the_reason() {
+        let refused = |path: &Path| {
+            load::<Sample>(Some(path), &serde_json::json!({})).unwrap_err().to_string()
+        };
+        let absent = refused(Path::new("/no/such.toml"));
+        assert!(absent.contains("/no/such.toml cannot be read: No such file"), "{absent}");
+        let dir = tempfile::tempdir().unwrap();
+        let text = refused(dir.path());
+        assert!(text.contains(&format!("{} is a directory", dir.path().display())), "{text}");
     }
 
     #[test]

@@ -9,17 +9,12 @@ use tracing_subscriber::EnvFilter;
 
 use crate::settings::{LogFormat, LogSettings, SettingsError};
 
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 /// Starts logging to standard error. Call once, first of all.
 pub fn init_logs(settings: &LogSettings) -> Result<(), SettingsError> {
-    // sqlx would log the texts of database errors, which quote values; actix-server tells about
-    // each of its threads, actix-http about each malformed request.
-    let filter = EnvFilter::try_new(format!(
-        "sqlx=off,actix_server=warn,actix_http=off,{}",
-        settings.filter
-    ))
-    .map_err(|error| SettingsError::Refused(format!("  log.filter: {error}; try `info`")))?;
     let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter(&settings.filter)?)
         // It would say so on standard error, where it cannot be said, and panic: a full disk below a
         // log is no reason to end.
         .log_internal_errors(false)
@@ -31,6 +26,24 @@ pub fn init_logs(settings: &LogSettings) -> Result<(), SettingsError> {
         LogFormat::Json => logs.json().flatten_event(true).try_init(),
     };
     Ok(())
+}
+
+/// A word that is no level would be a module's name to the filter, and silence all others.
+fn filter(text: &str) -> Result<EnvFilter, SettingsError> {
+    let refused = |reason: String| SettingsError::Refused(format!("  log.filter: {reason}"));
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    for word in text.split(',').map(str::trim) {
+        if !word.contains('=') && !is_level(word) {
+            let levels = LEVELS.join(", ");
+            return Err(refused(format!(
+                "`{word}` is no level; use one of {levels}, or MODULE=LEVEL"
+            )));
+        }
+    }
+    // sqlx would log the texts of database errors, which quote values; actix-server tells about
+    // each of its threads, actix-http about each malformed request.
+    EnvFilter::try_new(format!("sqlx=off,actix_server=warn,actix_http=off,{text}"))
+        .map_err(|error| refused(format!("{error}; try `info`")))
 }
 
 /// Seconds: from a tenth of a millisecond, which a fast disk reaches, to ten minutes, which a
@@ -71,5 +84,34 @@ pub async fn upkeep(handle: PrometheusHandle) {
         every.tick().await;
         process.collect();
         handle.run_upkeep();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_filter_of_levels_and_modules_is_taken() {
+        for text in
+            ["info", "WARN", "off", "warn,tollgate_edge=debug", "tollgate_edge=trace, error"]
+        {
+            assert!(filter(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_with_those_that_are() {
+        for (text, word) in [
+            ("warning", "`warning`"),
+            ("inof", "`inof`"),
+            ("info,tollgate_edge", "`tollgate_edge`"),
+            ("", "``"),
+            ("info,tollgate_edge=inof", "\"warn\""),
+        ] {
+            let refused = filter(text).unwrap_err().to_string();
+            assert!(refused.contains("log.filter") && refused.contains(word), "{refused}");
+            assert!(refused.contains("info"), "{refused}");
+        }
     }
 }

@@ -164,7 +164,8 @@ more copies, longer retention.
 - Keys are partitioned as the Java client does (murmur2).
 - Phone numbers, session ids, `user_data` and `original_json` are personal data.
 
-With Tollgate at hand, `tollgate tail cdrs` shows messages as JSON. Without it, `kcat` and `protoc`
+With Tollgate at hand, `tollgate tail cdrs` shows messages as JSON; of `tollgate dev`, which has no
+brokers, `tollgate tail cdrs --dev http://127.0.0.1:8081` does. Without it, `kcat` and `protoc`
 (on Debian: packages kcat, protobuf-compiler, libprotobuf-dev):
 
 ```sh

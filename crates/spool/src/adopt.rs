@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::catalog::{Catalog, DAMAGED, Segment, missing_before};
+use crate::catalog::{Catalog, DAMAGED, Segment, missing_before, require_spool};
 use crate::cursor::{Cursor, Found, Lost, PATIENCE};
 use crate::damaged::Keeper;
 use crate::disk::{DirLock, Disk};
@@ -44,6 +44,7 @@ pub struct Adopted {
 impl Adopted {
     /// Opens a directory that no edge has open.
     pub fn open(dir: &Path, disk: Arc<dyn Disk>, how: Adoption) -> Result<Self, SpoolError> {
+        require_spool(&*disk, dir)?;
         let lock = match how {
             Adoption::Exclusive { .. } => Some(recovery::lock(&*disk, dir)?),
             Adoption::ReadOnly => None,

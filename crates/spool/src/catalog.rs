@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Access, Disk};
+use crate::disk::{Access, Disk, Listed};
 use crate::error::{During as _, SpoolError};
 use crate::frame::Salt;
 use crate::position::{self, ReadPosition};
@@ -13,6 +13,24 @@ use crate::segment::{Key, SegmentHeader, SegmentName, read_header};
 
 /// Directory inside the spool's for bytes that could not be read.
 pub(crate) const DAMAGED: &str = "damaged";
+
+/// Refuses to look into a directory that is no spool: it would pass for an empty one, whose records
+/// are all published. A spool keeps its position and its newest segment for good.
+pub(crate) fn require_spool(disk: &dyn Disk, dir: &Path) -> Result<(), SpoolError> {
+    let listed = disk.list(dir).during_at("list directory", dir)?;
+    if listed.iter().any(is_of_a_spool) {
+        return Ok(());
+    }
+    let directories = listed.iter().filter(|entry| entry.is_dir);
+    let inside = directories
+        .map(|entry| dir.join(&entry.name))
+        .find(|path| disk.list(path).is_ok_and(|listed| listed.iter().any(is_of_a_spool)));
+    Err(SpoolError::NotASpool { inside: inside.map(|path| path.display().to_string()) })
+}
+
+fn is_of_a_spool(entry: &Listed) -> bool {
+    !entry.is_dir && (entry.name == position::FILE || SegmentName::parse(&entry.name).is_some())
+}
 
 /// One segment, as far as a reader needs to know it.
 #[derive(Debug, Clone)]

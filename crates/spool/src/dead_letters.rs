@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use crate::catalog::require_spool;
 use crate::disk::{Access, Disk, DiskFile};
 use crate::error::{During as _, SpoolError};
 use crate::frame::{HEADER_LEN, Header, Item, Salt, Scanner, encode};
@@ -201,6 +202,7 @@ pub struct DeadLetterList {
 
 /// Reads the dead letters of a spool directory, also of one in use; writes nothing.
 pub fn list(disk: &dyn Disk, spool_dir: &Path) -> Result<DeadLetterList, SpoolError> {
+    require_spool(disk, spool_dir)?;
     let mut found = DeadLetterList::default();
     scan(disk, spool_dir, |letter| match letter {
         Some(letter) => found.letters.push(letter),
@@ -356,11 +358,17 @@ mod tests {
         }
     }
 
+    fn spool_dir(disk: &FaultyDisk) -> &'static Path {
+        let dir = Path::new("/s");
+        disk.create_dir(dir).unwrap();
+        disk.put(&dir.join("position"), Vec::new());
+        dir
+    }
+
     #[test]
     fn letters_survive_power_cuts_failures_and_restarts_in_order() {
         let disk = FaultyDisk::new(3);
-        let dir = Path::new("/s");
-        disk.create_dir(dir).unwrap();
+        let dir = spool_dir(&disk);
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let letters = DeadLetters::open(dir, 1 << 24, shared.clone()).unwrap();
         letters.append(&letter(1)).unwrap();
@@ -384,9 +392,9 @@ mod tests {
 
     #[test]
     fn the_bound_holds_and_a_large_letter_gets_a_file_of_its_own() {
-        let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::new(3));
-        let dir = Path::new("/s");
-        disk.create_dir(dir).unwrap();
+        let disk = FaultyDisk::new(3);
+        let dir = spool_dir(&disk);
+        let disk: Arc<dyn Disk> = Arc::new(disk);
         let letters = DeadLetters::open(dir, 5 << 20, disk.clone()).unwrap();
         let large = DeadLetter { value: Some(vec![7; 3 << 20].into()), ..letter(1) };
         letters.append(&large).unwrap();
@@ -401,8 +409,7 @@ mod tests {
     #[test]
     fn a_disk_that_fails_for_long_costs_no_room() {
         let disk = FaultyDisk::new(3);
-        let dir = Path::new("/s");
-        disk.create_dir(dir).unwrap();
+        let dir = spool_dir(&disk);
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let letters = DeadLetters::open(dir, 2 << 20, shared.clone()).unwrap();
         for operation in [Operation::Write, Operation::Sync, Operation::SyncDir] {
@@ -414,7 +421,7 @@ mod tests {
             disk.heal();
         }
         letters.append(&letter(1)).unwrap();
-        assert_eq!(disk.paths().len(), 1);
+        assert_eq!(disk.paths().len(), 2);
         // What a crash has left behind before its letter was written goes at the next start.
         let empty = dir.join(DIR).join("0000000099-00000000000000aa.letters");
         disk.put(&empty, vec![0; FILE_BYTES as usize]);
@@ -427,8 +434,7 @@ mod tests {
     #[test]
     fn a_bad_sector_costs_the_letters_it_hits_and_not_the_start() {
         let disk = FaultyDisk::new(3);
-        let dir = Path::new("/s");
-        disk.create_dir(dir).unwrap();
+        let dir = spool_dir(&disk);
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let letters = DeadLetters::open(dir, 1 << 24, shared.clone()).unwrap();
         let large = DeadLetter { value: Some(vec![7; 9000].into()), ..letter(1) };

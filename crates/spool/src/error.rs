@@ -26,6 +26,15 @@ pub enum SpoolError {
         /// The newest format known here.
         known: u32,
     },
+    /// Looked into, but no spool has ever been there.
+    #[error(
+        "this is no spool directory: it holds neither a segment nor a position; is its volume mounted, and is it the edge's spool.dir?{}",
+        .inside.as_ref().map_or_else(String::new, |inside| format!(" {inside} is one"))
+    )]
+    NotASpool {
+        /// A spool directory inside it.
+        inside: Option<String>,
+    },
     /// A file that looks like a segment and is none.
     #[error("spool directory holds {file}, which no version of the spool has named; move it away")]
     ForeignFile {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::catalog::{Catalog, Segment, missing_before};
+use crate::catalog::{Catalog, Segment, missing_before, require_spool};
 use crate::cursor::{Cursor, Found, Lost};
 use crate::disk::Disk;
 use crate::error::SpoolError;
@@ -163,6 +163,7 @@ pub fn inspect(dir: &Path, disk: &Arc<dyn Disk>) -> Result<Inspection, SpoolErro
 
 /// Reads a spool directory from end to end and says everything that is wrong with it.
 pub fn verify(dir: &Path, disk: &Arc<dyn Disk>) -> Result<Verification, SpoolError> {
+    require_spool(&**disk, dir)?;
     let catalog = Catalog::load(&**disk, dir)?;
     let mut found = Verification { inspection: Inspection::default(), findings: Vec::new() };
     found.inspection.position = catalog.position.position.filter(|at| *at != Position::default());

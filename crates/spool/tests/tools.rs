@@ -5,9 +5,10 @@ mod common;
 use std::path::Path;
 
 use common::*;
-use tollgate_spool::disk::{FaultPlan, FaultyDisk, Injected, Operation};
+use tollgate_spool::disk::{Disk as _, FaultPlan, FaultyDisk, Injected, Operation};
 use tollgate_spool::{
-    Adopted, Adoption, DeadLetter, DeadLetters, FindingKind, Position, SpoolError, inspect, verify,
+    Adopted, Adoption, DeadLetter, DeadLetters, FindingKind, Position, SpoolError, dead_letters,
+    inspect, verify,
 };
 
 const EXCLUSIVE: Adoption = Adoption::Exclusive { damaged_max_bytes: 1 << 28 };
@@ -81,10 +82,42 @@ fn a_directory_may_be_deleted_when_nothing_in_it_is_needed() {
     let damaged = in_damaged("epoch-1-sequences-3-3-received-1-offset-5000.bytes");
     disk.put(&damaged, vec![1]);
     assert!(!is_deletable(), "damaged bytes may be all that is left of a request");
-    tollgate_spool::disk::Disk::remove(&disk, &damaged).unwrap();
+    disk.remove(&damaged).unwrap();
     let letters = DeadLetters::open(Path::new(DIR), 1 << 24, shared(&disk)).unwrap();
     letters.append(&dead_letter(rest[0].position)).unwrap();
     assert!(!is_deletable(), "a dead letter is in no topic");
+}
+
+#[test]
+fn a_directory_that_is_no_spool_is_refused_and_left_as_it_is() {
+    let (disk, _) = dead_edge();
+    let parent = Path::new(DIR).parent().unwrap();
+    let empty = Path::new("/unmounted");
+    disk.create_dir(empty).unwrap();
+    let (paths, changes) = (disk.paths(), disk.changes());
+    let within_damaged = Path::new(DIR).join("damaged");
+    for (dir, expected) in [(parent, Some(DIR)), (empty, None), (within_damaged.as_path(), None)] {
+        for refused in [
+            inspect(dir, &shared(&disk)).unwrap_err(),
+            verify(dir, &shared(&disk)).unwrap_err(),
+            dead_letters::list(&disk, dir).unwrap_err(),
+            Adopted::open(dir, shared(&disk), EXCLUSIVE).unwrap_err(),
+        ] {
+            let SpoolError::NotASpool { inside } = &refused else { panic!("{refused}") };
+            assert_eq!(inside.as_deref(), expected);
+            assert!(refused.to_string().contains("spool.dir"), "{refused}");
+        }
+    }
+    assert_eq!((disk.paths(), disk.changes()), (paths, changes));
+}
+
+#[test]
+fn a_spool_that_has_taken_nothing_yet_is_one() {
+    let disk = FaultyDisk::new(1);
+    let (spool, reader) = open(&disk);
+    spool.close();
+    drop((spool, reader));
+    assert!(inspect(Path::new(DIR), &shared(&disk)).unwrap().deletable);
 }
 
 #[test]

@@ -98,6 +98,15 @@ pub fn connect(settings: &Settings) -> Result<Database, StoreError> {
     }
 }
 
+/// The same for who only reads: a SQLite file that is not there is not made, and there is no
+/// database.
+pub fn connect_existing(settings: &Settings) -> Result<Option<Database>, StoreError> {
+    match settings.target()? {
+        Target::Sqlite(path) if !path.exists() => Ok(None),
+        _ => connect(settings).map(Some),
+    }
+}
+
 fn postgres_pool(settings: &Settings, url: &str) -> Result<PgPool, StoreError> {
     // The parser's own message may quote the url, and the url contains the password.
     let options = PgConnectOptions::from_str(url)

@@ -45,9 +45,9 @@ pub mod sql;
 pub mod sqlite;
 mod transaction;
 
-pub use connect::{Database, SqlitePools, connect};
+pub use connect::{Database, SqlitePools, connect, connect_existing};
 pub use error::classify;
-pub use migrate::{Migration, Schema};
+pub use migrate::{Found, Migration, Schema};
 pub use settings::Settings;
 pub use source::{Advance, Step, source_id};
 pub use transaction::Transaction;

@@ -1,5 +1,6 @@
 //! Schema versions: numbered steps that are applied once, in one transaction, by one process.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,24 @@ pub struct Migration {
     pub sqlite: &'static str,
 }
 
-/// This crate's own tables, under the domain name `store`.
+/// What is there of a domain's tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// All, as this program knows them.
+    Current,
+    /// Those of an older release.
+    Older,
+    /// None.
+    Nothing {
+        /// The domains that have tables there.
+        others: Vec<String>,
+    },
+}
+
+/// The domain of this crate's own tables.
+const STORE: &str = "store";
+
+/// Its steps.
 const OWN: &[Migration] = &[Migration {
     postgres: include_str!("../migrations/0001.postgres.sql"),
     sqlite: include_str!("../migrations/0001.sqlite.sql"),
@@ -44,6 +62,10 @@ const APPLIED: &str =
 
 /// Records a step that was applied.
 const RECORD: &str = "INSERT INTO tollgate_schema (domain, version, digest) VALUES ($1, $2, $3)";
+
+/// What was applied of all domains.
+const ALL_APPLIED: &str = "SELECT domain, CAST(version AS bigint), digest FROM tollgate_schema
+     ORDER BY domain, version";
 
 /// `tollgate` in ASCII; the advisory lock under which schemas are changed.
 const LOCK: i64 = 0x746f_6c6c_6761_7465;
@@ -92,9 +114,46 @@ impl Schema {
         migrated.await.unwrap_or_else(failed)
     }
 
+    /// What is there of the domain's tables. Makes and changes nothing; refuses what
+    /// [`Schema::ensure`] refuses.
+    pub async fn find(&self, database: &Database) -> Result<Found, StoreError> {
+        let is_versioned = match database {
+            Database::Postgres(_) => {
+                "SELECT 1 WHERE to_regclass(
+                     current_setting('search_path') || '.tollgate_schema') IS NOT NULL"
+            }
+            Database::Sqlite(_) => "SELECT 1 FROM sqlite_schema WHERE name = 'tollgate_schema'",
+        };
+        let mut tx = database.snapshot().await?;
+        let sql = tx.sql();
+        let mut applied: BTreeMap<String, Vec<(i32, String)>> = BTreeMap::new();
+        if sql.row(is_versioned, vec![]).await?.is_some() {
+            for row in sql.rows(ALL_APPLIED, vec![]).await? {
+                let step = (row.int(1)? as i32, row.text(2)?.to_owned());
+                applied.entry(row.text(0)?.to_owned()).or_default().push(step);
+            }
+        }
+        if !applied.contains_key(self.domain) {
+            let others = applied.into_keys().filter(|domain| domain != STORE).collect();
+            return Ok(Found::Nothing { others });
+        }
+        for (domain, _, migrations) in self.domains() {
+            let step = |migration: &Migration| match database {
+                Database::Postgres(_) => migration.postgres,
+                Database::Sqlite(_) => migration.sqlite,
+            };
+            let steps: Vec<_> = migrations.iter().map(step).collect();
+            let applied = applied.remove(domain).unwrap_or_default();
+            if !missing(domain, &steps, &applied)?.is_empty() {
+                return Ok(Found::Older);
+            }
+        }
+        Ok(Found::Current)
+    }
+
     /// What is brought up to date, in this order: the name, the tables and the steps of each.
     fn domains(&self) -> [Domain; 2] {
-        [("store", OWN_TABLES, OWN), (self.domain, self.tables, self.migrations)]
+        [(STORE, OWN_TABLES, OWN), (self.domain, self.tables, self.migrations)]
     }
 
     /// Waits until a newer release has migrated the schema further than this program knows it; says

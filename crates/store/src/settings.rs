@@ -120,6 +120,14 @@ impl Settings {
         Ok(())
     }
 
+    /// Where the tables are, for people: without password.
+    pub fn place(&self) -> Result<String, StoreError> {
+        Ok(match self.target()? {
+            Target::Postgres(url) => format!("schema {} of {}", self.schema, redact(&url)),
+            Target::Sqlite(path) => format!("SQLite file {}", path.display()),
+        })
+    }
+
     /// The url in force, read from its file when it is there.
     pub(crate) fn target(&self) -> Result<Target, StoreError> {
         self.read_target().map_err(StoreError::Refused)
@@ -257,6 +265,8 @@ mod tests {
             assert!(!shown.contains(part), "{part} in {shown}");
         }
         assert!(shown.contains("postgres://me:***@db:5432/x?***"));
+        let place = settings.place().unwrap();
+        assert_eq!(place, "schema tollgate of postgres://me:***@db:5432/x?***");
     }
 
     #[test]

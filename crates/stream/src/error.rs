@@ -6,7 +6,7 @@ use crate::TopicPartition;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StreamError {
     /// Passes by itself: brokers away, no leader, a time-out. Try again with back-off.
-    #[error("stream is not reachable ({0}); it is tried again")]
+    #[error("stream is not reachable ({0})")]
     Transient(String),
     /// Configuration or permission: does not pass by itself, but may be mended at the other
     /// side. Said loudly, tried again with back-off.

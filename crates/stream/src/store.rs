@@ -173,7 +173,7 @@ pub enum StoreError {
     #[error("database refuses the data ({0})")]
     Rejected(String),
     /// Passes by itself: try again with back-off.
-    #[error("database is not available ({0}); it is tried again")]
+    #[error("database is not available ({0})")]
     Transient(String),
     /// Does not pass by itself: wrong schema, wrong password. Said loudly, tried again.
     #[error("database cannot be used: {0}")]

@@ -212,7 +212,8 @@ pub struct Tail {
 pub enum Config {
     /// Read the settings and say whether they can be used.
     Check {
-        /// By this service; without it, by all: also the secrets of the others must be there.
+        /// By this service; without it, by all: also the secrets of the others must be there. Only a
+        /// database may be missing, which an edge does without; the answer says so then.
         service: Option<Service>,
     },
     /// Print the settings in force, and what follows from them; secrets stay out.
@@ -240,6 +241,9 @@ pub struct Explain {
     /// When it was received (RFC 3339); without it, now.
     #[arg(long, value_name = "TIME")]
     pub received_at: Option<String>,
+    /// Show phone numbers and contents whole.
+    #[arg(long)]
+    pub reveal: bool,
 }
 
 #[derive(Debug, Args)]

@@ -182,6 +182,11 @@ pub fn user_state(
     Ok(UserState::new(stream, database, options)?)
 }
 
+/// Which cluster it is, for what a command says of it.
+pub fn cluster(config: &Config) -> String {
+    format!("Kafka at {} (kafka.brokers)", config.kafka.brokers)
+}
+
 /// How long a command waits for a cluster that does not answer, or whose topics have no leader yet.
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -15,11 +15,15 @@ use actix_web::{HttpRequest, web};
 use anyhow::Context;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
+use tollgate_runtime::listener::get;
 use tollgate_runtime::query::{Refusal, read};
 use tollgate_schema::topics::Topic;
 use tollgate_stream::{Incoming, ReadFrom, Stream, StreamError, TopicPartition, TopicReader};
+
+use crate::commands::Refused;
 
 /// Readings kept open; the one unused for longest goes first.
 const OPEN_READINGS: usize = 32;
@@ -187,12 +191,12 @@ pub fn routes(
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     move |config| {
         let readings = Arc::clone(&readings);
-        config.route(
+        config.service(get(
             "/v1/topics/{name}/records",
-            web::get().to(move |name: web::Path<String>, request: HttpRequest| {
+            move |name: web::Path<String>, request: HttpRequest| {
                 answer(Arc::clone(&readings), name.into_inner(), request)
-            }),
-        );
+            },
+        ));
     }
 }
 
@@ -229,6 +233,10 @@ pub struct Pages {
 impl Pages {
     /// `url` is the address of the query API.
     pub fn new(url: &str, topic: &'static Topic, from_beginning: bool) -> anyhow::Result<Self> {
+        if !Url::parse(url).is_ok_and(|url| url.scheme() == "http") {
+            let hint = "give the query address of `tollgate dev`, such as http://127.0.0.1:8081";
+            return Err(Refused(format!("--dev must begin with http://; {hint}")).into());
+        }
         let url = format!("{}/v1/topics/{}/records", url.trim_end_matches('/'), topic.name);
         let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?;
         Ok(Self { client, url, topic, after: None, latest: !from_beginning })
@@ -296,5 +304,7 @@ mod tests {
             let body: Value = read_body_json(response).await;
             assert!(body["error"].is_string() && body["hint"].is_string(), "{path}: {body}");
         }
+        let posted = TestRequest::post().uri("/v1/topics/cdrs/records").to_request();
+        assert_eq!(call_service(&app, posted).await.status(), 405);
     }
 }

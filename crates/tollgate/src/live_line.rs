@@ -76,7 +76,7 @@ impl LiveLine {
         let rate = (counts.acknowledged - self.acknowledged_before) as f64 / every.as_secs_f64();
         self.acknowledged_before = counts.acknowledged;
         let mut line = format!(
-            "taken {}  acknowledged {} ({rate:.0}/s)  published {}  billed {}  lag {}",
+            "taken {}  acknowledged {} ({rate:.0}/s)  published {}  CDRs applied {}  lag {}",
             counts.taken,
             counts.acknowledged,
             counts.published,
@@ -90,8 +90,7 @@ impl LiveLine {
             let _ = write!(line, "  simulated {} (not 200: {unanswered})", counts.sent);
         }
         for trouble in [billing.trouble, users.trouble].into_iter().flatten() {
-            line.push_str("  ! ");
-            line.push_str(&trouble);
+            let _ = write!(line, "  ! {trouble}; it is tried again");
         }
         line
     }

@@ -29,7 +29,7 @@ pub(crate) fn user_state(
             session_id: shown(&last.session_id),
             side: last.leg.side.into(),
             ended_at: Some(proto_from_millis(last.leg.until_ms)),
-            answered: last.leg.answered_ms.is_some(),
+            answered: last.leg.was_answered(),
             state_code: last.leg.state_code,
             release_reason: last.leg.release_reason,
             cause: last.leg.cause,

@@ -49,6 +49,7 @@ async fn an_odd_question_is_answered_with_what_to_ask_instead() {
         "/v1/calls?session_id=%FF",
         "/v1/changes?nubmer=+8613800000021",
         "/v1/changes?number=%FF",
+        "/v1/changes?number=",
     ] {
         let (status, comes_again, body) = ask(&database, TestRequest::get().uri(path)).await;
         assert_eq!((status, comes_again), (400, false), "{path}");
@@ -62,6 +63,22 @@ async fn an_odd_question_is_answered_with_what_to_ask_instead() {
         let (status, _, body) = ask(&database, request).await;
         assert_eq!(status, 400);
         assert!(has_a_hint(&body) && !body.to_string().contains("138"), "{body}");
+    }
+}
+
+#[actix_web::test]
+async fn a_wrong_method_is_answered_405_with_a_hint() {
+    let dir = TestDir::new("user-state-methods").expect("directory");
+    let database = sqlite(&dir);
+    for request in [
+        TestRequest::get().uri("/v1/numbers/query"),
+        TestRequest::post().uri("/v1/numbers/+8613800000021"),
+        TestRequest::delete().uri("/v1/calls"),
+        TestRequest::post().uri("/v1/changes"),
+    ] {
+        let (status, _, body) = ask(&database, request).await;
+        assert_eq!(status, 405);
+        assert!(has_a_hint(&body), "{body}");
     }
 }
 

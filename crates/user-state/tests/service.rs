@@ -321,6 +321,27 @@ async fn a_calls_timeline_tells_who_did_what_when_and_how_it_ended() -> anyhow::
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_call_whose_answer_was_lost_a_normal_hang_up_says_that_it_was_answered()
+-> anyhow::Result<()> {
+    let world = World::new(None, Settings::default()).await?;
+    world
+        .send(&[
+            status("lost", EventType::Callout, 0, Some(A), None),
+            status("lost", EventType::Alerting, 3, Some(A), None),
+            status("lost", EventType::Disconnect, 21, Some(A), Some(0)),
+        ])
+        .await?;
+    let call = world.until("/v1/calls?session_id=lost", |it| it["end"] != Value::Null).await;
+    assert_eq!(call["legs"][0]["answered_at"], Value::Null);
+    let path = "/v1/numbers/%2B8613800000021";
+    let number = world.until(path, |it| it["last_call"] != Value::Null).await;
+    for end in [&call["end"], &number["last_call"]] {
+        assert_eq!((&end["answered"], &end["group"]), (&json!(true), &json!("success")));
+    }
+    world.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_is_told_as_it_stood_at_an_instant_in_the_past() -> anyhow::Result<()> {
     let world = World::new(None, Settings::default()).await?;
     world.send(&callback("s", A, B)).await?;

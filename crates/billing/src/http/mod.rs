@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Json, ServiceConfig, get};
+use actix_web::web::{Data, Json, ServiceConfig};
 use serde_json::{Value, json};
+use tollgate_runtime::listener::get;
 use tollgate_runtime::query::{Refusal, read_none};
 use tollgate_stream::now_ms;
 
@@ -96,12 +97,12 @@ pub fn routes(api: Arc<Api>) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'st
     move |config| {
         config
             .app_data(Data::from(Arc::clone(&api)))
-            .route("/v1/usage", get().to(usage))
-            .route("/v1/charges", get().to(charges))
-            .route("/v1/ledger", get().to(ledger))
-            .route("/v1/checks", get().to(checks))
-            .route("/v1/tariffs", get().to(tariffs))
-            .route("/v1/jobs", get().to(jobs));
+            .service(get("/v1/usage", usage))
+            .service(get("/v1/charges", charges))
+            .service(get("/v1/ledger", ledger))
+            .service(get("/v1/checks", checks))
+            .service(get("/v1/tariffs", tariffs))
+            .service(get("/v1/jobs", jobs));
     }
 }
 

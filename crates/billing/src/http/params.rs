@@ -57,7 +57,17 @@ impl UsageQuery {
             None => today()?.1,
         };
         if from_ms >= to_ms {
-            return Err(odd("from is not before to"));
+            return Err(odd(match (&params.from, &params.to) {
+                (None, _) => {
+                    "to is not after the beginning of today in billing.time_zone, which is from \
+                     where none is given; give from as well"
+                }
+                (_, None) => {
+                    "from is not before the end of today in billing.time_zone, which is to where \
+                     none is given; give to as well"
+                }
+                (Some(_), Some(_)) => "from is not before to",
+            }));
         }
         let (from_ms, to_ms) = calendar
             .whole_hours(from_ms, to_ms)
@@ -106,7 +116,7 @@ impl ChargesParams {
         }
         let params: Params = read(query, CHARGES_HINT)?;
         match (params.session_id, params.record_id) {
-            (Some(session_id), None) => Ok(Self::Session(session_id)),
+            (Some(session_id), None) if !session_id.is_empty() => Ok(Self::Session(session_id)),
             (None, Some(text)) => RecordId::from_hex(&text).map(Self::Record).map_err(|_| {
                 Refusal::invalid(
                     "record_id is not 32 lower-case hexadecimal digits",
@@ -202,6 +212,17 @@ mod tests {
     }
 
     #[test]
+    fn a_range_of_which_one_end_is_today_names_the_end_to_give() {
+        let today = "today in billing.time_zone";
+        let error = usage("to=2026-11-22T16:00:00Z").expect_err("refused").to_string();
+        assert!(error.contains(today) && error.contains("give from as well"), "{error}");
+        let error = usage("from=2026-11-23T16:00:00Z").expect_err("refused").to_string();
+        assert!(error.contains(today) && error.contains("give to as well"), "{error}");
+        assert!(usage("to=2026-11-22T16:00:01Z").is_ok());
+        assert!(usage("from=2026-11-23T15:59:59Z").is_ok());
+    }
+
+    #[test]
     fn one_of_session_and_record_is_needed_and_a_plus_stays_a_plus() {
         assert_eq!(
             ChargesParams::read("session_id=+8613_+8614@host"),
@@ -212,6 +233,7 @@ mod tests {
             Ok(ChargesParams::Session("a+b\0".to_owned()))
         );
         assert!(ChargesParams::read("").is_err());
+        assert!(ChargesParams::read("session_id=").is_err());
         assert!(ChargesParams::read("session_id=a&record_id=b").is_err());
     }
 

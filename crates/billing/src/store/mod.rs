@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 use tollgate_rating::Tariff;
 use tollgate_schema::ids::RecordId;
-use tollgate_store::{Database, Migration, Schema, Step, Transaction};
+use tollgate_store::{Database, Found, Migration, Schema, Step, Transaction};
 use tollgate_stream::{Batch, Claim, Fence, Pending, Source, Store, StoreError};
 
 use crate::item::CdrItem;
@@ -110,6 +110,18 @@ impl BillingStore {
         self.schema.ensure(&self.database).await?;
         self.zone_checked.get_or_try_init(|| self.check_zone()).await?;
         Ok(())
+    }
+
+    /// What is there of the tables; makes and changes nothing.
+    pub async fn find(&self) -> Result<Found, StoreError> {
+        self.schema.find(&self.database).await
+    }
+
+    /// Whether a consumer of this group has ever held a partition here. The tables must be there.
+    pub async fn has_served(&self, group: &str) -> Result<bool, StoreError> {
+        let mut tx = self.database.snapshot().await?;
+        let held = "SELECT 1 FROM tollgate_fence WHERE group_name = $1 LIMIT 1";
+        Ok(tx.sql().row(held, vec![group.into()]).await?.is_some())
     }
 
     /// The first start writes the zone down; a later one must name the same.

@@ -150,7 +150,15 @@ impl BillingStore {
 
     /// Every registered tariff and every activation, oldest first, from one snapshot.
     pub async fn tariffs(&self) -> Result<(Vec<TariffRow>, Vec<ActivationRow>), BillingError> {
-        let mut tx = self.snapshot().await?;
+        self.ready().await?;
+        self.tariffs_there().await
+    }
+
+    /// The same of tables that are there already: makes and changes nothing.
+    pub async fn tariffs_there(
+        &self,
+    ) -> Result<(Vec<TariffRow>, Vec<ActivationRow>), BillingError> {
+        let mut tx = self.database.snapshot().await?;
         let sql = tx.sql();
         let rows = sql
             .rows(

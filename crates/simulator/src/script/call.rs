@@ -81,11 +81,11 @@ pub(super) fn make(plan: &Plan, index: u64) -> Call {
         application,
         service,
         app_key: owner.app_key.clone(),
-        session_id: session_id(service, index, tag, begins_at),
+        session_id: session_id(service, index, tag, begins_at, &number_a, number_b.as_deref()),
         icid: icid(index, tag, begins_at, &mut rng),
+        user_data: words::user_data(index, &number_a, &mut rng),
         number_a,
         number_b,
-        user_data: words::user_data(index, &mut rng),
         begins_at,
         is_recorded: rng.random_bool(0.3) && has_talked,
         tts: if service == Service::Notification {
@@ -166,7 +166,19 @@ fn numbers(plan: &Plan, index: u64, service: Service) -> (String, Option<String>
     (number(index * 2), b)
 }
 
-fn session_id(service: Service, index: u64, tag: u32, begins_at: i64) -> String {
+/// Every fourth has the newer shape, with phone numbers in it (P 3).
+fn session_id(
+    service: Service,
+    index: u64,
+    tag: u32,
+    begins_at: i64,
+    number_a: &str,
+    number_b: Option<&str>,
+) -> String {
+    if index % 4 == 3 {
+        let other = number_b.unwrap_or(words::SHOWN_TO_A);
+        return format!("{number_a}_{other}_4_{tag:08x}_{index}_669_1_0");
+    }
     let prefix = if service == Service::Callback { 1201 } else { 1202 };
     format!("{prefix}_{index}_{tag}_{}@{}", words::digits_utc(begins_at), words::HOST)
 }

@@ -113,6 +113,8 @@ pub(crate) mod tests {
         let one = plan(Faults::none());
         let other = Plan { started_at_ms: one.started_at_ms + 1, ..one.clone() };
         assert_ne!(one.tag(), other.tag());
-        assert_ne!(one.call(7).session_id, other.call(7).session_id);
+        for either_shape in [7, 8] {
+            assert_ne!(one.call(either_shape).session_id, other.call(either_shape).session_id);
+        }
     }
 }

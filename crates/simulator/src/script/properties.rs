@@ -177,6 +177,10 @@ fn every_ending_and_every_fault_occurs() {
     occurs("unreadable neighbour", &|call| call.malformed_item().is_some());
     occurs("escapes", &|call| call.item().contains("\\u8ba2"));
     occurs("a record without icid", &|call| call.icid.is_none());
+    occurs("a number in a session id", &|call| call.session_id.contains(&call.number_a));
+    occurs("a number in user data", &|call| {
+        call.user_data.as_ref().is_some_and(|text| text.contains(&call.number_a))
+    });
 }
 
 #[test]

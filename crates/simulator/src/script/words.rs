@@ -49,8 +49,8 @@ fn wall(seconds: i64, offset: Offset) -> jiff::civil::DateTime {
     offset.to_datetime(Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
-/// What customers send along with a call.
-pub(crate) fn user_data(index: u64, rng: &mut impl Rng) -> Option<String> {
+/// What customers send along with a call: at times the number that they call.
+pub(crate) fn user_data(index: u64, number: &str, rng: &mut impl Rng) -> Option<String> {
     let variants = [
         None,
         Some(format!("order-20261123-{index:04}")),
@@ -59,6 +59,7 @@ pub(crate) fn user_data(index: u64, rng: &mut impl Rng) -> Option<String> {
         Some(format!("%E8%AE%A2%E5%8D%95-{index}+1%20a")),
         Some(format!(r#"{{"order":{index},"tags":["a/b","\"c\""],"note":"第一\n第二"}}"#)),
         Some(format!(" {index}\tend ")),
+        Some(format!("{number}, {}", number.trim_start_matches('+'))),
     ];
     variants.choose(rng).cloned().flatten()
 }

@@ -228,8 +228,13 @@ impl Board {
         counter!(m::STREAM_ERRORS.name, "group" => Arc::clone(&self.group), "kind" => kind)
             .increment(1);
         let first = self.lock().trouble.replace(error.to_string()).is_none();
-        if first || !matches!(error, StreamError::Transient(_)) {
-            tracing::warn!(group = %self.group, %error, "consumer has trouble with the cluster");
+        if matches!(error, StreamError::Fatal(_)) {
+            tracing::warn!(group = %self.group, %error, "consumer cannot go on with the cluster");
+        } else if first || !matches!(error, StreamError::Transient(_)) {
+            tracing::warn!(
+                group = %self.group, %error,
+                "consumer has trouble with the cluster; it is tried again"
+            );
         }
     }
 
@@ -254,7 +259,13 @@ impl Board {
             "group" => Arc::clone(&self.group), "operation" => operation, "kind" => kind
         )
         .increment(1);
-        tracing::warn!(source = %claim.source, operation, %error, "store call failed");
+        if matches!(error, StoreError::Transient(_) | StoreError::Refused(_)) {
+            tracing::warn!(
+                source = %claim.source, operation, %error, "store call failed; it is tried again"
+            );
+        } else {
+            tracing::warn!(source = %claim.source, operation, %error, "store call failed");
+        }
     }
 
     /// Sets the gauges.

@@ -24,6 +24,7 @@ use super::Refused;
 use crate::cli::{Cli, Explain};
 use crate::compose::billing_applications;
 use crate::config::Config;
+use crate::mask;
 use crate::say::say;
 
 pub fn run(cli: &Cli, arguments: &Explain) -> anyhow::Result<ExitCode> {
@@ -36,7 +37,10 @@ pub fn run(cli: &Cli, arguments: &Explain) -> anyhow::Result<ExitCode> {
         })?,
     };
     let tariff = tariff(arguments)?;
-    let document = explain(&config, &body, &arguments.application, received_at, tariff)?;
+    let mut document = explain(&config, &body, &arguments.application, received_at, tariff)?;
+    if !arguments.reveal {
+        mask::hide(&mut document);
+    }
     say!("{document:#}");
     Ok(ExitCode::SUCCESS)
 }

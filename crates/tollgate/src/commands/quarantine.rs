@@ -15,7 +15,7 @@ use serde_json::json;
 use tollgate_edge::{Applications, requalify};
 use tollgate_schema::topics::{CALL_EVENTS, CDRS, QUARANTINE};
 use tollgate_schema::v1::Quarantined;
-use tollgate_stream::{Incoming, Outgoing, ReadFrom, Relay, RelayError, Stream};
+use tollgate_stream::{Incoming, Outgoing, ReadFrom, Relay, RelayError, Stream, StreamError};
 
 use super::FOUND;
 use super::tail::record_json;
@@ -34,13 +34,16 @@ pub async fn run(cli: &Cli, command: &cli::Quarantine) -> anyhow::Result<ExitCod
     config.validate(&[Part::Kafka])?;
     tollgate_runtime::telemetry::init_logs(&config.log)?;
     let stream = compose::kafka(&config)?;
-    match command {
+    let done = match command {
         cli::Quarantine::List { reveal } => list(stream.as_ref(), *reveal).await,
         cli::Quarantine::Replay { id, dry_run } => {
             let applications = Applications::new(&config.applications, None)?;
             replay(stream.as_ref(), &applications, id.as_deref(), *dry_run).await
         }
-    }
+    };
+    done.map_err(|error| {
+        if error.is::<StreamError>() { error.context(compose::cluster(&config)) } else { error }
+    })
 }
 
 async fn list(stream: &dyn Stream, reveal: bool) -> anyhow::Result<ExitCode> {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use serde_json::{Value, json};
 use tollgate_kafka::KafkaStream;
 use tollgate_runtime::shutdown;
@@ -24,7 +25,12 @@ pub async fn run(cli: &Cli, arguments: &Tail) -> anyhow::Result<ExitCode> {
     config.validate(&[Part::Kafka])?;
     let stream = KafkaStream::connect(&config.kafka)?;
     let from = if arguments.from_beginning { ReadFrom::Earliest } else { ReadFrom::Latest };
-    let mut reader = compose::patiently(async || stream.reader(&[topic.name], from).await).await?;
+    let mut reader = compose::patiently(async || stream.reader(&[topic.name], from).await)
+        .await
+        .with_context(|| {
+            let cluster = compose::cluster(&config);
+            format!("{cluster}; to see the topics of a `tollgate dev`, add --dev http://HOST:PORT")
+        })?;
     let stop = shutdown::on_signal()?;
     while !stop.is_cancelled() {
         for record in reader.next(500, Duration::from_millis(200)).await? {

@@ -7,6 +7,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use tollgate_billing::BillingStore;
 use tollgate_rating::{Rate, Tariff};
+use tollgate_store::{Database, Found};
 
 use super::Refused;
 use crate::cli::{self, Cli};
@@ -36,8 +37,12 @@ pub async fn run(cli: &Cli, command: &cli::Tariff) -> anyhow::Result<ExitCode> {
                     })?
                     .as_millisecond(),
             };
-            let store = store(cli)?;
-            let version = store.register_tariff(&text, now.as_millisecond()).await?;
+            let config = config(cli)?;
+            let place = config.database.place()?;
+            let store = store(&config, compose::database(&config.database)?)?;
+            refuse_the_file_of_others(&store, &place).await?;
+            let version = store.register_tariff(&text, now.as_millisecond()).await;
+            let version = version.with_context(|| place.clone())?;
             let activation = store.activate_tariff(&version, from_ms, now.as_millisecond()).await?;
             describe(&tariff);
             if activation.activated_ms < now.as_millisecond() {
@@ -52,14 +57,41 @@ pub async fn run(cli: &Cli, command: &cli::Tariff) -> anyhow::Result<ExitCode> {
             if let Some(warning) = leaves_out(&tariff, from_ms) {
                 say!("{warning}");
             }
+            say!("this stands in {place}");
+            let group = &config.billing.group;
+            if !store.has_served(group).await? {
+                say!(
+                    "no billing consumer (group {group}) has used it yet: if billing has run before, \
+                     check database.url and database.schema"
+                );
+            }
         }
-        cli::Tariff::List => list(&store(cli)?).await?,
+        cli::Tariff::List => list(cli).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn list(store: &BillingStore) -> anyhow::Result<()> {
-    let (tariffs, activations) = store.tariffs().await?;
+/// Only reads: what is not there is not made, and what is older is left as it is.
+async fn list(cli: &Cli) -> anyhow::Result<()> {
+    let config = config(cli)?;
+    let place = config.database.place()?;
+    let absent = || {
+        Refused(format!(
+            "{place} holds no tables of billing; check database.url and database.schema. A billing \
+             consumer makes them when it starts, and `tollgate tariff activate` does"
+        ))
+    };
+    let database = tollgate_store::connect_existing(&config.database)?.ok_or_else(absent)?;
+    let store = store(&config, database)?;
+    match store.find().await.with_context(|| place.clone())? {
+        Found::Current => {}
+        Found::Older => anyhow::bail!(
+            "{place} holds the tables of an older release, and listing leaves them as they are; \
+             list with that release, or start a billing consumer of this one, which migrates them"
+        ),
+        Found::Nothing { .. } => return Err(absent().into()),
+    }
+    let (tariffs, activations) = store.tariffs_there().await?;
     for row in &tariffs {
         let name =
             Tariff::parse(&row.content).map_or_else(|_| "?".into(), |it| it.name().to_owned());
@@ -82,11 +114,26 @@ fn read(file: &Path) -> anyhow::Result<(String, Tariff)> {
     Ok((text, tariff))
 }
 
-fn store(cli: &Cli) -> anyhow::Result<BillingStore> {
+fn config(cli: &Cli) -> anyhow::Result<Config> {
     let config = Config::read(cli, serde_json::json!({}))?;
     config.validate(&[Part::Database, Part::Billing])?;
-    let database = compose::database(&config.database)?;
-    Ok(BillingStore::open(database, &config.billing, compose::billing_applications(&config))?)
+    Ok(config)
+}
+
+fn store(config: &Config, database: Database) -> anyhow::Result<BillingStore> {
+    Ok(BillingStore::open(database, &config.billing, compose::billing_applications(config))?)
+}
+
+/// Consumers share a schema of PostgreSQL, but never a SQLite file, which has one writer.
+async fn refuse_the_file_of_others(store: &BillingStore, place: &str) -> anyhow::Result<()> {
+    let Database::Sqlite(_) = store.database() else { return Ok(()) };
+    let found = store.find().await.with_context(|| place.to_owned())?;
+    let Found::Nothing { others } = found else { return Ok(()) };
+    if let Some(other) = others.first() {
+        let text = format!("{place} is the file of {other}; name that of billing in database.url");
+        return Err(Refused(text).into());
+    }
+    Ok(())
 }
 
 fn describe(tariff: &Tariff) {

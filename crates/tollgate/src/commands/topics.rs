@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use tollgate_kafka::KafkaStream;
 use tollgate_schema::topics::ALL;
 use tollgate_stream::topics;
 
 use super::FOUND;
 use crate::cli::{self, Cli};
-use crate::compose::patiently;
+use crate::compose::{self, patiently};
 use crate::config::{Config, Part};
 use crate::say::{self, say};
 
@@ -16,11 +17,13 @@ pub async fn run(cli: &Cli, command: &cli::Topics) -> anyhow::Result<ExitCode> {
     let config = Config::read(cli, serde_json::json!({}))?;
     config.validate(&[Part::Kafka])?;
     let stream = KafkaStream::connect(&config.kafka)?;
+    let cluster = || compose::cluster(&config);
     match command {
         cli::Topics::Create { replication } => {
             let created =
                 patiently(async || topics::create(stream.as_ref(), ALL, *replication).await)
-                    .await?;
+                    .await
+                    .with_context(cluster)?;
             for name in &created {
                 say!("created {name}");
             }
@@ -28,8 +31,9 @@ pub async fn run(cli: &Cli, command: &cli::Topics) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         cli::Topics::Check => {
-            let findings =
-                patiently(async || topics::check(stream.as_ref(), ALL, None).await).await?;
+            let findings = patiently(async || topics::check(stream.as_ref(), ALL, None).await)
+                .await
+                .with_context(cluster)?;
             if findings.is_empty() {
                 say!("all {} topics are as the catalogue asks", ALL.len());
                 return Ok(ExitCode::SUCCESS);

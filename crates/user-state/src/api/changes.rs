@@ -25,6 +25,8 @@ use super::Api;
 use super::feed::{Change, Client, state_event};
 use crate::metrics;
 
+const HINT: &str = "GET /v1/changes takes number; without it, it tells of all numbers";
+
 /// Which changes are wanted.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,8 +42,12 @@ pub(super) async fn changes(
     api: web::Data<Api>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Refusal> {
-    let question: Changes = read(request.query_string(), "GET /v1/changes takes number")?;
-    let number = question.number.filter(|number| !number.is_empty());
+    let question: Changes = read(request.query_string(), HINT)?;
+    let number = question.number;
+    // A variable that is not set must not ask for everybody.
+    if number.as_ref().is_some_and(String::is_empty) {
+        return Err(Refusal::invalid("number is empty", HINT));
+    }
     let Some(client) = api.feed.subscribe() else {
         ::metrics::counter!(metrics::CLIENTS_DROPPED.name, "reason" => "too_many").increment(1);
         return Err(Refusal::new(

@@ -19,6 +19,7 @@ mod timeline;
 use std::sync::Arc;
 
 use actix_web::web;
+use tollgate_runtime::listener::{get, post};
 
 use crate::store::UserStateStore;
 
@@ -49,9 +50,9 @@ pub fn routes(api: Arc<Api>) -> impl Fn(&mut web::ServiceConfig) + Clone + Send 
     move |config| {
         config
             .app_data(web::Data::from(Arc::clone(&api)))
-            .route("/v1/numbers/query", web::post().to(handlers::numbers))
-            .route("/v1/numbers/{number}", web::get().to(handlers::number))
-            .route("/v1/calls", web::get().to(handlers::call))
-            .route("/v1/changes", web::get().to(changes::changes));
+            .service(post("/v1/numbers/query", handlers::numbers))
+            .service(get("/v1/numbers/{number}", handlers::number))
+            .service(get("/v1/calls", handlers::call))
+            .service(get("/v1/changes", changes::changes));
     }
 }

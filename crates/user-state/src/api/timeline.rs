@@ -86,7 +86,7 @@ pub struct LegAnswer {
     pub started_at: Option<String>,
     /// When it rang.
     pub alerting_at: Option<String>,
-    /// When it was answered.
+    /// When it was answered, where that is known.
     pub answered_at: Option<String>,
     /// When it ended or expired.
     pub ended_at: Option<String>,
@@ -241,12 +241,12 @@ fn leg_answer(leg: &Leg, then: Option<&Leg>, as_of_ms: i64) -> LegAnswer {
 
 /// By the leg that went wrong, if one did: it has the cause.
 fn end_answer(legs: &[Leg]) -> Option<EndAnswer> {
-    let failed = legs.iter().rev().find(|leg| leg.answered_ms.is_none());
+    let failed = legs.iter().rev().find(|leg| !leg.was_answered());
     let leg = failed.or(legs.last())?;
     let (group, description) = reason(leg);
     Some(EndAnswer {
         ended_at: legs.iter().map(|leg| leg.until_ms).max().and_then(rfc3339),
-        answered: legs.iter().any(|leg| leg.answered_ms.is_some()),
+        answered: legs.iter().any(Leg::was_answered),
         state_code: leg.state_code,
         release_reason: leg.release_reason,
         sip_status: leg.sip_status,

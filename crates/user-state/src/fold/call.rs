@@ -36,7 +36,7 @@ pub struct Leg {
     pub started_ms: Option<i64>,
     /// When it rang.
     pub alerting_ms: Option<i64>,
-    /// When it answered; of a party that called in, when the other answered.
+    /// When it answered, where that is known; of a party that called in, when the other answered.
     pub answered_ms: Option<i64>,
     /// Whether the end has been heard of.
     pub ended: bool,

@@ -246,6 +246,33 @@ fn a_disconnect_is_all_that_is_known() {
 }
 
 #[test]
+fn a_normal_hang_up_tells_of_answers_that_were_lost() {
+    let hung_up =
+        |called, code| Event { state_code: code, ..status(Kind::Disconnect, 20, Some(called)) };
+    let answered = |call: Call| -> Vec<bool> { call.legs.iter().map(Leg::was_answered).collect() };
+    let called = [status(Kind::Callout, 0, Some("A")), status(Kind::Alerting, 3, Some("A"))];
+    let heard = |end: Event| call(called.iter().cloned().chain([end]));
+    let told = heard(hung_up("A", Some(0)));
+    assert_eq!((told.legs[0].answered_ms, told.legs[0].was_answered()), (None, true));
+    for says_nothing in [None, Some(8009), Some(8010)] {
+        assert_eq!(answered(heard(hung_up("A", says_nothing))), [false]);
+    }
+    // It is the call that was connected, whoever is named; of two, each goes by its own.
+    let both = || callback(true).into_iter().take(5);
+    assert_eq!(answered(call(both().chain([hung_up("A", Some(0))]))), [true, true]);
+    let two = [hung_up("A", Some(0)), hung_up("B", Some(8101))];
+    assert_eq!(answered(call(both().chain(two))), [true, false]);
+    // Not before it ended.
+    let then = told.legs[0].rewind(at(19)).map(|leg| (leg.ended, leg.was_answered()));
+    assert_eq!(then, Some((false, false)));
+    // A record that says how the call ended also says who answered.
+    let record =
+        Cdr { a: Some(cdr_leg("A", 0, Some(3), None)), release_reason: Some(0), ..Cdr::default() };
+    let settled = called.into_iter().chain([hung_up("A", Some(0)), cdr(20, record)]);
+    assert_eq!(answered(call(settled)), [false]);
+}
+
+#[test]
 fn implausible_times_break_nothing() {
     // A status from the next century counts from its receipt.
     let mut future = status(Kind::Callout, 0, Some("A"));

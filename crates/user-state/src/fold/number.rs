@@ -61,6 +61,13 @@ impl Leg {
         !self.ended && as_of_ms < self.until_ms
     }
 
+    /// Whether the party answered. Where the answer was lost, a disconnect with stateCode 0 tells
+    /// of it (P 4.1), not of its instant, unless a CDR's release reason says how the call ended.
+    pub fn was_answered(&self) -> bool {
+        let hung_up_after_connection = self.state_code == Some(0) && self.release_reason.is_none();
+        self.answered_ms.is_some() || hung_up_after_connection
+    }
+
     /// What the party is doing while the leg is on, and since when.
     pub fn engagement(&self) -> (Presence, i64) {
         let (presence, since) = if let Some(answered) = self.answered_ms {

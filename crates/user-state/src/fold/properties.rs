@@ -2,8 +2,10 @@
 
 use proptest::prelude::*;
 use proptest::sample::Index;
+use tollgate_voicecall::codes::Group;
 
 use super::*;
+use crate::reason::reason;
 
 const EXPIRY: Expiry = Expiry { unanswered_ms: 300_000, answered_ms: 86_400_000 };
 
@@ -67,7 +69,7 @@ prop_compose! {
             occurred_ms: time.map(|time| time * 1000),
             called,
             caller: caller.filter(|_| content == 0),
-            state_code: state_code.filter(|_| content > 0).map(|_| i32::from(content)),
+            state_code: state_code.filter(|_| content > 0).map(|_| i32::from(content) - 1),
             ..Event::default()
         }
     }
@@ -184,6 +186,15 @@ proptest! {
             prop_assert_ne!(&derive(&legs, next).calls, &before.calls);
         } else {
             prop_assert_eq!(before, after);
+        }
+    }
+
+    #[test]
+    fn without_a_cdr_no_leg_succeeds_that_was_not_answered(events in events()) {
+        let is_cdr = |event: &Event| event.kind() == Kind::Cdr;
+        let (call, _) = folded(events.into_iter().filter(|event| !is_cdr(event)));
+        for leg in &call.legs {
+            prop_assert!(reason(leg).0 != Group::Success || leg.was_answered());
         }
     }
 
