@@ -60,7 +60,7 @@ const CELLS: &[Cell] = &[
     Cell { name: "Kafka down", kafka: false, half: false, ..BASE },
 ];
 
-const WARM_SECONDS: f64 = 8.0;
+const WARM_SECONDS: f64 = 3.0;
 
 /// One subject in one cell of one round.
 struct Measured {

@@ -37,6 +37,9 @@ pub struct Options {
     brokers: String,
 }
 
+/// Of a confirmation that is waited for: nothing is given up while it is measured.
+const DEADLINE: Duration = Duration::from_mins(1);
+
 struct Plain {
     producer: FutureProducer,
     waits: bool,
@@ -51,8 +54,8 @@ async fn serve(options: Options) -> Result<()> {
         What::Floor => None,
         What::PlainEnqueued | What::PlainDelivered => {
             let settings = Settings { brokers: options.brokers, ..Settings::default() };
-            let producer = producer_config(&settings)?.create()?;
             let waits = options.what == What::PlainDelivered;
+            let producer = producer_config(&settings, waits.then_some(DEADLINE))?.create()?;
             Some(web::Data::from(Arc::new(Plain { producer, waits })))
         }
     };

@@ -35,7 +35,7 @@ pub fn beside() -> Result<PathBuf> {
 /// A new broker with the topics, and a directory beside. One for each part: its log would outgrow
 /// the disk.
 pub fn cluster() -> Result<(Kafka, tempfile::TempDir)> {
-    let kafka = Kafka::start(&KafkaOptions::new().lasting())?;
+    let kafka = Kafka::start(&KafkaOptions::new())?;
     create_topics(&kafka.bootstrap())?;
     Ok((kafka, crate::scratch_dir()?))
 }

@@ -115,7 +115,7 @@ pub fn producer(
     let timeout_ms = timeout.map_or(0, |timeout| timeout.as_millis().max(1));
     // librdkafka refuses a linger that outlasts the record.
     let linger_ms = match timeout {
-        Some(_) => u128::from(settings.linger_ms).min(timeout_ms / 2),
+        Some(_) => u128::from(settings.delivered_linger_ms).min(timeout_ms / 2),
         None => settings.linger_ms.into(),
     };
     let compression = match settings.compression {
@@ -241,7 +241,7 @@ mod tests {
             ("enable.idempotence", "true"),
             ("acks", "all"),
             ("message.max.bytes", "4194304"),
-            ("linger.ms", "5"),
+            ("linger.ms", "20"),
         ];
         for (name, value) in expected {
             assert_eq!(config.get(name), Some(value), "{name}");
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn linger_never_outlasts_a_deadline() {
-        let settings = Settings { linger_ms: 500, ..Settings::default() };
+        let settings = Settings { delivered_linger_ms: 500, ..Settings::default() };
         let deadline = Some(Duration::from_millis(100));
         let config = producer(&ClientConfig::new(), &settings, deadline);
         assert_eq!(config.get("message.timeout.ms"), Some("100"));

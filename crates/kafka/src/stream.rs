@@ -32,10 +32,14 @@ pub struct KafkaStream {
     ends: OnceLock<Ends>,
 }
 
-/// librdkafka's configuration of the producer that publishes from the spool, for those who want to
-/// compare. Holds secrets if the settings name any.
-pub fn producer_config(settings: &Settings) -> Result<ClientConfig, StreamError> {
-    Ok(config::producer(&config::base(settings)?, settings, None))
+/// librdkafka's configuration of the producer that publishes from the spool, or of the one whose
+/// confirmations are waited for until a deadline, for those who want to compare. Holds secrets if
+/// the settings name any.
+pub fn producer_config(
+    settings: &Settings,
+    deadline: Option<Duration>,
+) -> Result<ClientConfig, StreamError> {
+    Ok(config::producer(&config::base(settings)?, settings, deadline))
 }
 
 impl fmt::Debug for KafkaStream {

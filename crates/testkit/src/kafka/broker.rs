@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use rustix::process::Signal;
 
-use super::jars::{Archive, Jars, Jvm};
+use super::jars::{Archive, Jars};
 use crate::process::{Server, dies_with_us};
 
 /// Long: on a busy machine three brokers that come back after each other's deaths take minutes.
@@ -19,7 +19,6 @@ const STOP: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Broker {
     pub(super) jars: Jars,
-    pub(super) jvm: Jvm,
     pub(super) number: usize,
     pub(super) client_port: u16,
     pub(super) internal_port: u16,
@@ -50,7 +49,7 @@ impl Broker {
         let mut command = Command::new(wrapped.next().unwrap_or_default());
         command
             .args(wrapped)
-            .args(self.jars.broker_arguments(self.jvm, archive))
+            .args(self.jars.broker_arguments(archive))
             .arg(&self.properties)
             // The log directory that Kafka's own scripts would set; keeps it out of the tree.
             .current_dir(std::env::temp_dir());

@@ -12,41 +12,17 @@ use crate::machine;
 const VERSION: &str = "4.3.1";
 const POM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kafka/pom.xml");
 
-const FLAGS: [&str; 4] = [
+/// A small heap and the fast compiler: brokers of tests live for seconds.
+const FLAGS: [&str; 7] = [
+    "-Xmx384m",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
     "-XX:-UsePerfData",
     "-Djava.awt.headless=true",
     // Whoever reads the log of a failed test wants to know when.
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
 ];
-
-/// How java runs a broker.
-#[derive(Debug, Clone, Copy)]
-pub enum Jvm {
-    /// With a small heap and the fast compiler only: it lives for seconds.
-    Brief,
-    /// As Kafka's own scripts have it, which takes a new broker seconds of processor time to
-    /// compile itself.
-    Lasting,
-}
-
-impl Jvm {
-    fn flags(self) -> &'static [&'static str] {
-        match self {
-            Self::Brief => &["-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"],
-            Self::Lasting => &[
-                "-Xmx1G",
-                "-Xms1G",
-                "-server",
-                "-XX:+UseG1GC",
-                "-XX:MaxGCPauseMillis=20",
-                "-XX:InitiatingHeapOccupancyPercent=35",
-                "-XX:+ExplicitGCInvokesConcurrent",
-                "-XX:MaxInlineLevel=15",
-            ],
-        }
-    }
-}
 
 /// What to do with the archive of loaded classes.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +69,7 @@ impl Jars {
     }
 
     /// Arguments of java up to and with the main class of a broker.
-    pub fn broker_arguments(&self, jvm: Jvm, archive: Archive<'_>) -> Vec<OsString> {
+    pub fn broker_arguments(&self, archive: Archive<'_>) -> Vec<OsString> {
         let (flag, path) = match archive {
             Archive::Use => ("-XX:SharedArchiveFile=", self.class_archive()),
             Archive::WriteTo(path) => ("-XX:ArchiveClassesAtExit=", path.to_owned()),
@@ -105,13 +81,12 @@ impl Jars {
         let mut flag = OsString::from(flag);
         flag.push(path);
         arguments.push(flag);
-        arguments.extend(self.arguments(jvm, "kafka.Kafka"));
+        arguments.extend(self.arguments("kafka.Kafka"));
         arguments
     }
 
-    fn arguments(&self, jvm: Jvm, class: &str) -> Vec<OsString> {
-        let flags = jvm.flags().iter().chain(&FLAGS);
-        let mut arguments: Vec<OsString> = flags.map(OsString::from).collect();
+    fn arguments(&self, class: &str) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = FLAGS.iter().map(OsString::from).collect();
         arguments.push("-cp".into());
         arguments.push(self.home.join("libs").join("*").into());
         arguments.push(class.into());
@@ -121,7 +96,7 @@ impl Jars {
     /// Runs Kafka's StorageTool on a properties file.
     pub fn format(&self, cluster: &str, properties: &Path, extra: &[String]) -> Result<()> {
         let mut tool = Command::new(&self.java);
-        tool.args(self.arguments(Jvm::Brief, "kafka.tools.StorageTool"))
+        tool.args(self.arguments("kafka.tools.StorageTool"))
             .args(["format", "-t", cluster, "-c"])
             .arg(properties)
             .args(extra);

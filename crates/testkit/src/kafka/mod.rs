@@ -12,7 +12,7 @@ use std::sync::{Mutex, OnceLock};
 use anyhow::{Context, Result, ensure};
 
 pub use broker::Broker;
-use jars::{Jars, Jvm};
+use jars::Jars;
 use properties::{Ports, Properties};
 use tls::Tls;
 
@@ -30,7 +30,6 @@ pub const PASSWORD: &str = "open-sesame-1912";
 #[derive(Debug, Clone)]
 pub struct KafkaOptions {
     brokers: usize,
-    jvm: Jvm,
     secured: bool,
     listeners: Vec<Listener>,
     /// What brokers tell each other to connect to, where that is not their own ports.
@@ -52,7 +51,6 @@ impl Default for KafkaOptions {
     fn default() -> Self {
         Self {
             brokers: 1,
-            jvm: Jvm::Brief,
             secured: false,
             listeners: Vec::new(),
             internal_behind: None,
@@ -72,14 +70,6 @@ impl KafkaOptions {
     #[must_use]
     pub fn brokers(mut self, brokers: usize) -> Self {
         self.brokers = brokers;
-        self
-    }
-
-    /// With the heap, the collector and the compilers that Kafka's own scripts choose: for what is
-    /// measured. A new broker is slow for some seconds then.
-    #[must_use]
-    pub fn lasting(mut self) -> Self {
-        self.jvm = Jvm::Lasting;
         self
     }
 
@@ -245,7 +235,6 @@ impl Kafka {
         }
         Ok(Broker {
             jars: jars.clone(),
-            jvm: options.jvm,
             number,
             client_port: ports[number].client,
             internal_port: ports[number].internal,
