@@ -14,7 +14,6 @@ use tollgate_stream::{
 };
 
 /// What becomes of a record that is sent.
-#[derive(Clone)]
 pub enum Mode {
     /// It goes to the log.
     Pass,
@@ -66,7 +65,9 @@ impl Double {
 
     pub fn set(&self, mode: Mode) {
         let stalls = matches!(mode, Mode::Stall);
-        *self.mode.lock().unwrap() = mode;
+        // Held until all are answered: none is laid among them afterwards, to stay for ever.
+        let mut now = self.mode.lock().unwrap();
+        *now = mode;
         if stalls {
             return;
         }
@@ -132,10 +133,11 @@ impl DoubleProducer {
 #[async_trait]
 impl Producer for DoubleProducer {
     fn send(&self, record: &Outgoing, token: Token) -> Result<(), EnqueueError> {
-        let mode = self.mode.lock().unwrap().clone();
         self.sender_niceness.store(getpriority_process(None).unwrap(), Ordering::Relaxed);
-        match mode {
+        let mode = self.mode.lock().unwrap();
+        match *mode {
             Mode::Stall => {
+                // Locked still, see `Double::set`.
                 self.stalled().push((record.clone(), token));
                 Ok(())
             }
