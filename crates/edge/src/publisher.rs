@@ -22,7 +22,8 @@ use crate::metrics::{IN_FLIGHT, PUBLISH_SECONDS};
 use crate::sending::{Refused, Sending};
 use crate::settings::Settings;
 
-/// How long a confirmation may wait for company while there is nothing else to do.
+/// How often it is looked what has landed while there is nothing else to do. The producer reports
+/// to who looks, on this thread, which gives back there what was taken there.
 const SETTLE: Duration = Duration::from_millis(5);
 
 /// Requests sent before confirmations are looked at.
@@ -139,14 +140,15 @@ impl Publisher {
                 }
             }
         };
-        let some_landed = async {
-            flight.news().await;
-            // More will have by then.
+        let time_to_look = async {
+            if flight.in_flight() == 0 {
+                std::future::pending::<()>().await;
+            }
             tokio::time::sleep(SETTLE).await;
         };
         tokio::select! {
             stored = read => self.at_hand.extend(stored),
-            () = some_landed => {}
+            () = time_to_look => {}
             () = flight.due() => {}
         }
     }

@@ -16,10 +16,9 @@ use crate::metrics as names;
 use crate::pulse::Pulse;
 use crate::trouble::{Kind, Trouble};
 
-/// Longest stay in one poll; what a stop or a flush waits for at most.
+/// Longest stay in one poll, or away from it while a sender polls; what a stop or a flush waits for
+/// at most.
 const SLICE: Duration = Duration::from_millis(50);
-/// How long a sender that polls is left to it before it is looked whether it still does.
-const LEFT_ALONE: Duration = Duration::from_millis(10);
 /// Purged records are reported within milliseconds; past this something is badly wrong.
 const PURGE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -87,7 +86,7 @@ impl Driver {
                 client.poll(SLICE);
             }
         } else if self.shared.polled.swap(false, Ordering::Relaxed) {
-            std::thread::park_timeout(LEFT_ALONE);
+            std::thread::park_timeout(SLICE);
         } else {
             client.poll(SLICE);
         }
