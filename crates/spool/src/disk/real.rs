@@ -105,7 +105,7 @@ impl Disk for RealDisk {
         // The holder's process number, for a person who looks; nothing reads it, so a full disk
         // must not stop the start.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Box::new(RealLock { _file: file }))
+        Ok(Box::new(RealLock(file)))
     }
 
     fn free_space(&self, dir: &Path) -> io::Result<u64> {
@@ -115,12 +115,16 @@ impl Disk for RealDisk {
 }
 
 #[derive(Debug)]
-struct RealLock {
-    /// Closing it releases the lock.
-    _file: File,
-}
+struct RealLock(File);
 
 impl DirLock for RealLock {}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        // Closing it would not do while a process that is just being started has a copy of it.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
 
 #[derive(Debug)]
 struct RealFile(File);
