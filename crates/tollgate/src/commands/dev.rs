@@ -21,7 +21,7 @@ use tollgate_stream::{Stream, topics};
 
 use super::Refused;
 use crate::cli::{Cli, Dev};
-use crate::compose::{self, Process, QueryPort};
+use crate::compose::{self, Process, QueryPort, patiently};
 use crate::config::{Config, Part, set};
 use crate::dev_api::{self, Readings};
 use crate::live_line::{LiveLine, Sources};
@@ -149,8 +149,10 @@ async fn stream(config: &Config, arguments: &Dev) -> anyhow::Result<Arc<dyn Stre
     }
     let stream = compose::kafka(config)?;
     // As the catalogue asks where the cluster has the brokers for it, with one copy otherwise.
-    if topics::create(stream.as_ref(), ALL, None).await.is_err() {
-        topics::create(stream.as_ref(), ALL, Some(1)).await.context("topics cannot be created")?;
+    let create =
+        async |copies| patiently(async || topics::create(stream.as_ref(), ALL, copies).await).await;
+    if create(None).await.is_err() {
+        create(Some(1)).await.context("topics cannot be created")?;
     }
     Ok(stream)
 }
