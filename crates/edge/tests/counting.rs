@@ -83,11 +83,11 @@ fn scrape(text: &str) -> BTreeMap<String, i64> {
 async fn impatient(disk: &FaultyDisk) -> Bench {
     let mut bench = Bench::new().await;
     bench.make_small();
-    bench.settings.body_deadline_ms = 500;
+    bench.settings.body_deadline_ms = 3000;
     bench.settings.malformed_quota_bytes = 5;
-    bench.settings.delivered_deadline_ms = 500;
-    bench.settings.keep_alive_seconds = 1;
-    bench.settings.head_deadline_ms = 1000;
+    bench.settings.delivered_deadline_ms = 60_000;
+    bench.settings.keep_alive_seconds = 3;
+    bench.settings.head_deadline_ms = 3000;
     bench.disk = Arc::new(disk.clone());
     let mut strict = application("strict");
     strict.path_secret = Some("strict-and-long-enough".into());
@@ -156,13 +156,16 @@ async fn every_request_is_counted_once_by_its_answer_and_its_reason() {
     // So were those chunks, as far as the HTTP library tells. Broken off are also half a body,
     // and a whole one whose answer nobody awaits.
     let mut raw = Raw::connect(node.address).await;
+    let taken = node.counts().taken;
     raw.write(&head("/status", &[("Content-Length", "100")])).await;
-    eventually("it is begun", || value("tollgate_edge_connections") >= 1).await;
+    eventually("it is begun", || node.counts().taken > taken).await;
     raw.reset();
     eventually("it is counted", || value("tollgate_edge_aborted_total") == 2).await;
     let held = Held::syncs(&disk);
     let mut raw = Raw::connect(node.address).await;
+    let taken = node.counts().taken;
     raw.write(&post("/status", bodies::status("13800000025").as_bytes())).await;
+    eventually("it is taken", || node.counts().taken > taken).await;
     eventually("it waits for the disk", || disk.syncs_waiting() > 0).await;
     raw.reset();
     eventually("it is counted", || value("tollgate_edge_aborted_total") == 3).await;

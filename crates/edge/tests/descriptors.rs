@@ -23,9 +23,9 @@ async fn a_connection_takes_one_descriptor_of_the_edge_and_gives_it_back() {
         assert_eq!(raw.answer().await.status, 200);
         clients.push(raw);
     }
-    // The sender's end and the edge's, and a few for what else is going on.
+    // The sender's end and the edge's, and a few for what else begins or ends.
     let taken = open_files() - before;
-    assert!((2 * CONNECTIONS..2 * CONNECTIONS + 20).contains(&taken), "{taken}");
+    assert!((2 * CONNECTIONS - 10..2 * CONNECTIONS + 20).contains(&taken), "{taken}");
     drop(clients);
     common::eventually("all are closed", || open_files() < before + 20).await;
     node.stop().await;

@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use common::raw::{chunk, head};
-use common::{Bench, Held, Raw, SUCCESS, bodies, eventually, post};
+use common::{Bench, Held, LONG, Raw, SUCCESS, bodies, eventually, post};
 use tollgate_spool::disk::FaultyDisk;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,10 +130,10 @@ async fn a_request_whose_sender_goes_away_is_stored_whole_or_not_at_all() {
     let held = Held::syncs(&disk);
     for session in ["gone-1", "gone-2"] {
         let mut raw = Raw::connect(node.address).await;
-        raw.write(&post("/status", bodies::status(session).as_bytes())).await;
         let taken = node.counts().taken;
-        eventually("it waits for the disk", || disk.syncs_waiting() > 0).await;
-        eventually("it was taken", || node.counts().taken >= taken).await;
+        raw.write(&post("/status", bodies::status(session).as_bytes())).await;
+        eventually("it was taken", || node.counts().taken > taken).await;
+        eventually("the disk is waited for", || disk.syncs_waiting() > 0).await;
         raw.reset();
     }
     drop(held);
@@ -182,8 +182,8 @@ async fn broken_framing_is_400_and_stores_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_asks_for_nothing_loses_its_place() {
     let mut bench = Bench::new().await;
-    bench.settings.keep_alive_seconds = 1;
-    bench.settings.head_deadline_ms = 1000;
+    bench.settings.keep_alive_seconds = 3;
+    bench.settings.head_deadline_ms = 3000;
     let node = bench.start();
 
     let mut idle = Raw::connect(node.address).await;
@@ -203,14 +203,14 @@ async fn a_connection_that_asks_for_nothing_loses_its_place() {
 
     assert_eq!(idle.closed().await, "");
     assert_eq!(head_only.closed().await, "");
-    deafness.await.unwrap();
+    tokio::time::timeout(LONG, deafness).await.unwrap().unwrap();
 
     // One that goes on asking stays.
     let mut busy = Raw::connect(node.address).await;
     for index in 0..12 {
         busy.write(&post("/status", bodies::status(&format!("{index}")).as_bytes())).await;
         assert_eq!(busy.answer().await.status, 200);
-        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
     }
     node.stop().await;
 }

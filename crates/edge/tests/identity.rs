@@ -111,6 +111,7 @@ async fn every_formula_is_verified_and_recorded_through_the_spool_and_past_it() 
         let mut bench = Bench::new().await;
         bench.applications = applications(&bench);
         bench.settings.ack = ack;
+        bench.settings.delivered_deadline_ms = 60_000;
         bench.settings.public_url = Some("https://voice.example.com".into());
         let node = bench.start();
         for (formula, expected) in formulas {

@@ -92,7 +92,7 @@ async fn a_body_that_is_too_long_is_413_however_it_is_sent_and_its_connection_en
 async fn a_body_that_is_too_slow_is_408_and_gives_its_memory_back() {
     let mut bench = Bench::new().await;
     bench.make_small();
-    bench.settings.body_deadline_ms = 300;
+    bench.settings.body_deadline_ms = 2000;
     bench.settings.body_budget_bytes = 64 << 10;
     let node = bench.start();
     for framing in [("Content-Length", "65536"), ("Transfer-Encoding", "chunked")] {
@@ -204,7 +204,7 @@ async fn publishing_gives_way_until_the_spool_is_in_its_reserve() {
             node.post("/status", &status).await;
         }
     };
-    tokio::time::timeout(Duration::from_mins(1), until_it_hurries).await.expect("it hurries");
+    tokio::time::timeout(Duration::from_mins(3), until_it_hurries).await.expect("it hurries");
     assert!(node.watch.spool_usage().is_in_reserve());
     bench.stream.set(Mode::Pass);
     eventually("there is room again", || !node.watch.spool_usage().is_in_reserve()).await;
@@ -220,6 +220,7 @@ async fn near_the_budgets_bound_small_statuses_are_taken_and_all_else_is_refused
     bench.make_small();
     bench.spool.max_bytes = 8 << 20;
     bench.settings.body_budget_bytes = 256 << 10;
+    bench.settings.body_deadline_ms = 60_000;
     let node = bench.start();
     let big = bodies::status_with("slow", &"x".repeat(64_000));
     let (begin, end) = big.as_bytes().split_at(100);
@@ -288,7 +289,7 @@ async fn a_body_holds_its_budget_until_it_is_stored_and_who_finds_none_in_time_i
     let mut bench = Bench::new().await;
     bench.make_small();
     bench.settings.body_budget_bytes = 64 << 10;
-    bench.settings.body_deadline_ms = 300;
+    bench.settings.body_deadline_ms = 2000;
     let disk = FaultyDisk::new(1);
     bench.disk = Arc::new(disk.clone());
     let node = bench.start();
@@ -324,7 +325,7 @@ async fn a_chunked_body_does_not_wait_for_the_budget() {
     let mut chunked = Raw::connect(node.address).await;
     chunked.write(&head("/status", &[("Transfer-Encoding", "chunked")])).await;
     chunked.write(&chunk("x".repeat(20_000).as_bytes())).await;
-    let patience = Duration::from_mins(1);
+    let patience = Duration::from_mins(3);
     let answer = tokio::time::timeout(patience, chunked.answer()).await.expect("it does not wait");
     assert_eq!((answer.status, &*answer.reason()), (503, "overloaded"));
     drop(held);
@@ -375,7 +376,8 @@ async fn a_disk_that_does_not_answer_makes_the_edge_unready_and_what_waits_for_i
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_edge_that_stops_is_unready_and_takes_what_was_begun() {
     let mut bench = Bench::new().await;
-    bench.settings.drain_delay_ms = 1000;
+    bench.settings.drain_delay_ms = 5000;
+    bench.settings.body_deadline_ms = 60_000;
     let node = bench.start();
     let mut idle = Raw::connect(node.address).await;
     idle.write(&post("/status", bodies::status("first").as_bytes())).await;

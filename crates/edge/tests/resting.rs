@@ -22,7 +22,7 @@ async fn a_connection_rests_when_it_is_idle_and_goes_on_where_it_was() {
     };
     let resting = || value("tollgate_edge_connections_resting");
     let mut bench = Bench::new().await;
-    bench.settings.keep_alive_seconds = 8;
+    bench.settings.keep_alive_seconds = 18;
     let node = bench.start();
 
     // The next head has begun to come in the same packet as the first body.

@@ -32,8 +32,8 @@ async fn an_edge_with_a_certificate_speaks_https_and_cuts_who_asks_for_nothing()
     let mut bench = Bench::new().await;
     bench.settings.tls_certificate_file = Some(bench.secret("cert.pem", &made.cert.pem()));
     bench.settings.tls_key_file = Some(bench.secret("key.pem", &made.signing_key.serialize_pem()));
-    bench.settings.keep_alive_seconds = 1;
-    bench.settings.head_deadline_ms = 1000;
+    bench.settings.keep_alive_seconds = 3;
+    bench.settings.head_deadline_ms = 3000;
     let node = bench.start();
     let address = node.address;
     let mut roots = RootCertStore::empty();

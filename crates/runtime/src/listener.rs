@@ -299,7 +299,7 @@ mod tests {
         connection.write_all(both.as_bytes()).await.unwrap();
         let mut answers = String::new();
         let read = connection.read_to_string(&mut answers);
-        timeout(Duration::from_secs(10), read).await.expect("a body without an end").unwrap();
+        timeout(Duration::from_mins(1), read).await.expect("a body without an end").unwrap();
         answers.to_lowercase()
     }
 

@@ -232,8 +232,8 @@ fn a_missing_segment_is_named_and_the_others_are_served() {
 fn an_unreadable_position_serves_everything_again() {
     let (disk, _) = six();
     let (spool, mut reader) = open(&disk);
-    confirm_all(&mut reader);
     spool.set_allow_removal(false);
+    confirm_all(&mut reader);
     spool.close();
     drop((spool, reader));
     disk.put(&Path::new(DIR).join("position"), vec![7; 100]);
@@ -241,6 +241,7 @@ fn an_unreadable_position_serves_everything_again() {
     assert!(proof.findings.iter().any(|finding| finding.kind == FindingKind::Position));
     let (_spool, mut reader) = open(&disk);
     let read = drain(&mut reader);
+    assert_eq!(read.len(), 6);
     reader.confirm(&positions(&read));
     reader.close();
     assert!(!disk.contents(&Path::new(DIR).join("position")).unwrap().starts_with(&[7]));

@@ -1,12 +1,12 @@
 //! The platform's own rules, against a scripted edge.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::evidence::{LedgerEntry, NumberState, Timeline, TopicRecord};
@@ -126,7 +126,7 @@ fn options(edges: &[&Edge], dir: &std::path::Path) -> Options {
         rate: 400.0,
         speed: 5000.0,
         repeat_after: Some(0.02),
-        timeout: 2.0,
+        timeout: 20.0,
         connections: 4,
         no_verify: true,
         undelivered: dir.join("undelivered"),
@@ -235,9 +235,10 @@ async fn receivers_take_turns_and_sources_differ() {
 #[tokio::test]
 async fn an_edge_that_comes_back_gets_the_cdrs_that_it_missed() {
     let dir = tempfile::tempdir().unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    // Taken, and refuses whoever connects.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
     let options = Options {
         edges: vec![format!("http://{address}")],
         repeat_after: Some(0.5),
@@ -250,7 +251,7 @@ async fn an_edge_that_comes_back_gets_the_cdrs_that_it_missed() {
         tokio::time::sleep(a_while).await;
     }
     assert!(endless.counts().not_sent > 0);
-    let edge = Edge::on(TcpListener::bind(address).await.unwrap(), |_, _| Some(200));
+    let edge = Edge::on(socket.listen(128).unwrap(), |_, _| Some(200));
     let is_of_the_first_call = |seen: &Seen| {
         seen.path == "/fee" && ["1201_0_", "1202_0_"].iter().any(|it| seen.body.contains(it))
     };

@@ -111,7 +111,7 @@ pub fn drain(reader: &mut Reader) -> Vec<Stored> {
 
 /// Waits for a condition that other threads bring about.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !condition() {
         assert!(Instant::now() < deadline, "did not come about: {what}");
         std::thread::yield_now();
