@@ -63,8 +63,9 @@ async fn every_session_has_its_timeouts_and_its_name() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_stopped_holder_does_not_hang_the_takeover() -> anyhow::Result<()> {
-    let settings = Settings { idle_in_transaction_timeout_ms: 300, ..settings("stopped")? };
-    let fixture = Fixture::new(settings).await?;
+    let settings = settings("stopped")?;
+    let fixture = Fixture::hasty(settings, |hasty| hasty.idle_in_transaction_timeout_ms = 2_000);
+    let fixture = fixture.await?;
     let other = fixture.another()?;
     let source = source(0);
     let old = claim(&source, &fixture.database.fence(&source).await?);
@@ -86,12 +87,11 @@ async fn a_stopped_holder_does_not_hang_the_takeover() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_holder_that_was_stopped_in_a_copy_does_not_hang_the_takeover() -> anyhow::Result<()> {
-    let settings = Settings {
-        idle_in_transaction_timeout_ms: 300,
-        lock_timeout_ms: 1_000,
-        ..settings("stopped_copy")?
+    let hasty = |hasty: &mut Settings| {
+        hasty.idle_in_transaction_timeout_ms = 2_000;
+        hasty.lock_timeout_ms = 3_000;
     };
-    let fixture = Fixture::new(settings).await?;
+    let fixture = Fixture::hasty(settings("stopped_copy")?, hasty).await?;
     let other = fixture.another()?;
     let source = source(0);
     fixture.database.fence(&source).await?;
@@ -124,13 +124,12 @@ async fn a_lock_that_is_not_given_up_is_transient() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_slow_statement_is_ended_and_transient() -> anyhow::Result<()> {
-    let settings = Settings {
-        statement_timeout_ms: 100,
-        lock_timeout_ms: 90,
-        idle_in_transaction_timeout_ms: 80,
-        ..settings("slow")?
+    let hasty = |hasty: &mut Settings| {
+        hasty.statement_timeout_ms = 2_000;
+        hasty.lock_timeout_ms = 1_900;
+        hasty.idle_in_transaction_timeout_ms = 1_800;
     };
-    let fixture = Fixture::new(settings).await?;
+    let fixture = Fixture::hasty(settings("slow")?, hasty).await?;
     let mut tx = common::Tx(fixture.database.begin().await?);
     let error = failure(tx.run("SELECT pg_sleep(60)").await);
     assert!(matches!(&error, StoreError::Transient(e) if e.contains("57014")), "{error}");
@@ -288,8 +287,8 @@ fn signal(pid: i32, name: &str) -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_server_that_falls_silent_does_not_keep_the_pools_places() -> anyhow::Result<()> {
-    let settings = Settings { max_connections: 1, connect_timeout_ms: 300, ..settings("silent")? };
-    let fixture = Fixture::new(settings).await?;
+    let settings = Settings { max_connections: 1, ..settings("silent")? };
+    let fixture = Fixture::hasty(settings, |hasty| hasty.connect_timeout_ms = 1_000).await?;
     let mut tx = postgres::begin(pool(&fixture)).await?;
     let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *tx).await?;
     signal(pid, "-STOP")?;

@@ -103,7 +103,7 @@ async fn another_process_that_writes_makes_a_takeover_try_again() -> anyhow::Res
     let held = sqlite::begin(pools(&fixture)).await?;
     let error = failure(other.database.fence(&source).await);
     assert!(matches!(&error, StoreError::Transient(e) if e.contains("BUSY")), "{error}");
-    drop(held);
+    held.rollback().await?;
     assert_eq!(other.database.fence(&source).await?.epoch, 1);
     Ok(())
 }

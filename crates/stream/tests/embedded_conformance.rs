@@ -44,7 +44,7 @@ impl Harness for Embedded {
     async fn restart(&self) {
         let stream = self.stream.lock().unwrap().take().unwrap();
         // A task that was stopped may need a moment to let go of it.
-        for _ in 0..1000 {
+        for _ in 0..6000 {
             if Arc::strong_count(&stream) == 1 {
                 break;
             }

@@ -154,9 +154,10 @@ async fn a_failed_write_or_sync_is_reported_and_the_next_segment_goes_on() {
         let stream = open(&disk);
         stream.create_topics(&[spec("t", 1)]).await.unwrap();
         assert!(publish(&stream, &[record("t", "k", "id", "before")]).await[0].is_ok());
-        disk.arm(FaultPlan::once(operation, 0, Injected::Eio));
+        disk.arm(FaultPlan::all(operation, Injected::Eio));
         let report = publish(&stream, &[record("t", "k", "id", "failed")]).await.remove(0);
         assert!(matches!(report, Err(DeliveryError::Retry(_))), "{report:?}");
+        disk.heal();
         let again = publish(&stream, &[record("t", "k", "id", "again")]).await.remove(0);
         assert_eq!(again, Ok(Position { partition: 0, offset: 1 }));
         let texts = |found: BTreeMap<i32, Vec<(i64, String)>>| -> Vec<String> {
@@ -224,9 +225,10 @@ async fn a_commit_whose_sync_fails_is_to_be_repeated() {
     let stream = open(&disk);
     stream.create_topics(&[spec("t", 1)]).await.unwrap();
     let mut relay = stream.relay("r").await.unwrap();
-    disk.arm(FaultPlan::once(Operation::Sync, 0, Injected::Eio));
+    disk.arm(FaultPlan::all(Operation::Sync, Injected::Eio));
     relay.send(vec![record("t", "k", "id", "row")]).await.unwrap();
     relay.commit().await.unwrap_err();
+    disk.heal();
     relay.send(vec![record("t", "k", "id", "row")]).await.unwrap();
     relay.commit().await.unwrap();
     assert_eq!(contents(&stream, "t").await[&0].len(), 1);
@@ -271,24 +273,28 @@ async fn member(stream: &EmbeddedStream, group: &str) -> Box<dyn tollgate_stream
     stream.consumer(options).await.unwrap()
 }
 
-/// Sends until the queue is full or nothing is confirmed any more; how many were confirmed.
-async fn fill_up(producer: &Arc<dyn Producer>, outcomes: &Outcomes) -> usize {
+/// Sends until the log says that it is full; how many were confirmed.
+async fn fill_up(
+    stream: &EmbeddedStream,
+    producer: &Arc<dyn Producer>,
+    outcomes: &Outcomes,
+) -> usize {
     let large =
         Outgoing { value: Some(Bytes::from(vec![7; 16 * 1024])), ..record("t", "k", "id", "") };
-    let mut before = outcomes.count();
+    // It says so after it has confirmed what went before.
+    let is_full = || stream.trouble().is_some_and(|trouble| trouble.contains("full"));
     for _ in 0..1_000 {
         for _ in 0..8 {
             match producer.send(&large, outcomes.token()) {
                 Ok(()) => {}
-                Err(EnqueueError::QueueFull) => return outcomes.count(),
+                Err(EnqueueError::QueueFull) => break,
                 Err(error) => panic!("{error}"),
             }
         }
         tokio::time::sleep(Duration::from_millis(30)).await;
-        if outcomes.count() == before && before > 0 {
-            return before;
+        if is_full() {
+            return outcomes.count();
         }
-        before = outcomes.count();
     }
     panic!("the log never becomes full");
 }
@@ -305,16 +311,18 @@ async fn a_full_log_waits_for_the_slowest_consumer_and_goes_on_when_it_has_repor
     let producer = stream
         .producer(ProducerKind::Spooled, Arc::clone(&outcomes) as Arc<dyn Deliveries>)
         .unwrap();
-    let confirmed = fill_up(&producer, &outcomes).await;
+    let confirmed = fill_up(&stream, &producer, &outcomes).await;
     assert!(confirmed > 0);
     assert!(stream.bytes() <= bound, "{} bytes", stream.bytes());
     let trouble = stream.trouble().expect("it says why");
     assert!(trouble.contains("full"), "{trouble}");
     let partition = TopicPartition::new("t", 0);
     fast.report_progress(&[(partition.clone(), confirmed as i64)]).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    wait_for("the slow one to be named", async || {
+        stream.trouble().filter(|trouble| trouble.contains("group slow"))
+    })
+    .await;
     assert_eq!(outcomes.count(), confirmed, "the slow one still needs them");
-    assert!(stream.trouble().unwrap().contains("group slow"));
     // Everything is still there for it.
     assert_eq!(stream.watermarks(&partition).await.unwrap().0, 0);
     slow.report_progress(&[(partition.clone(), confirmed as i64)]).await;
@@ -358,7 +366,7 @@ async fn retention_remembers_over_a_restart_who_still_needs_what() {
     let producer = stream
         .producer(ProducerKind::Spooled, Arc::clone(&outcomes) as Arc<dyn Deliveries>)
         .unwrap();
-    let confirmed = fill_up(&producer, &outcomes).await;
+    let confirmed = fill_up(&stream, &producer, &outcomes).await;
     let consumer = member(&stream, "billing").await;
     assert_eq!(stream.watermarks(&partition).await.unwrap().0, 0);
     drop(consumer);
@@ -378,7 +386,8 @@ async fn restarts_of_a_full_log_take_no_room() {
     let outcomes = Arc::new(Outcomes::default());
     let fill = async |stream: &EmbeddedStream| {
         let deliveries = Arc::clone(&outcomes) as Arc<dyn Deliveries>;
-        fill_up(&stream.producer(ProducerKind::Spooled, deliveries).unwrap(), &outcomes).await;
+        let producer = stream.producer(ProducerKind::Spooled, deliveries).unwrap();
+        fill_up(stream, &producer, &outcomes).await;
         contents(stream, "t").await[&0].len()
     };
     let mut confirmed = fill(&stream).await;
@@ -445,7 +454,7 @@ async fn a_renamed_group_is_forgotten_once_the_new_one_holds_back_what_it_needs(
     let producer = stream
         .producer(ProducerKind::Spooled, Arc::clone(&outcomes) as Arc<dyn Deliveries>)
         .unwrap();
-    let confirmed = fill_up(&producer, &outcomes).await;
+    let confirmed = fill_up(&stream, &producer, &outcomes).await;
     let mut keeping = std::pin::pin!(stream.keep_groups(&["new"]));
     let early = tokio::time::timeout(Duration::from_millis(200), &mut keeping).await;
     assert!(early.is_err(), "the new group is not there, and nothing holds back what it needs");

@@ -135,9 +135,15 @@ async fn partitions_move_between_members_of_a_broker_led_group() -> Result<()> {
     partitions_move_between_members(GroupProtocol::Consumer).await
 }
 
+/// Whose members are not given up before a minute has passed.
+fn patient() -> Arc<KafkaStream> {
+    let settings = settings(&Kafka::shared().bootstrap());
+    connect(&Settings { session_timeout_ms: 60_000, ..settings })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_static_member_that_restarts_disturbs_nobody() -> Result<()> {
-    let stream = shared();
+    let stream = patient();
     let topic = topic(&stream, "static", 2).await?;
     let group = unique("static");
     let member = |id: &str| ConsumerOptions {
@@ -230,7 +236,7 @@ async fn a_poll_that_is_given_up_loses_no_record() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_members_with_one_instance_id_are_told_and_do_not_fight() -> Result<()> {
-    let stream = shared();
+    let stream = patient();
     let topic = topic(&stream, "twins", 1).await?;
     let group = unique("twins");
     let twin = || ConsumerOptions {

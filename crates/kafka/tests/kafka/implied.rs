@@ -35,7 +35,7 @@ async fn a_record_that_is_only_thought_to_be_stored_goes_again() -> Result<()> {
         &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT],
     );
     // Answers take so long that the second batch is on its way when the first one fails.
-    cluster.broker_round_trip_time(1, Duration::from_secs(2))?;
+    cluster.broker_round_trip_time(1, Duration::from_secs(4))?;
     // Too large for company, so that there are two batches.
     producer.send(&record(&topic, "k", &random_text(700_000)), 1)?;
     producer.send(&record(&topic, "k", "behind"), 2)?;

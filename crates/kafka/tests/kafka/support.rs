@@ -22,8 +22,8 @@ pub fn settings(brokers: &str) -> Settings {
     Settings {
         brokers: brokers.to_owned(),
         client_id: "tollgate-test".into(),
-        request_timeout_ms: 5_000,
-        transaction_timeout_ms: 20_000,
+        request_timeout_ms: 10_000,
+        transaction_timeout_ms: 40_000,
         session_timeout_ms: 6_000,
         close_timeout_ms: 5_000,
         statistics_interval_ms: 200,
@@ -124,7 +124,23 @@ pub async fn publish(stream: &KafkaStream, topic: &Arc<str>, values: &[&str]) ->
     Ok(())
 }
 
-/// Reads everything that is committed in a topic now.
+/// Reads everything that is committed in a topic, at least so many records: a commit is answered
+/// before its records are shown.
+pub async fn read_at_least(
+    stream: &KafkaStream,
+    topic: &str,
+    count: usize,
+) -> Result<Vec<Incoming>> {
+    let mut records = Vec::new();
+    eventually_true("what was committed is shown", PATIENCE, async || {
+        records = read_all(stream, topic).await.unwrap_or_default();
+        records.len() >= count
+    })
+    .await;
+    Ok(records)
+}
+
+/// Reads everything that is shown in a topic now.
 pub async fn read_all(stream: &KafkaStream, topic: &str) -> Result<Vec<Incoming>> {
     let mut reader = stream.reader(&[topic], ReadFrom::Earliest).await?;
     let mut records = Vec::new();

@@ -27,6 +27,17 @@ impl Fixture {
         Ok(Self { database, settings })
     }
 
+    /// One that is impatient, but not while it makes its tables: a pause of the machine would end
+    /// that.
+    pub async fn hasty(
+        mut settings: Settings,
+        make_hasty: impl FnOnce(&mut Settings),
+    ) -> anyhow::Result<Self> {
+        Self::new(settings.clone()).await?.database.close().await;
+        make_hasty(&mut settings);
+        Ok(Self { database: connect(&settings)?, settings })
+    }
+
     /// Another process, as far as the database can tell.
     pub fn another(&self) -> anyhow::Result<Self> {
         Ok(Self { database: connect(&self.settings)?, settings: self.settings.clone() })
