@@ -119,7 +119,8 @@ impl Disk {
                 for write in writes(&kept).into_iter().rev() {
                     file.write_all_at(write.replaced, write.offset)?;
                     file.set_len(write.file_length)?;
-                    undone += 1;
+                    // Each start writes who holds the lock, which nobody syncs.
+                    undone += usize::from(!path.ends_with("lock"));
                 }
             }
         }
@@ -198,7 +199,7 @@ async fn refuses(edge: &str, disk: &Disk, failure: Failure) -> Result<()> {
 }
 
 /// Both consumers write again, on the connections that have seen the disk fail.
-async fn consumers_go_on(dev: &Dev) -> Result<()> {
+async fn consumers_go_on(dev: &Dev, platform: &Platform) -> Result<()> {
     for group in ["tollgate-billing", "user-state"] {
         let applied = async || {
             let page = dev.process.metrics().await?;
@@ -210,7 +211,8 @@ async fn consumers_go_on(dev: &Dev) -> Result<()> {
         };
         let before = applied().await?;
         eventually(PATIENCE, async || {
-            ensure!(applied().await? > before, "{group} applies nothing");
+            let applied = applied().await? > before;
+            ensure!(applied || platform.is_done(), "{group} applies nothing");
             Ok(())
         })
         .await;
@@ -229,13 +231,13 @@ async fn a_disk_that_fails_costs_nothing_that_was_acknowledged() -> Result<()> {
     let platform = Platform::start(&dev, disk.dir.path(), &load);
     let failures = [(ENOSPC, 0), (0, EIO), (EIO, EIO), (0, ENOSPC)];
     for (round, failure) in (1..).zip(failures) {
-        dev.acknowledged(f64::from(round) * 100.0).await?;
+        platform.acknowledged(&dev, f64::from(round) * 100.0).await?;
         refuses(&dev.edge, &disk, failure).await?;
         disk.set(WORKS)?;
         answers(&dev.edge, 200).await;
-        consumers_go_on(&dev).await?;
+        consumers_go_on(&dev, &platform).await?;
     }
-    dev.acknowledged(500.0).await?;
+    platform.acknowledged(&dev, 500.0).await?;
     refuses(&dev.edge, &disk, (ENOSPC, EIO)).await?;
     dev.process.kill();
     disk.set(WORKS)?;
@@ -288,7 +290,7 @@ async fn a_power_cut_costs_nothing_that_was_acknowledged() -> Result<()> {
     let platform = Platform::start(&dev, disk.dir.path(), &load);
     let mut undone = 0;
     for count in [100.0, 150.0, 200.0] {
-        dev.acknowledged(count).await?;
+        platform.acknowledged(&dev, count).await?;
         dev.process.kill();
         undone += disk.lose_power()?.0;
         dev.process.restart().await?;

@@ -19,10 +19,10 @@ use tollgate_testkit::{Postgres, Server, Signal, TestDir, blocking_until, eventu
 async fn dev_killed_in_the_middle_loses_nothing_and_bills_once() -> Result<()> {
     let dir = TestDir::new("embedded")?;
     let mut dev = Dev::start(dir.path(), &[], &[]).await?;
-    let load = ["--seed", "11", "--calls", "200", "--rate", "40"];
+    let load = ["--seed", "11", "--calls", "400", "--rate", "40"];
     let platform = Platform::start(&dev, dir.path(), &load);
     for count in [100.0, 150.0] {
-        dev.acknowledged(count).await?;
+        platform.acknowledged(&dev, count).await?;
         dev.process.kill();
         dev.process.restart().await?;
     }

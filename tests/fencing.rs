@@ -20,7 +20,7 @@ const SESSION_MS: &str = "3000";
 /// PostgreSQL throws a stopped holder out only after the takeover has begun, which must wait for
 /// that and no longer.
 const IDLE_IN_TRANSACTION_MS: &str = "9000";
-const LOCK_TIMEOUT_MS: &str = "15000";
+const LOCK_TIMEOUT_MS: &str = "25000";
 
 /// Calls of each step.
 const CALLS: usize = 30;
@@ -326,6 +326,8 @@ async fn a_stopped_consumer_changes_nothing_when_it_wakes(protocol: &str) -> Res
         let sql = format!("SELECT count(*) FROM {rows}");
         system.wait("the relay has rows", async || Ok(system.count(&sql)? > 0)).await?;
     }
+    // The relay has to have begun by then, of which nothing outside it tells.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     stop(&second);
     system.kafka.resume();
     let third = system.take_over_and_wake("c", &second, &joined).await?;

@@ -66,32 +66,32 @@ async fn what_is_scraped_is_what_is_documented() -> Result<()> {
         let endless = metric(&page, "tollgate_billing_flagged_charges_total{flag=\"no_end\"}");
         ensure!(endless > 0.0, "the call without an end is not billed yet");
         ensure!(metric(&page, "tollgate_edge_quarantined_total") > 0.0, "nothing quarantined yet");
+        for name in [
+            "tollgate_edge_requests_total",
+            "tollgate_edge_acknowledged_total",
+            "tollgate_edge_refused_total",
+            "tollgate_edge_quarantined_total",
+            "tollgate_edge_ack_seconds",
+            "tollgate_edge_publish_seconds",
+            "tollgate_edge_last_notification_timestamp_seconds",
+            "tollgate_spool_depth_records",
+            "tollgate_spool_bytes",
+            "tollgate_consumer_lag_records",
+            "tollgate_consumer_batch_records",
+            "tollgate_consumer_commit_seconds",
+            "tollgate_consumer_freshness_seconds",
+            "tollgate_billing_entries_total",
+            "tollgate_state_numbers",
+            "process_resident_memory_bytes",
+        ] {
+            ensure!(page.contains(&format!("# TYPE {name} ")), "{name} is not on the page");
+        }
         anyhow::Ok(page)
     })
     .await;
     let (documented, scraped) = (documented()?, scraped(&page));
     let unknown: Vec<_> = scraped.difference(&documented).collect();
     ensure!(unknown.is_empty(), "scraped and not documented: {unknown:?}");
-    for name in [
-        "tollgate_edge_requests_total",
-        "tollgate_edge_acknowledged_total",
-        "tollgate_edge_refused_total",
-        "tollgate_edge_quarantined_total",
-        "tollgate_edge_ack_seconds",
-        "tollgate_edge_publish_seconds",
-        "tollgate_edge_last_notification_timestamp_seconds",
-        "tollgate_spool_depth_records",
-        "tollgate_spool_bytes",
-        "tollgate_consumer_lag_records",
-        "tollgate_consumer_batch_records",
-        "tollgate_consumer_commit_seconds",
-        "tollgate_consumer_freshness_seconds",
-        "tollgate_billing_entries_total",
-        "tollgate_state_numbers",
-        "process_resident_memory_bytes",
-    ] {
-        ensure!(page.contains(&format!("# TYPE {name} ")), "{name} is not on the page");
-    }
     ensure!((metric(&page, "tollgate_edge_acknowledged_total") - count - 1.0).abs() < 0.5);
     ensure!(!page.contains("+86"), "a phone number is in the metrics");
     process.stop().await

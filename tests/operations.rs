@@ -141,6 +141,12 @@ async fn quarantine_is_listed_without_contents_and_replay_leaves_alone_what_cann
         ensure!(post(&url, body.clone()).await? == 200);
         ensure!(post(&url, body).await? == 200);
     }
+    eventually(PATIENCE, async || {
+        let published = metric(&edge.metrics().await?, "tollgate_edge_published_total");
+        ensure!(published >= 4.0, "{published} published");
+        anyhow::Ok(())
+    })
+    .await;
     edge.stop().await?;
 
     let listed = succeed(&["quarantine", "list"], &brokers)?;
@@ -164,13 +170,33 @@ async fn quarantine_is_listed_without_contents_and_replay_leaves_alone_what_cann
     Ok(())
 }
 
-/// The newest offset of this event on topic cdrs.
-async fn newest(event_id: &str, environment: &[(&'static str, String); 1]) -> Result<i64> {
-    let environment = environment.clone();
-    let records = tokio::task::spawn_blocking(move || tail("cdrs", &environment)).await??;
-    let of_event = records.iter().filter(|record| record["ce_id"] == event_id);
-    of_event.filter_map(|record| record["offset"].as_i64()).max().context("it is not there")
+/// The newest offset of this event on topic cdrs, once it is above `last`: what is committed is shown
+/// a moment later.
+async fn newest(event_id: &str, last: i64, environment: &Environment) -> i64 {
+    eventually(PATIENCE, async || {
+        let environment = environment.clone();
+        let records = tokio::task::spawn_blocking(move || tail("cdrs", &environment)).await??;
+        let of_event = records.iter().filter(|record| record["ce_id"] == event_id);
+        let offset = of_event.filter_map(|record| record["offset"].as_i64()).max();
+        let newest = offset.context("it is not there")?;
+        ensure!(newest > last, "it was not published again");
+        anyhow::Ok(newest)
+    })
+    .await
 }
+
+/// Waits until so many records are shown on a topic.
+async fn shown(topic: &'static str, count: usize, environment: &Environment) {
+    eventually(PATIENCE, async || {
+        let environment = environment.clone();
+        let records = tokio::task::spawn_blocking(move || tail(topic, &environment)).await??;
+        ensure!(records.len() == count, "{} of {count} on {topic}", records.len());
+        anyhow::Ok(())
+    })
+    .await;
+}
+
+type Environment = [(&'static str, String); 1];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_refused_again_after_its_replay_is_replayed_again_while_the_topics_are_in_use()
@@ -205,11 +231,8 @@ async fn what_is_refused_again_after_its_replay_is_replayed_again_while_the_topi
         anyhow::Ok(())
     };
     let operator = async {
-        let mut last = -1;
-        for _ in 0..2 {
-            let offset = newest(&event_id, &brokers).await?;
-            ensure!(offset > last, "it was not published again");
-            last = offset;
+        let mut offset = newest(&event_id, -1, &brokers).await;
+        for round in 1..=2 {
             let quarantined = v1::Quarantined {
                 quarantine_id: "f".repeat(32),
                 content: refused.value.clone().unwrap_or_default().to_vec(),
@@ -224,12 +247,13 @@ async fn what_is_refused_again_after_its_replay_is_replayed_again_while_the_topi
             let value = quarantined.encode_to_vec();
             relay.send(vec![Outgoing::event(&QUARANTINE, id.clone(), id, None, value)]).await?;
             relay.commit().await?;
-            for expected in ["1 published", "0 published"] {
-                let replayed = replay(&brokers).await?;
-                ensure!(replayed.contains(expected), "{replayed}");
-            }
+            shown("quarantine", round, &brokers).await;
+            let replayed = replay(&brokers).await?;
+            ensure!(replayed.contains("1 published"), "{replayed}");
+            offset = newest(&event_id, offset, &brokers).await;
+            let replayed = replay(&brokers).await?;
+            ensure!(replayed.contains("0 published"), "{replayed}");
         }
-        ensure!(newest(&event_id, &brokers).await? > last, "it was not published again");
         traffic_ends.store(true, Ordering::Relaxed);
         anyhow::Ok(())
     };
@@ -323,11 +347,12 @@ async fn what_a_topic_refuses_for_good_stops_no_replay_and_is_told() -> Result<(
     let mut relay = stream.relay("refuses").await?;
     relay.send(quarantined.collect()).await?;
     relay.commit().await?;
+    shown("quarantine", ITEMS as usize, &brokers).await;
     let replay = ["quarantine", "replay"];
     let (printed, trouble) = found(&replay, &brokers)?;
     ensure!(printed.contains("1199 published; 1 are refused"), "{printed}");
     ensure!(trouble.contains(&format!("event {REFUSED:032x} ")), "{trouble}");
-    ensure!(tail("cdrs", &brokers)?.len() == ITEMS as usize - 1);
+    shown("cdrs", ITEMS as usize - 1, &brokers).await;
     let (printed, _) = found(&replay, &brokers)?;
     ensure!(printed.contains("1199 were replayed before\n0 published; 1 are"), "{printed}");
     Ok(())

@@ -70,7 +70,7 @@ async fn consumers_go_on_when_their_connections_fall_silent() -> Result<()> {
 
     let environment = [
         ("TOLLGATE_CONSUMER__STORE_DEADLINE_MS", "3000".to_owned()),
-        ("TOLLGATE_DATABASE__CONNECT_TIMEOUT_MS", "1000".to_owned()),
+        ("TOLLGATE_DATABASE__CONNECT_TIMEOUT_MS", "5000".to_owned()),
         ("TOLLGATE_DATABASE__STATEMENT_TIMEOUT_MS", "1500".to_owned()),
         ("TOLLGATE_DATABASE__LOCK_TIMEOUT_MS", "1200".to_owned()),
         ("TOLLGATE_DATABASE__IDLE_IN_TRANSACTION_TIMEOUT_MS", "1000".to_owned()),
@@ -78,7 +78,7 @@ async fn consumers_go_on_when_their_connections_fall_silent() -> Result<()> {
     let mut dev = Dev::start(dir.path(), &["--database", &url], &environment).await?;
     let load = ["--seed", "5", "--calls", "120", "--rate", "30"];
     let platform = Platform::start(&dev, dir.path(), &load);
-    dev.acknowledged(100.0).await?;
+    platform.acknowledged(&dev, 100.0).await?;
     falls_silent.send_replace(true);
     platform.verify(&dev).await?;
     dev.process.stop().await

@@ -41,7 +41,7 @@ async fn a_process_whose_client_locks_itself_up_ends_and_goes_on_when_started_ag
 }
 
 async fn runs(billing: &Process) {
-    eventually(PATIENCE, async || {
+    eventually(3 * PATIENCE, async || {
         let page = billing.metrics().await?;
         let running = page.lines().filter(|line| line.contains(r#"state="running""#));
         let running: f64 = running.map(|line| metric(line, "tollgate_consumer_partitions")).sum();

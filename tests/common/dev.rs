@@ -25,19 +25,6 @@ impl Dev {
         let process = Process::start("dev", dir, &arguments, environment).await?;
         Ok(Self { process, edge: format!("http://{listen}"), query: format!("http://{query}") })
     }
-
-    /// Waits until it has acknowledged so many since its start.
-    pub async fn acknowledged(&self, count: f64) -> Result<()> {
-        let end = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let page = self.process.metrics().await.unwrap_or_default();
-            if metric(&page, "tollgate_edge_acknowledged_total") >= count {
-                return Ok(());
-            }
-            ensure!(tokio::time::Instant::now() < end, "fewer than {count} were acknowledged");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
 }
 
 /// A simulated platform that sends, and can say later whether all it was told holds.
@@ -70,6 +57,26 @@ impl Platform {
         ];
         let arguments: Vec<String> = base.iter().chain(more).map(ToString::to_string).collect();
         Self { sender: run(&arguments, &["--no-verify"]), arguments }
+    }
+
+    /// Whether everything is sent.
+    pub fn is_done(&self) -> bool {
+        self.sender.is_finished()
+    }
+
+    /// Waits until `dev` has acknowledged so many since its start; on a slow machine everything may
+    /// be sent before it has.
+    pub async fn acknowledged(&self, dev: &Dev, count: f64) -> Result<()> {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while !self.is_done() {
+            let page = dev.process.metrics().await.unwrap_or_default();
+            if metric(&page, "tollgate_edge_acknowledged_total") >= count {
+                break;
+            }
+            ensure!(tokio::time::Instant::now() < end, "fewer than {count} were acknowledged");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
     }
 
     /// Waits until everything is sent, then compares what was acknowledged with what is there.

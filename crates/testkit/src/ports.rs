@@ -12,7 +12,7 @@ const FIRST: u16 = 15_000;
 const LAST: u16 = 32_000;
 /// Ports that are kept for those who asked for them: more than one system needs, few enough for the
 /// files that a process may have open.
-const KEPT: usize = 300;
+const KEPT: usize = 450;
 
 static GIVEN: Mutex<VecDeque<(u16, Option<UnixListener>)>> = Mutex::new(VecDeque::new());
 

@@ -1,7 +1,7 @@
 //! The servers start, die and come back, and leave nothing.
 
 use std::net::TcpStream;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -92,26 +92,46 @@ fn a_victim_starts_both_servers_and_waits() -> Result<()> {
 fn a_sigkilled_test_process_leaves_neither_process_nor_file_nor_shared_memory() -> Result<()> {
     let dir = tollgate_testkit::TestDir::new("victim")?;
     let note = dir.path().join("note");
-    let mut victim = Command::new(std::env::current_exe()?)
-        .args(["--exact", "a_victim_starts_both_servers_and_waits"])
-        .env("TESTKIT_VICTIM", &note)
-        .spawn()?;
-    let own_dir = std::env::temp_dir().join(format!("tollgate-test-{}", victim.id()));
+    // Its output is nobody's: were it left behind, who reads ours would wait for it.
+    let mut victim = Victim(
+        Command::new(std::env::current_exe()?)
+            .args(["--exact", "a_victim_starts_both_servers_and_waits"])
+            .env("TESTKIT_VICTIM", &note)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?,
+    );
+    let own_dir = std::env::temp_dir().join(format!("tollgate-test-{}", victim.0.id()));
     wait_for("the servers", || note.exists());
     assert!(own_dir.exists());
     let servers = processes_below(&own_dir);
     assert!(servers >= 2, "{servers} servers");
 
     victim.kill()?;
-    victim.wait()?;
 
     wait_for("the processes to go", || processes_below(&own_dir) == 0);
     wait_for("the directory to go", || !own_dir.exists());
     Ok(())
 }
 
+/// Killed when it is dropped, also by a failure.
+struct Victim(Child);
+
+impl Victim {
+    fn kill(&mut self) -> std::io::Result<()> {
+        self.0.kill()?;
+        self.0.wait().map(drop)
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
 fn wait_for(what: &str, condition: impl Fn() -> bool) {
-    assert!(blocking_until(Duration::from_secs(90), condition), "waited in vain for {what}");
+    assert!(blocking_until(Duration::from_mins(5), condition), "waited in vain for {what}");
 }
 
 /// Number of processes that name the directory in their command line, watchers left aside.
