@@ -26,8 +26,7 @@ cargo build --workspace --all-targets --locked
 
 step "tests"
 status=0
-# A test that hangs must not keep everybody waiting for ever.
-timeout --kill-after=60 2h cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
+cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
 
 passed=$(awk '/^test result:/ {for (i = 2; i <= NF; i++) if ($i ~ /^passed/) sum += $(i-1)} END {print sum + 0}' "$log")
 failed=$(awk '/^test result:/ {for (i = 2; i <= NF; i++) if ($i ~ /^failed/) sum += $(i-1)} END {print sum + 0}' "$log")
