@@ -223,7 +223,8 @@ fn shape(probe: &Probe, name: &str, timeout: Duration) -> Result<Option<Shape>, 
 fn not_created(name: &str, code: RDKafkaErrorCode) -> StreamError {
     match code {
         RDKafkaErrorCode::InvalidReplicationFactor => StreamError::Refused(format!(
-            "topic {name} cannot be created: the cluster has fewer brokers than copies are asked"
+            "topic {name} cannot be created: the cluster has fewer brokers in service than copies \
+             are asked"
         )),
         RDKafkaErrorCode::InvalidConfig | RDKafkaErrorCode::InvalidTopic => StreamError::Refused(
             format!("topic {name} cannot be created: the cluster refuses its settings ({code})"),
