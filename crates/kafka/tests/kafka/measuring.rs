@@ -42,7 +42,11 @@ async fn a_busy_cluster_shows_its_brokers_and_every_name_is_declared() -> Result
 
     let declared: BTreeSet<&str> = tollgate_kafka::metrics::ALL.iter().map(|m| m.name).collect();
     // Other tests of this process run consumers, which have metrics of their own.
-    for line in scrape().lines().filter(|line| line.starts_with("tollgate_kafka_")) {
+    let others = |line: &&str| line.starts_with("tollgate_consumer_");
+    let page = scrape();
+    for line in
+        page.lines().filter(|line| !line.starts_with('#') && !line.is_empty() && !others(line))
+    {
         let name = line.split(['{', ' ']).next().unwrap_or_default();
         assert!(declared.contains(name), "{name} is not declared");
     }

@@ -91,6 +91,11 @@ async fn everything_works_through_tls_and_scram() -> Result<()> {
     consumer.start(&partition, 0).await?;
     assert_eq!(take(&mut *consumer, 3).await?.len(), 3);
     consumer.close().await;
+    // What a pause of the broker may have left is gone with the next answer.
+    eventually_true("nothing is wrong", PATIENCE, async || {
+        stream.cluster_id().await.is_ok() && stream.trouble().is_none()
+    })
+    .await;
     Ok(())
 }
 

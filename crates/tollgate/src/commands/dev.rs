@@ -17,7 +17,7 @@ use tollgate_simulator::Endless;
 use tollgate_spool::disk::{Disk as _, RealDisk};
 use tollgate_stream::consumer::ConsumerError;
 use tollgate_stream::embedded::{EmbeddedOptions, EmbeddedStream};
-use tollgate_stream::{Stream, topics};
+use tollgate_stream::{Stream, StreamError, topics};
 
 use super::Refused;
 use crate::cli::{Cli, Dev};
@@ -151,9 +151,11 @@ async fn stream(config: &Config, arguments: &Dev) -> anyhow::Result<Arc<dyn Stre
     // As the catalogue asks where the cluster has the brokers for it, with one copy otherwise.
     let create =
         async |copies| patiently(async || topics::create(stream.as_ref(), ALL, copies).await).await;
-    if create(None).await.is_err() {
-        create(Some(1)).await.context("topics cannot be created")?;
-    }
+    let created = match create(None).await {
+        Err(StreamError::Refused(_)) => create(Some(1)).await,
+        created => created,
+    };
+    created.context("topics cannot be created")?;
     Ok(stream)
 }
 
